@@ -1,1 +1,19 @@
-//! stub
+//! Who may run what as whom, and why: the one answer that submission, dispatch and `explain` share.
+//!
+//! Pure: no input or output, no clock but the one passed in, no database. Every answer is a value that can be
+//! printed: the rules that were looked at, in order, and where each comes from. Doesn't know what an account is on a
+//! host: that is the launcher's, which has the last word.
+
+#![forbid(unsafe_code)]
+
+mod decide;
+mod identify;
+mod types;
+
+pub use decide::{decide, version};
+pub use identify::{FarmFacts, identify};
+pub use types::{
+    Accept, Decision, Effect, Identified, Place, Principal, ProxyAccount, Refusal, Request, Roles, Rule, RunPlan, Who,
+    may_act, may_see,
+};
+pub use warrant::{AccountName, LoginUser, Mode, User};

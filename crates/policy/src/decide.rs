@@ -1,0 +1,197 @@
+//! At dispatch, before every batch, and for `explain`: user × worker → run-as account.
+
+use crate::types::{Accept, Decision, Effect, Place, ProxyAccount, Refusal, RunPlan, Trail, Who};
+use warrant::{Account, AccountName, LoginUser, Mode, sha256};
+
+/// As whom a job of `who` would run at `place`, or the rule that refuses or holds it back.
+pub fn decide(who: &Who, place: &Place) -> Decision {
+    let mut trail = Trail::default();
+    trail.note(
+        "user",
+        Effect::Selects,
+        match who.grant {
+            Some(id) => format!("{} acts as {} by grant {id}", who.login_user, who.user),
+            None if who.user.as_str() == who.login_user.as_str() => format!("the job is {}'s own", who.user),
+            None => format!("{} submitted it as {}", who.login_user, who.user),
+        },
+        "job",
+    );
+    let plan = match account(who, place, &mut trail) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            let refusal = trail.stop(Effect::Refuses, &source(place), refusal);
+            return Decision::Refused(refusal, trail.0);
+        }
+    };
+    if let Some(refusal) = excluded(&plan, place) {
+        let refusal = trail.stop(Effect::Refuses, &source(place), refusal);
+        return Decision::Refused(refusal, trail.0);
+    }
+    if let Some(refusal) = away(place) {
+        let refusal = trail.stop(Effect::Waits, &source(place), refusal);
+        return Decision::Waiting(refusal, trail.0);
+    }
+    Decision::Run(plan, trail.0)
+}
+
+/// A hash of exactly what [`decide`] looked at, so that a row edited by hand shows in the record.
+#[must_use]
+pub fn version(who: &Who, place: &Place) -> [u8; 32] {
+    let text = format!(
+        "1\n{}\n{}\n{:?}\n{}\n{}\n{:?}\n{:?}\n{:?}",
+        who.login_user,
+        who.user,
+        who.grant,
+        place.worker,
+        place.mode.as_str(),
+        place.proxy_account,
+        place.owner,
+        place.accept
+    );
+    sha256(&[text.as_bytes()])
+}
+
+fn source(place: &Place) -> String {
+    format!("worker {}", place.worker)
+}
+
+fn account(who: &Who, place: &Place, trail: &mut Trail) -> Result<RunPlan, Refusal> {
+    match place.mode {
+        Mode::User => user_mode(who, place, trail),
+        Mode::Proxy => proxy_mode(place, trail),
+        Mode::Desktop => desktop_mode(who, place, trail),
+    }
+}
+
+fn user_mode(who: &Who, place: &Place, trail: &mut Trail) -> Result<RunPlan, Refusal> {
+    if who.user.as_str() == "root" {
+        return Err(Refusal {
+            rule: "root_is_no_identity".into(),
+            value: "root".into(),
+            text: "root never runs a job".into(),
+            hint: "submit it as a person with --user NAME, or to workers in proxy mode".into(),
+        });
+    }
+    trail.note(
+        "mode_user",
+        Effect::Selects,
+        format!("the worker runs jobs as their user, so the account is {}", who.user),
+        &setting(place, "proxy_execution_mode = user"),
+    );
+    let name = AccountName::of_user(&who.user);
+    Ok(RunPlan {
+        account: Account::Named { name, uid: None },
+        mode: Mode::User,
+        // A proxy user's account serves everyone who holds a grant for it.
+        shared: who.grant.is_some(),
+    })
+}
+
+fn proxy_mode(place: &Place, trail: &mut Trail) -> Result<RunPlan, Refusal> {
+    let (account, text) = match &place.proxy_account {
+        Some(ProxyAccount::Named(name)) if name.as_str() != "root" => (
+            Account::Named { name: name.clone(), uid: None },
+            format!("the worker runs every job as its proxy account {name}"),
+        ),
+        Some(ProxyAccount::Throwaway) => (
+            Account::Throwaway,
+            "the worker runs every job under a throwaway account: an id that no account has".to_owned(),
+        ),
+        Some(ProxyAccount::Named(name)) => return Err(bad_proxy(name.as_str())),
+        None => return Err(bad_proxy("")),
+    };
+    trail.note("mode_proxy", Effect::Selects, text, &setting(place, "proxy_execution_mode = proxy"));
+    Ok(RunPlan { account, mode: Mode::Proxy, shared: true })
+}
+
+fn bad_proxy(value: &str) -> Refusal {
+    Refusal {
+        rule: "proxy_account".into(),
+        value: value.to_owned(),
+        text: if value.is_empty() {
+            "the worker is in proxy mode and names no proxy account".to_owned()
+        } else {
+            format!("{value} can't be a proxy account")
+        },
+        hint: "set proxy_account to an ordinary account of the host".into(),
+    }
+}
+
+fn desktop_mode(who: &Who, place: &Place, trail: &mut Trail) -> Result<RunPlan, Refusal> {
+    let Some(owner) = &place.owner else {
+        return Err(Refusal {
+            rule: "desktop_owner".into(),
+            value: String::new(),
+            text: "the desktop worker did not say whose it is".into(),
+            hint: "start it again from the person's own login".into(),
+        });
+    };
+    let takes = match &place.accept {
+        Accept::Any => Some("accept = any".to_owned()),
+        _ if who.login_user.as_str() == owner.as_str() && who.user.as_str() == owner.as_str() => {
+            Some("accept = owner".to_owned())
+        }
+        Accept::Users(users) if users.contains(&who.login_user) => Some(format!("accept = {}", names(users))),
+        Accept::Owner | Accept::Users(_) => None,
+    };
+    let Some(takes) = takes else {
+        return Err(Refusal {
+            rule: "desktop_accept".into(),
+            value: who.login_user.to_string(),
+            text: format!("the desktop worker of {owner} does not take jobs of {}", who.login_user),
+            hint: format!("{owner} can start the worker with --accept {} (or any)", who.login_user),
+        });
+    };
+    trail.note(
+        "mode_desktop",
+        Effect::Selects,
+        format!("the worker runs every job it takes as its owner {owner}"),
+        &setting(place, "desktop mode"),
+    );
+    trail.note(
+        "desktop_accept",
+        Effect::Allows,
+        format!("it takes jobs of {}", who.login_user),
+        &setting(place, &takes),
+    );
+    Ok(RunPlan {
+        account: Account::Named { name: owner.clone(), uid: None },
+        mode: Mode::Desktop,
+        shared: place.accept != Accept::Owner,
+    })
+}
+
+fn names(users: &[LoginUser]) -> String {
+    users.iter().map(LoginUser::as_str).collect::<Vec<_>>().join(" ")
+}
+
+fn setting(place: &Place, what: &str) -> String {
+    format!("worker {}: {what}", place.worker)
+}
+
+fn excluded(plan: &RunPlan, place: &Place) -> Option<Refusal> {
+    let account = match &plan.account {
+        Account::Named { name, .. } => name.as_str(),
+        Account::Throwaway => "throwaway",
+    };
+    let (_, reason) = place.excluded.iter().find(|(name, _)| name == account)?;
+    Some(Refusal {
+        rule: "account_excluded".into(),
+        value: account.to_owned(),
+        text: format!("the worker could not run {account}: {reason}"),
+        hint: format!("put the account right on that host, then restart its worker {}", place.worker),
+    })
+}
+
+fn away(place: &Place) -> Option<Refusal> {
+    let (rule, value, text, hint) = if let Some(reason) = &place.panic {
+        ("worker_panic", reason.clone(), format!("the worker takes no jobs: {reason}"), "put that right on its host")
+    } else if !place.online {
+        ("worker_offline", String::new(), "the worker is not connected".to_owned(), "start it")
+    } else if place.drained {
+        ("worker_drained", String::new(), "the worker is drained".to_owned(), "`stead worker drain NAME --undo`")
+    } else {
+        return None;
+    };
+    Some(Refusal { rule: rule.to_owned(), value, text, hint: hint.to_owned() })
+}

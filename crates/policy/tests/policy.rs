@@ -1,0 +1,210 @@
+//! The decision as a committed table, and what must hold for every input.
+
+use policy::{
+    Accept, AccountName, Decision, FarmFacts, Identified, LoginUser, Mode, Place, Principal, ProxyAccount, Request,
+    Roles, User, Who, decide, identify, version,
+};
+use proptest::prelude::*;
+use std::fmt::Write as _;
+use warrant::Account;
+
+fn login(name: &str) -> LoginUser {
+    LoginUser::parse(name).expect("login user")
+}
+
+fn who(login_user: &str, user: &str) -> Who {
+    Who { login_user: login(login_user), user: User::parse(user).expect("user"), grant: None }
+}
+
+fn place(mode: Mode) -> Place {
+    Place {
+        worker: "w1".into(),
+        mode,
+        proxy_account: None,
+        owner: None,
+        accept: Accept::Owner,
+        panic: None,
+        drained: false,
+        online: true,
+        excluded: Vec::new(),
+    }
+}
+
+fn named(name: &str) -> Option<ProxyAccount> {
+    Some(ProxyAccount::Named(AccountName::parse(name).expect("account")))
+}
+
+fn places() -> Vec<(&'static str, Place)> {
+    let owner = || Some(AccountName::parse("ada").expect("account"));
+    let desktop = |accept| Place { owner: owner(), accept, ..place(Mode::Desktop) };
+    vec![
+        ("user", place(Mode::User)),
+        ("user with a proxy_account", Place { proxy_account: named("qubeproxy"), ..place(Mode::User) }),
+        ("proxy", Place { proxy_account: named("qubeproxy"), ..place(Mode::Proxy) }),
+        ("proxy throwaway", Place { proxy_account: Some(ProxyAccount::Throwaway), ..place(Mode::Proxy) }),
+        ("proxy without account", place(Mode::Proxy)),
+        ("proxy as root", Place { proxy_account: named("root"), ..place(Mode::Proxy) }),
+        ("desktop of ada", desktop(Accept::Owner)),
+        ("desktop of ada, any", desktop(Accept::Any)),
+        ("desktop of ada, bob", desktop(Accept::Users(vec![login("bob")]))),
+        ("desktop of nobody known", place(Mode::Desktop)),
+        ("user, offline", Place { online: false, ..place(Mode::User) }),
+        ("user, drained", Place { drained: true, ..place(Mode::User) }),
+        ("user, panic", Place { panic: Some("proxy_account is unknown".into()), ..place(Mode::User) }),
+        ("user, ada excluded", Place { excluded: vec![("ada".into(), "unknown here".into())], ..place(Mode::User) }),
+    ]
+}
+
+/// Every kind of submitter on every kind of worker. `STEAD_UPDATE=1` rewrites the table; read the difference.
+#[test]
+fn the_matrix_is_as_committed() {
+    let people = [who("ada", "ada"), who("bob", "bob"), who("root", "ada"), who("root", "root"), who("ada", "bob")];
+    let mut table = String::new();
+    for (name, place) in places() {
+        for who in &people {
+            let outcome = match decide(who, &place) {
+                Decision::Run(plan, _) => {
+                    let account = match plan.account {
+                        Account::Named { name, .. } => name.to_string(),
+                        Account::Throwaway => "(throwaway)".into(),
+                    };
+                    format!("run as {account}{}", if plan.shared { ", shared" } else { "" })
+                }
+                Decision::Waiting(why, _) => format!("wait: {}", why.rule),
+                Decision::Refused(why, _) => format!("refuse: {}", why.rule),
+            };
+            writeln!(table, "{name:<26} | {:>4} as {:<4} | {outcome}", who.login_user, who.user).expect("write");
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/matrix.txt");
+    if std::env::var_os("STEAD_UPDATE").is_some() {
+        std::fs::write(path, &table).expect("write the matrix");
+    }
+    assert_eq!(table, std::fs::read_to_string(path).expect("read the matrix"), "see tests/matrix.txt");
+}
+
+fn principal(name: &str, roles: Roles) -> Principal {
+    Principal { login_user: login(name), uid: None, roles, source: "test".into() }
+}
+
+fn asked(user: &str) -> Request {
+    Request { user: Some(user.into()), acting_as: None }
+}
+
+#[test]
+fn nobody_becomes_another_without_a_role() {
+    let ada = principal("ada", Roles::default());
+    for (user, rule) in [
+        ("bob", "impersonate"),
+        ("root", "impersonate"),
+        ("", "user_name"),
+        ("#0", "user_name"),
+        ("-1", "user_name"),
+        ("+0", "user_name"),
+        (" root", "user_name"),
+        ("ada\n", "user_name"),
+        ("а", "user_name"),
+        ("../../etc/shadow", "user_name"),
+        ("$(id)", "user_name"),
+    ] {
+        match identify(&ada, &asked(user), FarmFacts::default()) {
+            Identified::Refused(refusal, rules) => {
+                assert_eq!(refusal.rule, rule, "{user:?}");
+                assert!(!refusal.hint.is_empty() && !rules.is_empty());
+            }
+            Identified::As(who, _) => panic!("{user:?} was accepted as {who:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_administrator_names_a_user_but_never_root() {
+    let root = principal("root", Roles { admin: true, ..Roles::default() });
+    let refused = |request: &Request, farm| match identify(&root, request, farm) {
+        Identified::Refused(refusal, _) => refusal.rule,
+        Identified::As(who, _) => panic!("accepted as {who:?}"),
+    };
+    assert_eq!(refused(&Request::default(), FarmFacts::default()), "root_is_no_identity");
+    assert_eq!(refused(&asked("root"), FarmFacts { only_proxy: true }), "root_is_no_identity");
+    assert_eq!(refused(&Request { acting_as: Some("render".into()), user: None }, FarmFacts::default()), "no_grant");
+    assert!(matches!(identify(&root, &asked("ada"), FarmFacts::default()),
+        Identified::As(who, _) if who.user.as_str() == "ada" && who.login_user.as_str() == "root"));
+    assert!(matches!(identify(&root, &Request::default(), FarmFacts { only_proxy: true }), Identified::As(..)));
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![Just("root".to_owned()), Just("ada".to_owned()), Just("qubeproxy".to_owned()), "[a-z_][a-z0-9_.-]{0,8}"]
+}
+
+prop_compose! {
+    fn any_place()(
+        mode in prop_oneof![Just(Mode::User), Just(Mode::Proxy), Just(Mode::Desktop)],
+        proxy in proptest::option::of(any_name()),
+        throwaway in any::<bool>(),
+        owner in proptest::option::of(any_name().prop_filter("no desktop of root", |n| n != "root")),
+        accept in 0..3,
+        online in any::<bool>(),
+        drained in any::<bool>(),
+        panic in proptest::option::of("[a-z]{1,5}"),
+        excluded in proptest::option::of(any_name()),
+    ) -> Place {
+        Place {
+            worker: "w1".into(),
+            mode,
+            proxy_account: if throwaway { Some(ProxyAccount::Throwaway) } else { proxy.and_then(|p| named(&p)) },
+            owner: owner.map(|o| AccountName::parse(&o).expect("account")),
+            accept: match accept { 0 => Accept::Owner, 1 => Accept::Any, _ => Accept::Users(vec![login("bob")]) },
+            panic, drained, online,
+            excluded: excluded.into_iter().map(|e| (e, "unknown here".to_owned())).collect(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_decision_is_ever_root_and_every_no_says_why(l in any_name(), u in any_name(), place in any_place()) {
+        let who = who(&l, &u);
+        match decide(&who, &place) {
+            Decision::Run(plan, rules) => {
+                let allowed = place.online && !place.drained && place.panic.is_none();
+                prop_assert!(allowed);
+                prop_assert_eq!(plan.mode, place.mode);
+                prop_assert!(!rules.is_empty());
+                if let Account::Named { name, .. } = plan.account {
+                    prop_assert_ne!(name.as_str(), "root");
+                    let expected = match place.mode {
+                        Mode::User => Some(u),
+                        Mode::Desktop => place.owner.map(|o| o.to_string()),
+                        Mode::Proxy => place.proxy_account.map(|p| match p {
+                            ProxyAccount::Named(n) => n.to_string(),
+                            ProxyAccount::Throwaway => "(throwaway)".into(),
+                        }),
+                    };
+                    prop_assert_eq!(Some(name.to_string()), expected);
+                }
+            }
+            Decision::Refused(why, rules) | Decision::Waiting(why, rules) => {
+                prop_assert!(!why.rule.is_empty() && !why.text.is_empty() && !why.hint.is_empty());
+                prop_assert_eq!(&rules.last().expect("a trail").rule, &why.rule);
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_question_has_the_same_answer(l in any_name(), u in any_name(), place in any_place()) {
+        let who = who(&l, &u);
+        prop_assert_eq!(decide(&who, &place), decide(&who, &place));
+        prop_assert_eq!(version(&who, &place), version(&who, &place));
+    }
+
+    #[test]
+    fn what_a_request_says_never_changes_who_asks(l in any_name(), user in ".{0,12}", admin in any::<bool>()) {
+        let principal = principal(&l, Roles { admin, ..Roles::default() });
+        if let Identified::As(who, _) = identify(&principal, &asked(&user), FarmFacts::default()) {
+            prop_assert_eq!(who.login_user, login(&l));
+            prop_assert_eq!(who.user.as_str(), user.as_str());
+            prop_assert!(admin || user == l);
+            prop_assert_ne!(user.as_str(), "root");
+        }
+    }
+}

@@ -138,6 +138,7 @@ pub enum Event {
     },
     TaskStarted {
         task: TaskRef,
+        /// Wall clock, µs since 1970, as are the other times of a task.
         at_us: u64,
     },
     /// `offset` counts the bytes of this stream of this attempt.
@@ -172,6 +173,7 @@ pub enum Event {
     },
     EnvironmentEnded {
         name: String,
+        /// True for the end of `onEnter`, false for that of `onExit`; `end` says whether it succeeded.
         entered: bool,
         end: ItemEnd,
     },
@@ -257,11 +259,31 @@ impl Events {
         w.into_bytes()
     }
 
+    /// The packet of events that were encoded one by one with [`Event::encode`], the first having the number `first`.
+    #[must_use]
+    pub fn join(first: u64, events: &[&[u8]]) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u64(first).list(events, |w, e| {
+            w.fixed(e);
+        });
+        w.into_bytes()
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
         let events = Self { first: r.u64()?, events: r.list("events", PACKET_MAX, read_event)? };
         r.finish()?;
         Ok(events)
+    }
+}
+
+impl Event {
+    /// The event's own bytes within a packet, for a sender that keeps events until they are acknowledged.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        write_event(&mut w, self);
+        w.into_bytes()
     }
 }
 

@@ -336,3 +336,263 @@ fn check_argv(argv: &[String]) -> Result<(), JobError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn with_space(argv: &[&str], space: Space) -> JobSpec {
+        let argv = argv.iter().map(|a| (*a).to_owned()).collect();
+        JobSpec::new(Body::Command(CommandBody { argv, space }))
+    }
+
+    fn frames(argv: &[&str], text: &str, chunk: u64) -> JobSpec {
+        with_space(argv, Space::Frames(Frames::parse(text, chunk).expect(text)))
+    }
+
+    fn each(argv: &[&str], lines: &[&str]) -> JobSpec {
+        with_space(argv, Space::Each(lines.iter().map(|l| (*l).to_owned()).collect()))
+    }
+
+    fn argv(plan: &Plan, index: u64) -> Vec<String> {
+        let resolved = plan.task(0, index).expect("resolves");
+        resolved.argv.into_iter().map(|a| String::from_utf8(a).expect("text")).collect()
+    }
+
+    #[test]
+    fn a_single_command_is_taken_as_it_is() {
+        let plan = Plan::new(&JobSpec::command(["/usr/bin/awk", "{print $1}", "{frame}", "{{", ""])).expect("good");
+        assert_eq!(plan.name(), "awk");
+        assert_eq!(argv(&plan, 0), ["/usr/bin/awk", "{print $1}", "{frame}", "{{", ""]);
+        assert_eq!(plan.steps()[0].tasks, 1);
+        assert_eq!(plan.params(0, 0), []);
+        assert_eq!(plan.frame(0, 0), None);
+        assert_eq!(plan.task(0, 0).expect("good").grace_ms, COMMAND_GRACE_MS);
+        assert_eq!(plan.step_by_name("command"), Some(0));
+    }
+
+    #[test]
+    fn frames_are_filled_in() {
+        let plan = Plan::new(&frames(&["r", "-o{frame:04}", "{{x}}"], "1-10x3,20", 1)).expect("good");
+        assert_eq!(plan.steps()[0].tasks, 5);
+        assert_eq!(argv(&plan, 2), ["r", "-o0007", "{x}"]);
+        assert_eq!(plan.params(0, 4), [("frame".into(), "20".into())]);
+        assert_eq!(
+            (plan.frame(0, 4), plan.index_of_frame(0, 20), plan.index_of_frame(0, 2)),
+            (Some(20), Some(4), None)
+        );
+
+        let plan = Plan::new(&frames(&["r", "{start}", "{end}", "{step}"], "1-10x3,20", 3)).expect("good");
+        assert_eq!(argv(&plan, 0), ["r", "1", "7", "3"]);
+        assert_eq!(argv(&plan, 1), ["r", "10", "10", "1"]);
+        let params = [("start", "1"), ("end", "7"), ("step", "3")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(plan.params(0, 0), params);
+
+        let same = Plan::new(&frames(&["/bin/true"], "1-1000000", 10)).expect("good");
+        assert_eq!((same.steps()[0].tasks, argv(&same, 99_999)), (100_000, vec!["/bin/true".to_owned()]));
+    }
+
+    #[test]
+    fn lines_are_filled_in() {
+        let plan = Plan::new(&each(&["cp", "{line}", "{line}.bak"], &["a b", "{frame}"])).expect("good");
+        assert_eq!(argv(&plan, 0), ["cp", "a b", "a b.bak"]);
+        assert_eq!(argv(&plan, 1), ["cp", "{frame}", "{frame}.bak"]);
+        assert_eq!(plan.params(0, 1), [("line".into(), "{frame}".into())]);
+        let plan = Plan::new(&each(&["gzip", "-9"], &["a"])).expect("good");
+        assert_eq!(argv(&plan, 0), ["gzip", "-9", "a"]);
+        assert_eq!(crate::each_lines("a\r\n\n  \nb c\n"), ["a", "b c"]);
+    }
+
+    #[test]
+    fn options_reach_the_step_and_the_task() {
+        let mut spec = JobSpec::command(["x"]);
+        spec.name = Some("night shift".into());
+        spec.cpus_milli = Some(1500);
+        spec.memory = Some(1 << 30);
+        spec.time_limit_s = Some(90);
+        spec.requires = Requires::parse("gpu").expect("good");
+        let plan = Plan::new(&spec).expect("good");
+        assert_eq!(plan.name(), "night shift");
+        let step = &plan.steps()[0];
+        assert_eq!((step.cpus_milli, step.memory, step.requires.as_str()), (Some(1500), Some(1 << 30), "gpu"));
+        assert_eq!(plan.task(0, 0).expect("good").timeout_ms, 90_000);
+    }
+
+    #[test]
+    fn beyond_the_last_there_is_nothing() {
+        let plan = Plan::new(&frames(&["r"], "1-3", 1)).expect("good");
+        let error = |step, index| plan.task(step, index).expect_err("none").to_string();
+        assert_eq!(error(1, 0), "there is no step 1, the job has 1");
+        assert_eq!(error(0, 3), r#"step "command" has no task 3, the last one is 2"#);
+        assert_eq!(plan.params(0, 3), []);
+        assert_eq!((plan.frame(0, 3), plan.frame(7, 0), plan.index_of_frame(7, 1)), (None, None, None));
+        assert_eq!(plan.environments(7), []);
+    }
+
+    /// One wrong thing, and what the person who submitted it reads.
+    #[test]
+    fn bad_input_gets_a_clear_sentence() {
+        type Change = fn(&mut JobSpec);
+        let changed: &[(Change, &str)] = &[
+            (
+                |s| s.name = Some(" ".into()),
+                "the job's name is empty (leave it out to have it named after its command)",
+            ),
+            (
+                |s| s.name = Some("a\nb".into()),
+                r"the job's name contains the control character '\n' (a name is one line of printable text)",
+            ),
+            (
+                |s| s.name = Some("a\0b".into()),
+                r"the job's name contains the control character '\0' (a name is one line of printable text)",
+            ),
+            (
+                |s| s.name = Some("a\u{202e}b".into()),
+                r"the job's name contains the control character '\u{202e}' (a name is one line of printable text)",
+            ),
+            (|s| s.name = Some("é".repeat(201)), "the job's name has 201 characters, at most 200 are allowed"),
+            (|s| s.priority = 1001, "priority 1001 is not possible (-1000 to 1000; higher runs first, 0 is usual)"),
+            (
+                |s| s.cwd = Some("here".into()),
+                r#"the working directory "here" is not absolute (begin it with /, or leave it out for the job's own folder)"#,
+            ),
+            (|s| s.cwd = Some("/a\0".into()), "the working directory contains a NUL character, which no path can"),
+            (|s| s.cwd = Some("/".repeat(4096)), "the working directory has 4096 bytes, at most 4095 are possible"),
+            (|s| s.umask = Some(0o1000), "umask 1000 is not possible (000 to 777)"),
+            (|s| s.retries = 1001, "1001 retries are too many (at most 1000)"),
+            (
+                |s| s.time_limit_s = Some(0),
+                "a time limit of 0 s is not possible (1 to 31622400; leave it out for none)",
+            ),
+            (|s| s.cpus_milli = Some(0), "0 thousandths of a core are not possible (1 to 1000000)"),
+            (|s| s.memory = Some(1), "1 bytes of memory are not enough to start a program (at least 1048576)"),
+            (
+                |s| s.env = [("1A".into(), String::new())].into(),
+                r#""1A" is not the name of an environment variable (letters, digits and _, not beginning with a digit)"#,
+            ),
+            (
+                |s| s.env = [("A=B".into(), String::new())].into(),
+                r#""A=B" is not the name of an environment variable (letters, digits and _, not beginning with a digit)"#,
+            ),
+            (
+                |s| s.env = [("A".into(), "\0".into())].into(),
+                "the environment variable A contains a NUL character, which no program can be given",
+            ),
+            (
+                |s| s.env = [("A".into(), "x".repeat(131_072))].into(),
+                "the environment variable A has 131074 bytes with its name, at most 131071 are possible",
+            ),
+            (
+                |s| s.env = [("A".into(), "@STEAD_FILES@/x".into())].into(),
+                "the environment variable A contains @STEAD_FILES@, which Stead replaces by a folder of the host (write \
+                 it differently)",
+            ),
+            (
+                |s| s.after = vec![crate::After { job: 1, any: false }; 1001],
+                "the job waits for 1001 jobs, at most 1000 are allowed",
+            ),
+        ];
+        for (change, sentence) in changed {
+            let mut spec = JobSpec::command(["x"]);
+            change(&mut spec);
+            assert_eq!(&Plan::new(&spec).expect_err(sentence).to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn bad_commands_get_a_clear_sentence() {
+        let mebibyte = "x".repeat(1 << 20);
+        let many: Vec<String> = vec!["y".repeat(100_000); 21];
+        for (spec, sentence) in [
+            (JobSpec::command(Vec::<String>::new()), "there is no command (put it after --)"),
+            (JobSpec::command([""]), "the command's first word is empty (it is the program to run)"),
+            (JobSpec::command(["x", "a\0b"]), "argument 1 contains a NUL character, which no program can be given"),
+            (
+                JobSpec::command(["x", &mebibyte]),
+                "argument 1 has up to 1048576 bytes, at most 131071 are possible (put long data in a file and pass its \
+                 name)",
+            ),
+            (
+                JobSpec::command(many),
+                "arguments and environment have up to 2100021 bytes together, at most 2097152 are possible (put long \
+                 data in a file and pass its name)",
+            ),
+            (
+                JobSpec::command(["x", "@STEAD_JOBDIR@"]),
+                "argument 1 contains @STEAD_JOBDIR@, which Stead replaces by a folder of the host (write it differently)",
+            ),
+            (
+                frames(&["x", "{frme}"], "1", 1),
+                r#"unknown placeholder {frme} in "{frme}" (there is {frame}, {start}, {end}, {step}; write {{ for a literal brace)"#,
+            ),
+            (
+                each(&["x", "{frame}"], &["a"]),
+                r#"unknown placeholder {frame} in "{frame}" (there is {line}; write {{ for a literal brace)"#,
+            ),
+            (
+                frames(&["x", "{frame}"], "1-9", 3),
+                "{frame} can't stand for the 3 frames of a chunk (use {start} and {end}, or no --chunk)",
+            ),
+            (
+                frames(&["x", "{start}", "{end}"], "1-9x2", 3),
+                r#"the chunks of "1-9x2" leave frames out, but the command doesn't use {step}, so that it would run those too (pass {step} to it, or use no --chunk)"#,
+            ),
+            (each(&["x"], &[]), "there are no lines to make tasks of (empty lines don't count)"),
+            (each(&["x"], &["a", "b\0"]), "line 2 contains a NUL character, which no program can be given"),
+            (
+                each(&["x", "{line}{line}"], &["a", &mebibyte[..70_000]]),
+                "argument 1 has up to 140000 bytes, at most 131071 are possible (put long data in a file and pass its \
+                 name)",
+            ),
+        ] {
+            assert_eq!(Plan::new(&spec).expect_err(sentence).to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn stored_form_is_stable() {
+        let mut spec = frames(&["r", "{frame}"], "1-3", 1);
+        spec.env = [("A".into(), "b".into())].into();
+        spec.after = vec![crate::After { job: 7, any: true }];
+        spec.requires = Requires::parse("gpu").expect("good");
+        let json = r#"{"v":1,"priority":0,"env":{"A":"b"},"retries":0,"requires":"gpu","after":[{"job":7,"any":true}],"body":{"command":{"argv":["r","{frame}"],"space":{"frames":{"text":"1-3","chunk":1}}}}}"#;
+        assert_eq!(spec.to_json().expect("json"), json);
+        assert_eq!(JobSpec::from_json(json).expect("back"), spec);
+        let least = JobSpec::from_json(r#"{"v":1,"body":{"command":{"argv":["x"]}}}"#).expect("least");
+        assert_eq!(least, JobSpec::command(["x"]));
+        for (json, reason) in [
+            (r#"{"v":2,"body":{"command":{"argv":["x"]}}}"#, "its version is 2, this release knows 1"),
+            (r#"{"v":1,"user":"root","body":{"command":{"argv":["x"]}}}"#, "unknown field `user`"),
+            (r#"{"v":1,"body":{"command":{"argv":["x"],"space":{"frames":{"text":"3-"}}}}}"#, "is not a frame range"),
+        ] {
+            let error = JobSpec::from_json(json).expect_err(reason).to_string();
+            assert!(error.starts_with("the job's description can't be read: ") && error.contains(reason), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_can_be_run(
+            argv in prop::collection::vec("[a{}frmesndlip:04]{0,12}|\\PC{0,6}", 0..4),
+            space in prop_oneof![
+                Just(Space::Single),
+                ("[-0-9x,]{1,12}", 1u64..5)
+                    .prop_filter_map("a range", |(t, c)| Frames::parse(&t, c).ok().map(Space::Frames)),
+                prop::collection::vec("\\PC{0,8}", 0..3).prop_map(Space::Each),
+            ],
+        ) {
+            let spec = JobSpec::new(Body::Command(CommandBody { argv, space }));
+            prop_assert_eq!(&JobSpec::from_json(&spec.to_json().expect("json")).expect("back"), &spec);
+            if let Ok(plan) = Plan::new(&spec) {
+                let last = plan.steps()[0].tasks - 1;
+                let resolved = plan.task(0, last).expect("the last task");
+                prop_assert!(!resolved.argv.is_empty());
+                prop_assert!(plan.task(0, last + 1).is_err());
+                if let Some(frame) = plan.frame(0, last) {
+                    prop_assert_eq!(plan.index_of_frame(0, frame), Some(last));
+                }
+            }
+        }
+    }
+}

@@ -33,8 +33,8 @@ const ENVIRONMENTS_MAX: usize = 1000;
 const CHUNK_MAX: usize = 100_000;
 /// Contiguous chunks of values that don't follow each other are counted one by one.
 const ISOLATED_MAX: u64 = 100_000;
-/// What this release runs. `WRAP_ACTIONS` and `REDACTED_ENV_VARS` need more of a session than it has.
-const EXTENSIONS: &[&str] = &["EXPR", "FEATURE_BUNDLE_1", "TASK_CHUNKING"];
+/// What this release runs. `WRAP_ACTIONS` needs more of a session than it has.
+const EXTENSIONS: &[&str] = &["EXPR", "FEATURE_BUNDLE_1", "REDACTED_ENV_VARS", "TASK_CHUNKING"];
 
 pub(super) struct Made {
     pub(super) job: Job,

@@ -110,9 +110,7 @@ impl TemplatePlan {
             files: plan.step.script.embedded_files.as_deref().unwrap_or_default(),
         };
         let scope = Scope::enter(symbols, &script, &self.language)?;
-        let mut resolved = scope.run(&plan.step.script.actions.on_run, resolve::TASK_ACTION)?;
-        resolved.env = bytes(&plan.variables);
-        Ok(resolved)
+        scope.run(&plan.step.script.actions.on_run, resolve::TASK_ACTION, &plan.variables)
     }
 
     /// In the order of entering: those of the job, then those of the step.
@@ -212,20 +210,22 @@ struct Environments<'a> {
 impl Environments<'_> {
     /// In the order of entering. Each sees the variables of those before it, and its own.
     fn resolve(&self, environments: &[Environment]) -> Result<Vec<ResolvedEnvironment>, JobError> {
-        let mut variables = self.outer.to_vec();
+        let mut outer = self.outer.to_vec();
         let mut resolved = Vec::new();
         for (number, environment) in environments.iter().enumerate() {
-            let mut one = self.one(environment, format!("{}-env{number}", self.folder))?;
-            variables = merged(variables.into_iter().chain(one.variables.iter().cloned()));
-            for action in [&mut one.enter, &mut one.exit].into_iter().flatten() {
-                action.env = bytes(&variables);
-            }
+            let one = self.one(environment, format!("{}-env{number}", self.folder), &outer)?;
+            outer = merged(outer.into_iter().chain(one.variables.iter().cloned()));
             resolved.push(one);
         }
         Ok(resolved)
     }
 
-    fn one(&self, environment: &Environment, folder: String) -> Result<ResolvedEnvironment, JobError> {
+    fn one(
+        &self,
+        environment: &Environment,
+        folder: String,
+        outer: &[(String, String)],
+    ) -> Result<ResolvedEnvironment, JobError> {
         let name = &environment.name;
         let mut symbols = self.scope.clone();
         resolve::add(&mut symbols, environment.resolved_symtab.as_ref(), name)?;
@@ -238,13 +238,15 @@ impl Environments<'_> {
             files: script.and_then(|s| s.embedded_files.as_deref()).unwrap_or_default(),
         };
         let scope = Scope::enter(symbols, &of_script, self.language)?;
+        let variables = scope.variables(environment.variables.iter().flatten())?;
+        let within = merged(outer.iter().chain(&variables).cloned());
         let actions = script.map(|s| &s.actions);
-        let run = |action: Option<&_>, usual| action.map(|a| scope.run(a, usual)).transpose();
+        let run = |action: Option<&_>, usual| action.map(|a| scope.run(a, usual, &within)).transpose();
         Ok(ResolvedEnvironment {
             name: name.clone(),
             enter: run(actions.and_then(|a| a.on_enter.as_ref()), resolve::ENTER_ACTION)?,
             exit: run(actions.and_then(|a| a.on_exit.as_ref()), resolve::EXIT_ACTION)?,
-            variables: scope.variables(environment.variables.iter().flatten())?,
+            variables,
         })
     }
 }
@@ -256,10 +258,6 @@ fn variables_of(environments: &[ResolvedEnvironment]) -> Vec<(String, String)> {
 /// Later ones win; in the order of names.
 fn merged(variables: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
     variables.collect::<std::collections::BTreeMap<_, _>>().into_iter().collect()
-}
-
-fn bytes(variables: &[(String, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    variables.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect()
 }
 
 /// The one parameter of whole numbers that is called `Frame`.

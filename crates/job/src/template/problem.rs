@@ -4,6 +4,8 @@ use std::fmt;
 
 use openjd_model::error::{ModelError, PathElement};
 
+const PROBLEMS_SHOWN: usize = 10;
+
 /// Why a template makes no job, or a task of it can't be worked out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -34,6 +36,8 @@ pub enum TemplateError {
     EmptyCommand { place: String },
     #[error("{place}: {what} contains a NUL character, which no program can be given")]
     Nul { place: String, what: String },
+    #[error("{place}: the embedded files have {size} bytes together, at most {max} are allowed")]
+    FilesTooLarge { place: String, size: usize, max: usize },
     #[error("{place}: the embedded files {one} and {other} have the same filename {filename:?} (name one differently)")]
     SameFile { place: String, one: String, other: String, filename: String },
 }
@@ -62,18 +66,25 @@ impl fmt::Display for TemplateProblem {
 
 fn lines<T: fmt::Display>(problems: &[T]) -> String {
     let mut text = String::new();
-    for problem in problems {
+    for problem in problems.iter().take(PROBLEMS_SHOWN) {
         text += &format!("\n  {problem}");
     }
-    text
+    match problems.len().saturating_sub(PROBLEMS_SHOWN) {
+        0 => text,
+        more => text + &format!("\n  and {more} more"),
+    }
 }
 
 /// What the model said, with paths as people write them and lines of the source.
 pub(crate) fn from_model(error: &ModelError, source: &str) -> TemplateError {
     match error {
-        ModelError::ModelValidation(errors) => TemplateError::Invalid {
-            problems: errors.errors.iter().map(|e| problem(&e.path, tidy(&e.message), source)).collect(),
-        },
+        ModelError::ModelValidation(errors) => {
+            let mut problems: Vec<_> =
+                errors.errors.iter().map(|e| problem(&e.path, tidy(&e.message), source)).collect();
+            // The model's own order is another each time.
+            problems.sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
+            TemplateError::Invalid { problems }
+        }
         other => TemplateError::Invalid { problems: vec![problem(&[], tidy(&other.to_string()), source)] },
     }
 }

@@ -16,6 +16,8 @@ use crate::spec::{JobError, check_variable};
 /// Where `Session.PathMappingRulesFile` is, below the session's files.
 pub(super) const PATH_RULES_FILE: &str = "path-mapping.json";
 const PATH_RULES: &str = "{\"version\": \"pathmapping-1.0\", \"path_mapping_rules\": []}\n";
+/// They travel in every batch.
+const FILES_MAX: usize = 8 << 20;
 const TIMEOUT_MAX_S: u64 = 366 * 86_400;
 const NOTIFY_MAX_S: u64 = 600;
 
@@ -70,11 +72,20 @@ impl<'a> Scope<'a> {
         }
         let mut scope = Self { symbols, place: script.place.clone(), files: Vec::new(), language };
         scope.files = script.files.iter().map(|f| scope.file(&script.folder, f)).collect::<Result<_, _>>()?;
+        let size = scope.files.iter().map(|f| f.data.len()).sum();
+        if size > FILES_MAX {
+            return Err(TemplateError::FilesTooLarge { place: scope.place, size, max: FILES_MAX }.into());
+        }
         Ok(scope)
     }
 
     /// An action of the script, with the script's files.
-    pub(super) fn run(&self, action: &Action, usual: Usual) -> Result<Resolved, JobError> {
+    pub(super) fn run(
+        &self,
+        action: &Action,
+        usual: Usual,
+        variables: &[(String, String)],
+    ) -> Result<Resolved, JobError> {
         let what = usual.what;
         let command = self.text(&action.command, &format!("the command of {what}"))?;
         if command.is_empty() {
@@ -87,12 +98,13 @@ impl<'a> Scope<'a> {
         if argv.iter().any(|a| a.contains('\0')) {
             return Err(TemplateError::Nul { place: self.place.clone(), what: what.into() }.into());
         }
-        check_sizes(argv.iter().map(String::len), 0)?;
+        let env_size = variables.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        check_sizes(argv.iter().map(String::len), env_size)?;
         let timeout = self.seconds(action.timeout.as_ref(), &format!("the timeout of {what}"), TIMEOUT_MAX_S)?;
         let grace_ms = self.grace_ms(action.cancelation.as_ref(), usual)?;
         Ok(Resolved {
             argv: argv.into_iter().map(String::into_bytes).collect(),
-            env: Vec::new(),
+            env: variables.iter().map(|(n, v)| (n.clone().into_bytes(), v.clone().into_bytes())).collect(),
             files: self.all_files(),
             timeout_ms: timeout.unwrap_or(usual.timeout_s) * 1000,
             grace_ms,

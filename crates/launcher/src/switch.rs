@@ -294,18 +294,19 @@ fn join_v1(files: &[RawFd]) -> Step {
 
 /// Handlers and ignored signals back to their defaults, and all blocked ones open.
 pub(crate) fn default_signals() -> Step {
-    // SAFETY: plain data; the numbers glibc keeps for itself are refused, and never ignored.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=64 {
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        let ret = libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        check(Stage::Signals, ret.into())
+    // The kernel's own structure, all zero: the default action with no flags. glibc's wrapper would refuse the two
+    // signals it keeps for itself, and leave them ignored when they were.
+    let default = [0_u64; 8];
+    for signal in 1..=64_i32 {
+        let old = std::ptr::null_mut::<u64>();
+        // SAFETY: larger than the kernel's structure; SIGKILL and SIGSTOP are refused, and never ignored.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, 8_usize) };
     }
+    let none = 0_u64;
+    let old = std::ptr::null_mut::<u64>();
+    // SAFETY: the kernel's signal set has eight bytes.
+    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, old, 8_usize) };
+    check(Stage::Signals, ret)
 }
 
 /// For the host's audit system; where there is none, nothing is lost.
@@ -344,6 +345,8 @@ fn mount_private(private: &PrivateMounts, job: &CStr, id: (u64, u64)) -> Step {
         }
     }
     let Some(place) = private.uncover.last() else { return Ok(()) };
+    // SAFETY: always succeeds; the session's own mask is set later.
+    unsafe { libc::umask(0o022) };
     for dir in &private.uncover {
         // SAFETY: a NUL-terminated path in a file system that only this process has seen.
         let ret = unsafe { libc::mkdir(dir.as_ptr(), 0o755) };

@@ -110,6 +110,9 @@ impl Place {
 
     /// The cause behind a database error.
     pub(crate) fn explain(&self, error: sqlx::Error) -> StoreError {
+        if matches!(error, sqlx::Error::PoolClosed) {
+            return StoreError::Closed;
+        }
         let path = self.path.clone();
         let Some((code, detail)) = code_of(&error) else {
             return StoreError::Database(Arc::new(error));

@@ -1,1 +1,29 @@
-//! stub
+//! The supervisor: authenticates, decides, stores, schedules. Never root, and never runs anything of a job itself.
+//!
+//! The way of a job through these rooms: `api` takes a request apart, `authn` says who is there, `service` decides with
+//! `policy`, writes the `audit` and the store, `scheduler` matches ready work with free slots, `dispatch` turns a match
+//! into signed warrants and batches, and what comes back goes through `dispatch` into the store and `logs`.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod ask;
+mod audit;
+mod authn;
+mod clock;
+mod config;
+mod dispatch;
+mod error;
+mod events;
+mod keys;
+mod listen;
+mod logs;
+mod scheduler;
+mod service;
+mod start;
+mod views;
+
+pub use audit::{AuditError, Broken, verify as verify_audit};
+pub use config::{ConfigError, Settings};
+pub use error::StartError;
+pub use start::{Config, Running, run, start};

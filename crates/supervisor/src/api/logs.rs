@@ -1,0 +1,119 @@
+//! What tasks printed, as it is; followed until nothing more may come.
+
+use super::{ApiError, App, Asked, Caller, JobId};
+use crate::ask::LogScope;
+use crate::error::ServiceError;
+use crate::logs::{Filter, Reader, Streams};
+use crate::service::Service;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Response, header};
+use bytes::Bytes;
+use serde::Deserialize;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A follower looks at least this often.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long output may come after the job's end is known: reports and logs travel apart.
+const AFTERMATH: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogQuery {
+    step: Option<String>,
+    task: Option<u64>,
+    attempt: Option<u32>,
+    stream: Option<String>,
+    /// So many bytes of the answer are known already.
+    offset: u64,
+    follow: bool,
+    prefix: bool,
+}
+
+pub(crate) async fn logs(
+    State(app): State<App>,
+    Caller(p): Caller,
+    id: JobId,
+    Asked(query): Asked<LogQuery>,
+) -> Result<Response<Body>, ApiError> {
+    let scope = app.service.log_scope(&p, id.0, query.step.as_deref(), query.task).await?;
+    let streams = streams(query.stream.as_deref())?;
+    let filter = Filter { attempt: query.attempt, streams, prefix: query.prefix, ..Filter::default() };
+    let reader = app.service.log_reader(&scope, filter);
+    let is_over = app.service.is_log_over(&scope).await?;
+    let (to_client, pieces) = mpsc::channel::<Bytes>(4);
+    let follow = query.follow.then(|| (app.service.clone(), scope));
+    tokio::spawn(give(reader, query.offset, follow, to_client));
+    let body = futures_util::stream::unfold(pieces, |mut pieces| async {
+        let piece = pieces.recv().await?;
+        Some((Ok::<_, Infallible>(piece), pieces))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    let end = if is_over || query.follow { "true" } else { "false" };
+    headers.insert("x-stead-end", header::HeaderValue::from_static(end));
+    Ok(response)
+}
+
+fn streams(word: Option<&str>) -> Result<Streams, ApiError> {
+    match word {
+        None | Some("all") => Ok(Streams::All),
+        Some("stdout") => Ok(Streams::Stdout),
+        Some("stderr") => Ok(Streams::Stderr),
+        Some(other) => Err(ServiceError::input("stream", format!("{other:?} is not stdout, stderr or all")).into()),
+    }
+}
+
+/// Sends all there is, then what comes, until it is over or nobody reads any more.
+async fn give(mut reader: Reader, mut skip: u64, follow: Option<(Service, LogScope)>, to_client: mpsc::Sender<Bytes>) {
+    let mut listener = follow.as_ref().map(|(service, _)| service.events.listen());
+    loop {
+        // Asked first: what was printed before the end is then there to be read.
+        let is_over = match &follow {
+            None => true,
+            Some((service, scope)) => service.is_log_over(scope).await.unwrap_or(true),
+        };
+        if is_over && follow.is_some() {
+            tokio::time::sleep(AFTERMATH).await;
+        }
+        reader = match give_what_is_there(reader, &mut skip, &to_client).await {
+            Some(reader) => reader,
+            None => return,
+        };
+        let (false, Some(listener), Some((_, scope))) = (is_over, &mut listener, &follow) else { return };
+        tokio::select! {
+            _ = tokio::time::timeout(LOOK, listener.changed(scope.job)) => {}
+            () = to_client.closed() => return,
+        }
+    }
+}
+
+/// `None` when the client is gone or the log can't be read.
+async fn give_what_is_there(mut reader: Reader, skip: &mut u64, to_client: &mpsc::Sender<Bytes>) -> Option<Reader> {
+    loop {
+        let (back, piece) = tokio::task::spawn_blocking(move || {
+            let piece = reader.next();
+            (reader, piece)
+        })
+        .await
+        .ok()?;
+        reader = back;
+        let mut piece = match piece {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Some(reader),
+            Err(error) => {
+                tracing::error!(%error, "a log can't be read");
+                return None;
+            }
+        };
+        let known = usize::try_from(*skip).unwrap_or(usize::MAX).min(piece.len());
+        *skip -= known as u64;
+        piece.drain(..known);
+        if !piece.is_empty() {
+            to_client.send(piece.into()).await.ok()?;
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! HTTP: takes requests apart, asks who is there, and leaves the rest to `service`. Decides nothing.
+//!
+//! Every route stands in [`routes`] or [`worker_routes`], so that a test can hold a table of who gets what against it.
+
+mod answer;
+mod logs;
+mod stream;
+mod worker;
+
+pub(crate) use answer::ApiError;
+
+use crate::ask::{ExplainQuery, JobsQuery, TasksQuery};
+use crate::authn::{Authn, Peer};
+use crate::error::ServiceError;
+use crate::service::{ActRequest, Service, Submission};
+use crate::views::{ExplainView, JobView, TaskView, WorkerView};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post, put};
+use axum::{Json, Router};
+use bytes::Bytes;
+use job::JobAction;
+use policy::Principal;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Largest body of a request of a person, and of a worker.
+const BODY_MAX: usize = 32 << 20;
+/// How long a body may take to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What handlers reach.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) service: Service,
+    pub(crate) authn: Authn,
+}
+
+type Answer<T> = Result<Json<T>, ApiError>;
+type Route = (&'static str, &'static str, MethodRouter<App>);
+
+/// The pages of people.
+pub(crate) fn routes() -> Vec<Route> {
+    let act = |action: JobAction| {
+        post(move |State(app): State<App>, Caller(p): Caller, id: JobId, Body(request): Body<ActRequest>| async move {
+            let state = app.service.act(&p, id.0, action, request).await?;
+            Ok::<_, ApiError>(Json(json!({ "job": id.0, "state": state })))
+        })
+    };
+    vec![
+        ("GET", "/healthz", get(async || "ok")),
+        ("GET", "/readyz", get(async || "ready")),
+        ("GET", "/api/v1/whoami", get(whoami)),
+        ("GET", "/api/v1/jobs", get(jobs)),
+        ("POST", "/api/v1/jobs", post(submit)),
+        ("GET", "/api/v1/jobs/{id}", get(job)),
+        ("POST", "/api/v1/jobs/{id}/kill", act(JobAction::Kill)),
+        ("POST", "/api/v1/jobs/{id}/retry", act(JobAction::Retry)),
+        ("POST", "/api/v1/jobs/{id}/block", act(JobAction::Block)),
+        ("POST", "/api/v1/jobs/{id}/unblock", act(JobAction::Unblock)),
+        ("POST", "/api/v1/jobs/{id}/suspend", act(JobAction::Suspend)),
+        ("POST", "/api/v1/jobs/{id}/resume", act(JobAction::Resume)),
+        ("GET", "/api/v1/jobs/{id}/tasks", get(tasks)),
+        ("GET", "/api/v1/jobs/{id}/logs", get(logs::logs)),
+        ("GET", "/api/v1/jobs/{id}/wait", get(wait)),
+        ("GET", "/api/v1/jobs/{id}/explain", get(explain_job)),
+        ("GET", "/api/v1/explain", get(explain)),
+        ("GET", "/api/v1/events", get(stream::events)),
+        ("GET", "/api/v1/workers", get(workers)),
+        ("POST", "/api/v1/workers/{name}/drain", post(drain)),
+        ("GET", "/api/v1/farm", get(farm)),
+    ]
+}
+
+/// The pages of workers, on their own socket.
+pub(crate) fn worker_routes() -> Vec<Route> {
+    vec![
+        ("GET", wire::CHANNEL_PATH, get(worker::channel)),
+        ("POST", wire::REPORTS_PATH, post(worker::reports)),
+        ("PUT", "/worker/v1/logs/{session}", put(worker::log)),
+    ]
+}
+
+/// A router over a table of routes.
+pub(crate) fn router(routes: Vec<Route>, app: App) -> Router {
+    let router = routes.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
+    router
+        .fallback(async || ApiError::from(ServiceError::NoSuchPage))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "the page takes other methods")
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn(harmless))
+        .with_state(app)
+}
+
+/// What a browser might make of an answer.
+async fn harmless(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Whoever the channel says is there. A handler without it serves anybody.
+pub(crate) struct Caller(pub(crate) Principal);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let peer = parts.extensions.get::<Peer>().copied().unwrap_or(Peer::Tcp);
+        app.authn.principal(peer).await.map(Caller).map_err(ApiError::from)
+    }
+}
+
+/// The number in a path. What is no number is no job, as any other that isn't there.
+pub(crate) struct JobId(pub(crate) u64);
+
+impl FromRequestParts<App> for JobId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, app)
+            .await
+            .map_err(|_| ApiError::from(ServiceError::NoSuchPage))?;
+        let id = job::job_number(&text).map_err(|_| ServiceError::NoSuchJob(text.escape_debug().to_string()))?;
+        Ok(Self(id))
+    }
+}
+
+/// The query, or what is wrong with it.
+pub(crate) struct Asked<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, app).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(e) => Err(ServiceError::input("query", e.body_text()).into()),
+        }
+    }
+}
+
+/// A JSON body; an empty one is `{}`.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let bytes = body(request, app).await?;
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+        serde_json::from_slice(&bytes).map(Self).map_err(|e| ServiceError::input("body", e).into())
+    }
+}
+
+/// The whole body within its time and size.
+async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(BODY_PATIENCE, Bytes::from_request(request, app)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(e)) => Err(ApiError::new(e.status(), "body", &e.body_text())),
+        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body took too long to arrive")),
+    }
+}
+
+async fn whoami(Caller(p): Caller) -> Json<Value> {
+    let roles = [("admin", p.roles.admin), ("impersonate", p.roles.impersonate), ("auditor", p.roles.auditor)];
+    let roles: Vec<&str> = roles.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
+    let login_user = p.login_user.as_str();
+    // root administers; it is nobody a job runs as.
+    let user = (login_user != "root").then_some(login_user);
+    Json(json!({ "login_user": login_user, "uid": p.uid, "roles": roles, "user": user, "source": p.source }))
+}
+
+async fn jobs(State(app): State<App>, Caller(p): Caller, Asked(query): Asked<JobsQuery>) -> Answer<Vec<JobView>> {
+    Ok(Json(app.service.jobs(&p, query).await?))
+}
+
+async fn submit(
+    State(app): State<App>,
+    Caller(p): Caller,
+    Body(submission): Body<Submission>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let job = app.service.submit(&p, submission).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "job": job }))))
+}
+
+async fn job(State(app): State<App>, Caller(p): Caller, id: JobId) -> Answer<JobView> {
+    Ok(Json(app.service.job(&p, id.0).await?))
+}
+
+async fn tasks(
+    State(app): State<App>,
+    Caller(p): Caller,
+    id: JobId,
+    Asked(query): Asked<TasksQuery>,
+) -> Answer<Vec<TaskView>> {
+    Ok(Json(app.service.tasks(&p, id.0, query).await?))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WaitQuery {
+    timeout_s: Option<u64>,
+}
+
+async fn wait(State(app): State<App>, Caller(p): Caller, id: JobId, Asked(query): Asked<WaitQuery>) -> Answer<JobView> {
+    Ok(Json(app.service.wait(&p, id.0, query.timeout_s).await?))
+}
+
+async fn explain_job(State(app): State<App>, Caller(p): Caller, id: JobId) -> Answer<ExplainView> {
+    Ok(Json(app.service.explain_job(&p, id.0).await?))
+}
+
+async fn explain(State(app): State<App>, Caller(p): Caller, Asked(query): Asked<ExplainQuery>) -> Answer<ExplainView> {
+    Ok(Json(app.service.explain(&p, query).await?))
+}
+
+async fn workers(State(app): State<App>, Caller(_): Caller) -> Answer<Vec<WorkerView>> {
+    Ok(Json(app.service.workers().await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainRequest {
+    drained: bool,
+}
+
+async fn drain(
+    State(app): State<App>,
+    Caller(p): Caller,
+    Path(name): Path<String>,
+    Body(request): Body<DrainRequest>,
+) -> Answer<Value> {
+    app.service.drain(&p, &name, request.drained).await?;
+    Ok(Json(json!({ "worker": name, "drained": request.drained })))
+}
+
+async fn farm(State(app): State<App>, Caller(p): Caller) -> Answer<Value> {
+    Ok(Json(app.service.farm(&p).await?))
+}

@@ -1,0 +1,99 @@
+//! Server-sent events: which jobs changed, as they are now. A job that changes often is shown at most ten times a second.
+
+use super::{ApiError, App, Asked, Caller};
+use crate::events::{Event, Listener};
+use crate::service::{Service, may_see};
+use crate::views::JobView;
+use axum::extract::State;
+use axum::response::sse::{Event as Sse, KeepAlive, Sse as Answer};
+use futures_util::Stream;
+use policy::Principal;
+use serde::Deserialize;
+use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+
+const GATHER: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EventsQuery {
+    job: Option<u64>,
+}
+
+pub(crate) async fn events(
+    State(app): State<App>,
+    Caller(p): Caller,
+    Asked(query): Asked<EventsQuery>,
+) -> Result<Answer<impl Stream<Item = Result<Sse, Infallible>>>, ApiError> {
+    let listener = app.service.events.listen();
+    let mut out = VecDeque::new();
+    if let Some(job) = query.job {
+        out.extend(sse(&app.service.job(&p, job).await?));
+    }
+    let watch = Watch { service: app.service, principal: p, only: query.job, listener, out };
+    let stream = futures_util::stream::unfold(watch, |mut watch| async {
+        let event = watch.next().await;
+        Some((Ok(event), watch))
+    });
+    Ok(Answer::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+struct Watch {
+    service: Service,
+    principal: Principal,
+    only: Option<u64>,
+    listener: Listener,
+    out: VecDeque<Sse>,
+}
+
+impl Watch {
+    async fn next(&mut self) -> Sse {
+        loop {
+            if let Some(event) = self.out.pop_front() {
+                return event;
+            }
+            let (jobs, workers) = self.gather().await;
+            for id in jobs {
+                // What changed but can't be read now shows at its next change.
+                if let Ok(Some(row)) = self.service.store.job(id).await
+                    && may_see(&self.principal, &row)
+                {
+                    self.out.extend(sse(&JobView::from(&row)));
+                }
+            }
+            if workers {
+                self.out.push_back(Sse::default().event("worker").data("{}"));
+            }
+        }
+    }
+
+    /// What changed until a tenth of a second after the first change.
+    async fn gather(&mut self) -> (BTreeSet<u64>, bool) {
+        let (mut jobs, mut workers) = (BTreeSet::new(), false);
+        let mut until = None;
+        loop {
+            let event = match until {
+                None => self.listener.next().await,
+                Some(until) => match tokio::time::timeout_at(until, self.listener.next()).await {
+                    Ok(event) => event,
+                    Err(_) => return (jobs, workers),
+                },
+            };
+            match event {
+                Some(Event::Job(id)) if self.only.is_none_or(|only| only == id) => {
+                    jobs.insert(id);
+                }
+                Some(Event::Worker) if self.only.is_none() => workers = true,
+                Some(_) => continue,
+                // Some were missed: the one that is watched may be among them.
+                None => jobs.extend(self.only),
+            }
+            until.get_or_insert_with(|| tokio::time::Instant::now() + GATHER);
+        }
+    }
+}
+
+fn sse(job: &JobView) -> Option<Sse> {
+    Sse::default().event("job").json_data(job).ok()
+}

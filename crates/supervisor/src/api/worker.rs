@@ -1,0 +1,60 @@
+//! The workers' socket: the channel, and what must not be lost. Only accounts named at start get here at all.
+
+use super::{ApiError, App, Asked, Body, body};
+use crate::dispatch;
+use crate::error::ServiceError;
+use crate::events::Event;
+use crate::logs::LogError;
+use axum::Json;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::json;
+use wire::{FRAME_MAX, Reported, Reports};
+
+pub(crate) async fn channel(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .max_message_size(FRAME_MAX)
+        .max_frame_size(FRAME_MAX)
+        .on_upgrade(move |socket| dispatch::channel(app.service.dispatcher, socket))
+}
+
+pub(crate) async fn reports(State(app): State<App>, Body(group): Body<Reports>) -> Result<Json<Reported>, ApiError> {
+    let through = app.service.report(group).await?;
+    Ok(Json(Reported { through }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Offset {
+    offset: u64,
+}
+
+pub(crate) async fn log(
+    State(app): State<App>,
+    Path(session): Path<u64>,
+    Asked(Offset { offset }): Asked<Offset>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let data = body(request, &app).await?;
+    let store = &app.service.store;
+    let row = store.session(session).await.map_err(ServiceError::from)?;
+    let row = row.ok_or(ServiceError::Store(store::StoreError::NoSuchSession(session)))?;
+    let logs = app.service.logs.clone();
+    let appended = tokio::task::spawn_blocking(move || logs.append(row.job, session, offset, &data)).await;
+    match appended {
+        Ok(Ok(through)) => {
+            store.logged(session, through).await.map_err(ServiceError::from)?;
+            app.service.events.say(Event::Log(row.job));
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        Ok(Err(LogError::Offset { have })) => Ok((StatusCode::CONFLICT, Json(json!({ "have": have }))).into_response()),
+        Ok(Err(error)) => {
+            tracing::error!(session, %error, "output is not kept");
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the log can't be written"))
+        }
+        Err(_) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the log was not written")),
+    }
+}

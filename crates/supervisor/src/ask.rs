@@ -1,0 +1,348 @@
+//! Reading: what people may see of jobs, workers and decisions. Changes nothing.
+
+use crate::dispatch::who;
+use crate::error::ServiceError;
+use crate::logs::{Filter, Reader};
+use crate::service::{Service, may_see, no_such_job, step_of};
+use crate::views::{ExplainView, JobView, RefusedView, RunAsView, SessionView, TaskView, VerdictView, WorkerView};
+use futures_util::future::join_all;
+use job::{JobSpec, JobState, Plan, StepRef, TaskState};
+use policy::{Decision, FarmFacts, Identified, Place, Principal, Request, Who};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+use store::{JobFilter, TaskFilter};
+use warrant::Account;
+
+/// Entries of a page unless told, and at most.
+const PAGE: u32 = 1000;
+const PAGE_MAX: u32 = 10_000;
+/// A long poll answers after this at the latest.
+const WAIT_MAX_S: u64 = 60;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct JobsQuery {
+    user: Option<String>,
+    login_user: Option<String>,
+    /// Words with commas.
+    state: Option<String>,
+    limit: Option<u32>,
+    after: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TasksQuery {
+    step: Option<String>,
+    state: Option<String>,
+    limit: Option<u32>,
+    /// `STEP.TASK` (or `TASK`) of the last one seen.
+    after: Option<String>,
+    /// Only this one.
+    task: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ExplainQuery {
+    user: Option<String>,
+    #[serde(rename = "as")]
+    acting_as: Option<String>,
+    worker: Option<String>,
+}
+
+/// Whose output, until when.
+#[derive(Debug, Clone)]
+pub(crate) struct LogScope {
+    pub(crate) job: u64,
+    pub(crate) step: Option<u32>,
+    pub(crate) task: Option<u64>,
+}
+
+impl Service {
+    pub(crate) async fn job(&self, principal: &Principal, id: u64) -> Result<JobView, ServiceError> {
+        Ok(JobView::from(&self.visible(principal, id).await?))
+    }
+
+    /// Pages of what the caller may see: full as long as there is more.
+    pub(crate) async fn jobs(&self, principal: &Principal, query: JobsQuery) -> Result<Vec<JobView>, ServiceError> {
+        let states = words(query.state.as_deref(), JobState::parse)?;
+        let limit = query.limit.unwrap_or(PAGE).min(PAGE_MAX);
+        let own = |q: &Option<String>| q.as_deref() == Some(principal.login_user.as_str());
+        let mut filter =
+            JobFilter { user: query.user, login_user: query.login_user, states, limit, after: query.after };
+        if principal.roles.admin || own(&filter.user) || own(&filter.login_user) {
+            let rows = self.store.jobs(filter).await?;
+            return Ok(rows.iter().filter(|row| may_see(principal, row)).map(JobView::from).collect());
+        }
+        // Someone else's view holds jobs submitted by them and jobs that run as them: two ordered lists.
+        let name = principal.login_user.to_string();
+        let mut as_user = filter.clone();
+        let (asked_user, asked_login) = (filter.user.take(), filter.login_user.take());
+        filter.login_user = Some(name.clone());
+        filter.user = asked_user.clone();
+        as_user.user = Some(name);
+        as_user.login_user = asked_login.clone();
+        let mut rows = self.store.jobs(filter).await?;
+        rows.extend(self.store.jobs(as_user).await?);
+        rows.retain(|row| {
+            may_see(principal, row)
+                && asked_user.as_ref().is_none_or(|u| *u == row.user)
+                && asked_login.as_ref().is_none_or(|l| *l == row.login_user)
+        });
+        rows.sort_by_key(|row| std::cmp::Reverse(row.id));
+        rows.dedup_by_key(|row| row.id);
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(rows.iter().map(JobView::from).collect())
+    }
+
+    pub(crate) async fn tasks(
+        &self,
+        principal: &Principal,
+        id: u64,
+        query: TasksQuery,
+    ) -> Result<Vec<TaskView>, ServiceError> {
+        let row = self.visible(principal, id).await?;
+        let plan = worked_out(row.spec).await?;
+        let step = query.step.as_deref().map(|s| step_of(&plan, Some(&step_ref(s)))).transpose()?;
+        let mut filter = TaskFilter {
+            step,
+            states: words(query.state.as_deref(), TaskState::parse)?,
+            from_step: step.unwrap_or(0),
+            first: 0,
+            limit: query.limit.unwrap_or(PAGE).min(PAGE_MAX),
+        };
+        if let Some(after) = &query.after {
+            let (after_step, index) = position(&plan, after)?;
+            (filter.from_step, filter.first) = (after_step, index.saturating_add(1));
+        }
+        if let Some(task) = query.task {
+            let step = match step {
+                Some(step) => step,
+                None => step_of(&plan, None)?,
+            };
+            (filter.step, filter.from_step, filter.first, filter.limit) = (Some(step), step, task, 1);
+        }
+        let mut page = self.store.attempts_page(id, filter).await?;
+        page.retain(|t| query.task.is_none_or(|task| task == t.task.index));
+        let ids: BTreeSet<u64> = page.iter().flat_map(|t| t.attempts.iter().map(|a| a.session)).collect();
+        let sessions = self.store.sessions_by_id(&ids.into_iter().collect::<Vec<_>>()).await?;
+        let sessions: HashMap<_, _> = sessions.into_iter().map(|s| (s.id, s)).collect();
+        Ok(page.into_iter().map(|t| TaskView::new(id, &plan, t, &sessions)).collect())
+    }
+
+    /// Answers when the job is over, or after the time.
+    pub(crate) async fn wait(
+        &self,
+        principal: &Principal,
+        id: u64,
+        timeout_s: Option<u64>,
+    ) -> Result<JobView, ServiceError> {
+        let mut listener = self.events.listen();
+        let time = Duration::from_secs(timeout_s.unwrap_or(WAIT_MAX_S).min(WAIT_MAX_S));
+        let until = tokio::time::Instant::now() + time;
+        loop {
+            let row = self.visible(principal, id).await?;
+            let is_over = row.state.is_over() && row.ended_at.is_some();
+            if is_over || tokio::time::timeout_at(until, listener.changed(id)).await.is_err() {
+                return Ok(JobView::from(&row));
+            }
+        }
+    }
+
+    /// Checks that the log may be read, and says where it is.
+    pub(crate) async fn log_scope(
+        &self,
+        principal: &Principal,
+        id: u64,
+        step: Option<&str>,
+        task: Option<u64>,
+    ) -> Result<LogScope, ServiceError> {
+        let row = self.visible(principal, id).await?;
+        if step.is_none() && task.is_none() {
+            return Ok(LogScope { job: id, step: None, task: None });
+        }
+        let plan = worked_out(row.spec).await?;
+        let step = step_of(&plan, step.map(step_ref).as_ref())?;
+        if let Some(task) = task {
+            plan.task(step, task)?;
+        }
+        Ok(LogScope { job: id, step: Some(step), task })
+    }
+
+    pub(crate) fn log_reader(&self, scope: &LogScope, filter: Filter) -> Reader {
+        self.logs.reader(scope.job, Filter { step: scope.step, task: scope.task, ..filter })
+    }
+
+    /// Nothing more will be printed.
+    pub(crate) async fn is_log_over(&self, scope: &LogScope) -> Result<bool, ServiceError> {
+        let row = self.store.job(scope.job).await?.ok_or_else(|| no_such_job(scope.job))?;
+        if row.state.is_over() && row.ended_at.is_some() {
+            return Ok(true);
+        }
+        let (Some(step), Some(task)) = (scope.step, scope.task) else { return Ok(false) };
+        let filter = TaskFilter { step: Some(step), states: Vec::new(), from_step: step, first: task, limit: 1 };
+        let tasks = self.store.tasks(scope.job, filter).await?;
+        Ok(tasks.first().is_none_or(|t| t.index != task || t.state.is_over()))
+    }
+
+    pub(crate) async fn workers(&self) -> Result<Vec<WorkerView>, ServiceError> {
+        let known: HashMap<String, u32> = self.store.workers().await?.into_iter().map(|w| (w.name, w.slots)).collect();
+        let places = self.dispatcher.places().await?;
+        let view = |place: &Place| {
+            let (used, slots) = self.dispatcher.slots(&place.worker);
+            let slots = slots.or_else(|| known.get(&place.worker).copied()).unwrap_or(0);
+            WorkerView::new(place, slots, used)
+        };
+        Ok(places.iter().map(view).collect())
+    }
+
+    /// As whom a job runs on each worker, why, and what really happened.
+    pub(crate) async fn explain_job(&self, principal: &Principal, id: u64) -> Result<ExplainView, ServiceError> {
+        let row = self.visible(principal, id).await?;
+        let who = who(&row).map_err(|_| no_such_job(id))?;
+        let workers = self.verdicts(&who, None).await?;
+        let sessions = self.store.sessions(id).await?;
+        Ok(ExplainView {
+            job: Some(id),
+            login_user: row.login_user,
+            user: Some(row.user),
+            rules: Vec::new(),
+            refused: None,
+            workers,
+            sessions: sessions.into_iter().map(SessionView::from).collect(),
+        })
+    }
+
+    /// As whom a job would run if the caller submitted it now.
+    pub(crate) async fn explain(
+        &self,
+        principal: &Principal,
+        query: ExplainQuery,
+    ) -> Result<ExplainView, ServiceError> {
+        let request = Request { user: query.user, acting_as: query.acting_as };
+        let places = self.dispatcher.places().await?;
+        let only_proxy = !places.is_empty() && places.iter().all(|p| p.mode == policy::Mode::Proxy);
+        let (user, refused, rules, workers) = match policy::identify(principal, &request, FarmFacts { only_proxy }) {
+            Identified::As(who, rules) => {
+                let workers = self.verdicts(&who, query.worker.as_deref()).await?;
+                (Some(who.user.to_string()), None, rules, workers)
+            }
+            Identified::Refused(refusal, rules) => {
+                let refused = Some(RefusedView::from(&refusal));
+                let verdict = |place: &Place| VerdictView {
+                    worker: place.worker.clone(),
+                    mode: place.mode.as_str(),
+                    run_as: None,
+                    verdict: "refused",
+                    refused: Some(RefusedView::from(&refusal)),
+                    rules: rules.clone(),
+                };
+                let wanted = |p: &&Place| query.worker.as_ref().is_none_or(|w| *w == p.worker);
+                let workers = places.iter().filter(wanted).map(verdict).collect();
+                (None, refused, rules, workers)
+            }
+        };
+        if let Some(worker) = query.worker.filter(|w| !places.iter().any(|p| p.worker == *w)) {
+            return Err(ServiceError::NoSuchWorker(worker));
+        }
+        let login_user = principal.login_user.to_string();
+        Ok(ExplainView { job: None, login_user, user, rules, refused, workers, sessions: Vec::new() })
+    }
+
+    async fn verdicts(&self, who: &Who, only: Option<&str>) -> Result<Vec<VerdictView>, ServiceError> {
+        let mut places = self.dispatcher.places().await?;
+        places.retain(|p| only.is_none_or(|name| name == p.worker));
+        Ok(join_all(places.iter().map(|place| self.verdict(who, place))).await)
+    }
+
+    async fn verdict(&self, who: &Who, place: &Place) -> VerdictView {
+        let (verdict, run_as, refused, rules) = match policy::decide(who, place) {
+            Decision::Run(plan, rules) => match self.run_as(place, &plan.account).await {
+                Ok(run_as) => ("run", Some(run_as), None, rules),
+                Err(refused) => ("refused", None, Some(refused), rules),
+            },
+            Decision::Waiting(refusal, rules) => ("waiting", None, Some(RefusedView::from(&refusal)), rules),
+            Decision::Refused(refusal, rules) => ("refused", None, Some(RefusedView::from(&refusal)), rules),
+        };
+        VerdictView { worker: place.worker.clone(), mode: place.mode.as_str(), run_as, verdict, refused, rules }
+    }
+
+    /// What the account is on that host: the host's own answer.
+    async fn run_as(&self, place: &Place, account: &Account) -> Result<RunAsView, RefusedView> {
+        let name = match account {
+            Account::Named { name, .. } => name.to_string(),
+            Account::Throwaway => "throwaway".to_owned(),
+        };
+        let unknown = |text: String| RefusedView {
+            rule: "account_on_host".to_owned(),
+            value: name.clone(),
+            hint: format!("see `getent passwd {name}` on the host of {}", place.worker),
+            text,
+        };
+        match self.dispatcher.look_up(&place.worker, &name).await {
+            Some(Ok(Some(a))) => {
+                Ok(RunAsView { name: a.name, uid: Some(a.uid), gid: Some(a.gid), groups: Some(a.groups) })
+            }
+            Some(Ok(None)) if *account != Account::Throwaway => {
+                Err(unknown(format!("the host of {} knows no account {name}", place.worker)))
+            }
+            Some(Err(error)) => Err(unknown(error)),
+            Some(Ok(None)) | None => Ok(RunAsView { name, uid: None, gid: None, groups: None }),
+        }
+    }
+
+    /// What `doctor` wants to know.
+    pub(crate) async fn farm(&self, principal: &Principal) -> Result<Value, ServiceError> {
+        let ready = self.store.ready(1000, crate::clock::now()).await?;
+        let tasks: u64 = ready.iter().map(|r| r.count).sum();
+        let mut farm = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "farm": self.facts.farm,
+            "operator": self.facts.operator,
+            "url": self.facts.url,
+            "sessions_live": self.dispatcher.live_sessions(),
+            "queue": { "ready_steps": ready.len(), "ready_tasks": tasks },
+            "data": null,
+            "config": null,
+        });
+        if principal.roles.admin {
+            farm["data"] = json!(self.facts.data.display().to_string());
+            farm["config"] = json!({
+                "listen": self.settings.listen,
+                "jobs_keep_days": self.settings.jobs_keep_days,
+                "logs_keep_days": self.settings.logs_keep_days,
+                "batch_target_ms": self.settings.batch_target_ms,
+                "lease_seconds": self.settings.lease_seconds,
+                "log_max_mib": self.settings.log_max_mib,
+            });
+        }
+        Ok(farm)
+    }
+}
+
+async fn worked_out(spec: String) -> Result<Plan, ServiceError> {
+    let plan = tokio::task::spawn_blocking(move || Ok(Plan::new(&JobSpec::from_json(&spec)?)?));
+    plan.await.unwrap_or_else(|_| Err(ServiceError::input("job", "it could not be worked out")))
+}
+
+fn step_ref(text: &str) -> StepRef {
+    text.parse().map_or_else(|_| StepRef::Name(text.to_owned()), StepRef::Index)
+}
+
+/// `STEP.TASK` or `TASK`.
+fn position(plan: &Plan, text: &str) -> Result<(u32, u64), ServiceError> {
+    let wrong = || ServiceError::input("after", format!("{text:?} is no STEP.TASK"));
+    let (step, task) = match text.rsplit_once('.') {
+        Some((step, task)) => (step_of(plan, Some(&step_ref(step)))?, task),
+        None => (step_of(plan, None)?, text),
+    };
+    Ok((step, task.parse().map_err(|_| wrong())?))
+}
+
+fn words<T>(text: Option<&str>, parse: impl Fn(&str) -> Result<T, job::UnknownWord>) -> Result<Vec<T>, ServiceError> {
+    let parts = text.unwrap_or_default().split(',').map(str::trim).filter(|w| !w.is_empty());
+    parts.map(|word| parse(word).map_err(|e| ServiceError::input("state", e))).collect()
+}

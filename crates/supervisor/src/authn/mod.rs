@@ -1,0 +1,244 @@
+//! Who is asking. The only place where a channel becomes a [`Principal`]; no field of a request takes part.
+//!
+//! On the people's socket the kernel names the peer's uid. That uid must have a name, and that name must have that
+//! uid: an id without an entry, an alias of another account, the overflow id or a failing directory is a refusal that
+//! says so, never somebody else. Doesn't decide what anyone may do: that is `policy`'s.
+
+use policy::{LoginUser, Principal, Roles};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The uid the kernel shows for ids it can't map.
+const OVERFLOW_UID: u32 = 65_534;
+/// How long a look-up is believed. Short: an account may be removed at any time.
+const BELIEVED: Duration = Duration::from_secs(3);
+
+/// The end of a connection, as the kernel sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Unix { uid: u32 },
+    Tcp,
+}
+
+/// Why somebody has no identity here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AuthnError {
+    #[error("uid {0} has no entry in the user database")]
+    NoEntry(u32),
+    #[error("uid {uid} is an alias: the name {name} belongs to uid {other}")]
+    Alias { uid: u32, name: String, other: u32 },
+    #[error("uid {0} stands for ids that can't be mapped, not for a person")]
+    Overflow(u32),
+    #[error("uid {uid} has the name {name:?}, which is no login name: {reason}")]
+    BadName { uid: u32, name: String, reason: warrant::NameError },
+    #[error("the user database could not be asked about uid {uid}: {error}")]
+    Database { uid: u32, error: String },
+    #[error("there is no sign-in over TCP yet")]
+    Tcp,
+}
+
+impl AuthnError {
+    pub(crate) fn rule(&self) -> &'static str {
+        match self {
+            Self::NoEntry(_) => "uid_without_entry",
+            Self::Alias { .. } => "uid_alias",
+            Self::Overflow(_) => "uid_overflow",
+            Self::BadName { .. } => "login_name",
+            Self::Database { .. } => "user_database",
+            Self::Tcp => "tcp_sign_in",
+        }
+    }
+
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::NoEntry(_) => "use an account that `getent passwd` knows on this host",
+            Self::Alias { .. } => "give each account a uid of its own",
+            Self::Overflow(_) => "connect from the host itself, not from a user namespace that hides your uid",
+            Self::BadName { .. } => "use an account with an ordinary name",
+            Self::Database { .. } => "try again when the directory answers",
+            Self::Tcp => "use the unix socket (run/socket in the farm's folder): STEAD_URL=unix:PATH",
+        }
+    }
+}
+
+/// The user database: an argument, so that tests have their own.
+pub(crate) trait Accounts: Send + Sync + 'static {
+    fn name_of(&self, uid: u32) -> Result<Option<String>, String>;
+    fn uid_of(&self, name: &str) -> Result<Option<u32>, String>;
+}
+
+/// The host's own, through NSS.
+#[derive(Debug)]
+pub(crate) struct HostAccounts;
+
+impl Accounts for HostAccounts {
+    fn name_of(&self, uid: u32) -> Result<Option<String>, String> {
+        nix::unistd::User::from_uid(uid.into()).map(|u| u.map(|u| u.name)).map_err(|e| e.to_string())
+    }
+
+    fn uid_of(&self, name: &str) -> Result<Option<u32>, String> {
+        nix::unistd::User::from_name(name).map(|u| u.map(|u| u.uid.as_raw())).map_err(|e| e.to_string())
+    }
+}
+
+/// Who runs the farm without signing in: the peer with the supervisor's own uid.
+#[derive(Debug, Clone)]
+pub(crate) struct Operator {
+    pub(crate) uid: u32,
+    /// Its login name, when the one who started the farm gave it.
+    pub(crate) name: Option<LoginUser>,
+}
+
+type Answer = Result<LoginUser, AuthnError>;
+
+/// Turns peers into principals.
+#[derive(Clone)]
+pub(crate) struct Authn {
+    accounts: Arc<dyn Accounts>,
+    operator: Operator,
+    known: Arc<Mutex<HashMap<u32, (Instant, Answer)>>>,
+}
+
+impl fmt::Debug for Authn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authn").field("operator", &self.operator).finish_non_exhaustive()
+    }
+}
+
+impl Authn {
+    pub(crate) fn new(accounts: Arc<dyn Accounts>, operator: Operator) -> Self {
+        Self { accounts, operator, known: Arc::default() }
+    }
+
+    /// The person behind a connection.
+    pub(crate) async fn principal(&self, peer: Peer) -> Result<Principal, AuthnError> {
+        let Peer::Unix { uid } = peer else { return Err(AuthnError::Tcp) };
+        let is_operator = uid == self.operator.uid;
+        let login_user = match &self.operator.name {
+            Some(name) if is_operator => name.clone(),
+            // Whatever the first entry of uid 0 is called: an administrator, never an identity to run as.
+            _ if uid == 0 => LoginUser::parse("root").map_err(|reason| bad_name(uid, "root".to_owned(), reason))?,
+            _ => self.login_user(uid).await?,
+        };
+        let roles = Roles { admin: uid == 0 || is_operator, ..Roles::default() };
+        let source = if is_operator {
+            format!("unix socket, uid {uid} (the farm's operator)")
+        } else {
+            format!("unix socket, uid {uid}")
+        };
+        Ok(Principal { login_user, uid: Some(uid), roles, source })
+    }
+
+    async fn login_user(&self, uid: u32) -> Answer {
+        if let Some(answer) = self.remembered(uid) {
+            return answer;
+        }
+        let accounts = self.accounts.clone();
+        let answer = match tokio::task::spawn_blocking(move || look_up(&*accounts, uid)).await {
+            Ok(answer) => answer,
+            Err(e) => Err(AuthnError::Database { uid, error: e.to_string() }),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (at, _)| at.elapsed() < BELIEVED);
+        known.insert(uid, (Instant::now(), answer.clone()));
+        answer
+    }
+
+    fn remembered(&self, uid: u32) -> Option<Answer> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&uid).filter(|(at, _)| at.elapsed() < BELIEVED).map(|(_, answer)| answer.clone())
+    }
+}
+
+fn look_up(accounts: &dyn Accounts, uid: u32) -> Answer {
+    if uid == OVERFLOW_UID || uid == u32::MAX {
+        return Err(AuthnError::Overflow(uid));
+    }
+    let database = |error| AuthnError::Database { uid, error };
+    let name = accounts.name_of(uid).map_err(database)?.ok_or(AuthnError::NoEntry(uid))?;
+    match accounts.uid_of(&name).map_err(database)? {
+        Some(back) if back == uid => {}
+        Some(other) => return Err(AuthnError::Alias { uid, name, other }),
+        None => return Err(AuthnError::NoEntry(uid)),
+    }
+    LoginUser::parse(&name).map_err(|reason| bad_name(uid, name, reason))
+}
+
+fn bad_name(uid: u32, name: String, reason: warrant::NameError) -> AuthnError {
+    AuthnError::BadName { uid, name, reason }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// uid → name and name → uid, as a test wants them.
+    #[derive(Debug, Default, Clone)]
+    pub(crate) struct FakeAccounts(pub(crate) Vec<(u32, &'static str)>);
+
+    impl Accounts for FakeAccounts {
+        fn name_of(&self, uid: u32) -> Result<Option<String>, String> {
+            if uid == 7000 {
+                return Err("directory is down".to_owned());
+            }
+            Ok(self.0.iter().find(|(u, _)| *u == uid).map(|(_, n)| (*n).to_owned()))
+        }
+
+        fn uid_of(&self, name: &str) -> Result<Option<u32>, String> {
+            Ok(self.0.iter().find(|(_, n)| *n == name).map(|(u, _)| *u))
+        }
+    }
+
+    fn authn(name: Option<&str>) -> Authn {
+        let accounts = FakeAccounts(vec![
+            (0, "root"),
+            (0, "toor"),
+            (1501, "ada"),
+            (1502, "bob"),
+            (1503, "bob"),
+            (1504, "-dash"),
+            (65_534, "nobody"),
+            (998, "stead"),
+        ]);
+        let operator = Operator { uid: 998, name: name.map(|n| LoginUser::parse(n).expect("name")) };
+        Authn::new(Arc::new(accounts), operator)
+    }
+
+    #[tokio::test]
+    async fn only_a_uid_and_name_that_agree_are_somebody() {
+        let table = [
+            (1501, "ada"),
+            (0, "root"),
+            (1503, "uid 1503 is an alias: the name bob belongs to uid 1502"),
+            (1999, "uid 1999 has no entry in the user database"),
+            (65_534, "uid 65534 stands for ids that can't be mapped, not for a person"),
+            (u32::MAX, "uid 4294967295 stands for ids that can't be mapped, not for a person"),
+            (7000, "the user database could not be asked about uid 7000: directory is down"),
+            (1504, "uid 1504 has the name \"-dash\", which is no login name: a name can't begin with '-'"),
+        ];
+        let authn = authn(None);
+        for (uid, expected) in table {
+            let got = match authn.principal(Peer::Unix { uid }).await {
+                Ok(p) => p.login_user.to_string(),
+                Err(e) => e.to_string(),
+            };
+            assert_eq!(got, expected, "uid {uid}");
+        }
+        assert_eq!(authn.principal(Peer::Tcp).await, Err(AuthnError::Tcp));
+    }
+
+    #[tokio::test]
+    async fn roles_come_from_the_uid() {
+        let named = authn(Some("root"));
+        let admin = |p: &Principal| p.roles.admin;
+        let operator = named.principal(Peer::Unix { uid: 998 }).await.expect("operator");
+        assert_eq!((operator.login_user.as_str(), admin(&operator)), ("root", true));
+        let root = named.principal(Peer::Unix { uid: 0 }).await.expect("root");
+        assert_eq!((root.login_user.as_str(), admin(&root)), ("root", true));
+        assert!(!admin(&named.principal(Peer::Unix { uid: 1501 }).await.expect("ada")));
+        let unnamed = authn(None).principal(Peer::Unix { uid: 998 }).await.expect("operator");
+        assert_eq!((unnamed.login_user.as_str(), admin(&unnamed)), ("stead", true));
+    }
+}

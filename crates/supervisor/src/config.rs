@@ -1,0 +1,158 @@
+//! `supervisor.toml`: few settings, each with a default. A wrong file never opens anything: the start is refused with
+//! file, line and key.
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why a configuration file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("can't read {}: {error}", path.display())]
+    Read { path: PathBuf, error: std::io::Error },
+    #[error("{}:{line}: {message}{}", path.display(), hint(.did_you_mean.as_ref()))]
+    Malformed { path: PathBuf, line: usize, message: String, did_you_mean: Option<String> },
+    #[error("{}: {key} = {value} is out of range: {allowed} is allowed", path.display())]
+    OutOfRange { path: PathBuf, key: &'static str, value: u64, allowed: &'static str },
+}
+
+fn hint(word: Option<&String>) -> String {
+    word.map_or_else(String::new, |w| format!(" (did you mean {w:?}?)"))
+}
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where people's HTTP listens besides the socket. Plain HTTP: loopback only.
+    pub listen: String,
+    /// How long ended jobs stay, with their folders and logs.
+    pub jobs_keep_days: u64,
+    /// How long logs stay; at most as long as their job.
+    pub logs_keep_days: u64,
+    /// About how much work a session is given at once, in ms.
+    pub batch_target_ms: u64,
+    /// How long a session lives without a renewal.
+    pub lease_seconds: u64,
+    /// Most bytes of output kept of one session.
+    pub log_max_mib: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7878".to_owned(),
+            jobs_keep_days: 30,
+            logs_keep_days: 30,
+            batch_target_ms: 1000,
+            lease_seconds: 300,
+            log_max_mib: 1024,
+        }
+    }
+}
+
+const KEYS: [&str; 6] =
+    ["listen", "jobs_keep_days", "logs_keep_days", "batch_target_ms", "lease_seconds", "log_max_mib"];
+
+impl Settings {
+    /// The defaults, or what the file says.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let settings: Self = toml::from_str(text).map_err(|e| malformed(path, text, &e))?;
+        let out_of_range =
+            |key, value, allowed| Err(ConfigError::OutOfRange { path: path.to_owned(), key, value, allowed });
+        if !(1..=60_000).contains(&settings.batch_target_ms) {
+            return out_of_range("batch_target_ms", settings.batch_target_ms, "1 to 60000");
+        }
+        if !(10..=86_400).contains(&settings.lease_seconds) {
+            return out_of_range("lease_seconds", settings.lease_seconds, "10 to 86400");
+        }
+        for (key, days) in [("jobs_keep_days", settings.jobs_keep_days), ("logs_keep_days", settings.logs_keep_days)] {
+            if !(1..=36_500).contains(&days) {
+                return out_of_range(key, days, "1 to 36500");
+            }
+        }
+        if !(1..=1 << 20).contains(&settings.log_max_mib) {
+            return out_of_range("log_max_mib", settings.log_max_mib, "1 to 1048576");
+        }
+        Ok(settings)
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
+    }
+}
+
+fn malformed(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |s| s.start);
+    let line = text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1;
+    let message = error.message().to_owned();
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let did_you_mean = unknown.and_then(nearest).map(str::to_owned);
+    ConfigError::Malformed { path: path.to_owned(), line, message, did_you_mean }
+}
+
+/// The setting a mistyped key may have meant.
+fn nearest(key: &str) -> Option<&'static str> {
+    KEYS.into_iter().map(|k| (distance(key, k), k)).filter(|(d, k)| *d <= k.len() / 3).min().map(|(_, k)| k)
+}
+
+/// Levenshtein's distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let next = (corner + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
+            corner = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Settings::parse(Path::new("supervisor.toml"), text).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_wrong_file_says_where_and_what() {
+        let unknown = error("listen = \"127.0.0.1:1\"\nlease_second = 5\n");
+        assert!(unknown.starts_with("supervisor.toml:2: unknown field `lease_second`"), "{unknown}");
+        assert!(unknown.ends_with("(did you mean \"lease_seconds\"?)"), "{unknown}");
+        assert!(!error("colour = 1").contains("did you mean"));
+        assert!(error("\n\nlisten = 5").starts_with("supervisor.toml:3: "));
+        assert!(error("listen = ").starts_with("supervisor.toml:1: "));
+        assert_eq!(
+            error("lease_seconds = 0"),
+            "supervisor.toml: lease_seconds = 0 is out of range: 10 to 86400 is allowed"
+        );
+        assert!(error("batch_target_ms = 0").contains("out of range"));
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let some = Settings::parse(Path::new("x"), "lease_seconds = 60").expect("fine");
+        assert_eq!(some, Settings { lease_seconds: 60, ..Settings::default() });
+    }
+
+    #[test]
+    fn every_setting_can_be_suggested() {
+        let text = toml::to_string(&toml::Table::from_iter(
+            KEYS.map(|k| (k.to_owned(), if k == "listen" { "127.0.0.1:1".into() } else { toml::Value::Integer(30) })),
+        ))
+        .expect("toml");
+        Settings::parse(Path::new("x"), &text).expect("KEYS are the settings");
+        assert_eq!(text.lines().count(), KEYS.len());
+    }
+}

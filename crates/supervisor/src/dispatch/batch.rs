@@ -1,0 +1,207 @@
+//! Batches: how many tasks, and which items with which environments.
+//!
+//! A session's first batch is one task; then as many as fit the target time by what its tasks took so far, at most
+//! four times the last batch, and never more than a fair part of what is left. Nobody's estimate is binding: a batch
+//! ends at its not-after, and what of it has not started comes back.
+
+use super::jobs::Job;
+use job::{JobError, Resolved, ResolvedEnvironment};
+use store::Lease;
+use warrant::{Batch, Item, ItemKind, TaskRef};
+
+/// Most tasks of a batch.
+const TASKS_MAX: u64 = 1024;
+/// About the most bytes of a batch.
+const BYTES_TARGET: u64 = 1 << 20;
+/// What a task costs besides itself.
+const OVERHEAD_US: u64 = 300;
+/// How long a batch may start items after it was signed.
+pub(crate) const NOT_AFTER_MS: u64 = 30_000;
+
+/// What a session's tasks took so far.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    tasks: u64,
+    took_us: u64,
+    bytes: u64,
+    built: u64,
+    last: u64,
+}
+
+impl Pace {
+    /// So many tasks ended that took so long together.
+    pub(crate) fn ended(&mut self, tasks: u64, took_us: u64) {
+        // Later tasks count more: old ones fade.
+        if self.tasks > 4096 {
+            self.tasks /= 2;
+            self.took_us /= 2;
+        }
+        self.tasks += tasks;
+        self.took_us = self.took_us.saturating_add(took_us);
+    }
+
+    fn mean_us(&self) -> Option<u64> {
+        (self.tasks > 0).then(|| (self.took_us / self.tasks).saturating_add(OVERHEAD_US))
+    }
+
+    /// Tasks are short enough that the next batch should wait in the session.
+    pub(crate) fn is_short(&self, target_ms: u64) -> bool {
+        self.mean_us().is_some_and(|mean| mean < target_ms.saturating_mul(1000))
+    }
+
+    /// How many tasks to claim now, when so many wait in the step for so many sessions.
+    pub(crate) fn next(&self, target_ms: u64, waiting: u64, sessions: u64) -> u64 {
+        let Some(mean) = self.mean_us() else { return 1 };
+        let by_time = target_ms.saturating_mul(1000) / mean.max(1);
+        let by_bytes = self.bytes.checked_div(self.built).map_or(1, |mean| BYTES_TARGET / mean.max(1));
+        let fair = waiting.div_ceil(sessions.max(1) * 2);
+        by_time.min(by_bytes).min(fair).min(self.last.max(1) * 4).clamp(1, TASKS_MAX)
+    }
+}
+
+/// What is entered in a session, outermost first.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Entered(Vec<ResolvedEnvironment>);
+
+impl Entered {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(|e| e.exit.is_none())
+    }
+
+    /// Items that leave everything.
+    pub(crate) fn leave(&mut self) -> Vec<Item> {
+        self.move_to(Vec::new())
+    }
+
+    /// Items that lead from these environments to those of a step: what both begin with stays.
+    fn move_to(&mut self, wanted: Vec<ResolvedEnvironment>) -> Vec<Item> {
+        let common = self.0.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
+        let mut items: Vec<Item> = self.0.split_off(common).into_iter().rev().filter_map(exit).collect();
+        items.extend(wanted[common..].iter().filter_map(enter));
+        self.0 = wanted;
+        items
+    }
+}
+
+/// An environment that has only an exit is entered all the same: the exit belongs to entered ones.
+fn enter(environment: &ResolvedEnvironment) -> Option<Item> {
+    let kind = ItemKind::Enter { name: environment.name.clone() };
+    match (&environment.enter, &environment.exit) {
+        (Some(action), _) => Some(item(kind, action.clone())),
+        (None, Some(_)) => Some(item(kind, Resolved { argv: vec![b"true".to_vec()], ..Resolved::default() })),
+        (None, None) => None,
+    }
+}
+
+fn exit(environment: ResolvedEnvironment) -> Option<Item> {
+    let kind = ItemKind::Exit { name: environment.name };
+    environment.exit.map(|action| item(kind, action))
+}
+
+fn item(kind: ItemKind, action: Resolved) -> Item {
+    Item {
+        kind,
+        argv: action.argv,
+        env: action.env,
+        files: action.files,
+        timeout_ms: action.timeout_ms,
+        grace_ms: action.grace_ms,
+    }
+}
+
+/// The items of a lease, with the change of environments in front.
+pub(crate) fn items(job: &Job, lease: &Lease, entered: &mut Entered, pace: &mut Pace) -> Result<Vec<Item>, JobError> {
+    let mut tasks = Vec::new();
+    for index in lease.first..=lease.last {
+        let task = TaskRef { step: lease.step, index, epoch: lease.epoch };
+        tasks.push(item(ItemKind::Task(task), job.plan.task(lease.step, index)?));
+    }
+    pace.last = tasks.len() as u64;
+    pace.built += pace.last;
+    pace.bytes += tasks.iter().map(size).sum::<u64>();
+    let mut items = entered.move_to(job.plan.environments(lease.step));
+    items.append(&mut tasks);
+    Ok(items)
+}
+
+fn size(item: &Item) -> u64 {
+    let bytes = item.argv.iter().map(Vec::len).sum::<usize>()
+        + item.env.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
+        + item.files.iter().map(|f| f.path.len() + f.data.len()).sum::<usize>();
+    bytes as u64
+}
+
+/// A batch of `job` for a session.
+pub(crate) fn batch(farm: [u8; 16], session: u64, sequence: u64, job: &Job, not_after: u64, items: Vec<Item>) -> Batch {
+    let bytes = |s: &String| s.as_bytes().to_vec();
+    Batch {
+        farm,
+        session,
+        sequence,
+        job: job.id,
+        not_after,
+        env: job.spec.env.iter().map(|(k, v)| (bytes(k), bytes(v))).collect(),
+        cwd: job.spec.cwd.as_ref().map(bytes),
+        files: Vec::new(),
+        items,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_to_the_target_and_stay_fair() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.next(1000, 1_000_000, 2), 1, "nothing is known yet");
+        pace.ended(1, 700);
+        (pace.last, pace.built, pace.bytes) = (1, 1, 20);
+        assert_eq!(pace.next(1000, 1_000_000, 2), 4, "four times the last");
+        pace.last = 1000;
+        assert_eq!(pace.next(1000, 1_000_000, 2), 1000, "a second at 1 ms each");
+        assert_eq!(pace.next(1000, 40, 2), 10, "a fair part of what is left");
+        assert_eq!(pace.next(1000, 0, 0), 1, "never nothing");
+        pace.bytes = 1 << 17;
+        assert_eq!(pace.next(1000, 1_000_000, 2), 8, "a mebibyte at most");
+        let mut slow = Pace::default();
+        slow.ended(2, 10_000_000);
+        slow.built = 1;
+        assert_eq!(slow.next(1000, 1_000_000, 1), 1);
+        assert!(pace.is_short(1000) && !slow.is_short(1000) && !Pace::default().is_short(1000));
+    }
+
+    fn environment(name: &str, enter: bool, exit: bool) -> ResolvedEnvironment {
+        let action = |word: &str| Resolved { argv: vec![word.into()], ..Resolved::default() };
+        ResolvedEnvironment {
+            name: name.to_owned(),
+            enter: enter.then(|| action("in")),
+            exit: exit.then(|| action("out")),
+            variables: Vec::new(),
+        }
+    }
+
+    fn kinds(items: &[Item]) -> Vec<String> {
+        items
+            .iter()
+            .map(|i| match &i.kind {
+                ItemKind::Enter { name } => format!("+{name} {}", String::from_utf8_lossy(&i.argv[0])),
+                ItemKind::Exit { name } => format!("-{name}"),
+                ItemKind::Task(t) => format!("{}", t.index),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn from_step_to_step_only_what_differs_is_left_and_entered() {
+        let (job, a, b) =
+            (environment("job", true, true), environment("a", false, true), environment("b", true, false));
+        let mut entered = Entered::default();
+        assert_eq!(kinds(&entered.move_to(vec![job.clone(), a.clone()])), ["+job in", "+a true"]);
+        assert_eq!(kinds(&entered.move_to(vec![job.clone(), a])), [""; 0]);
+        assert_eq!(kinds(&entered.move_to(vec![job, b])), ["-a", "+b in"]);
+        assert!(!entered.is_empty());
+        assert_eq!(kinds(&entered.leave()), ["-job"]);
+        assert!(entered.is_empty());
+    }
+}

@@ -1,0 +1,89 @@
+//! One worker's WebSocket: hello, then messages both ways until it ends.
+
+use super::Dispatcher;
+use super::farm::Outbox;
+use axum::extract::ws::{Message, WebSocket};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use wire::{FromWorker, Hello, ToWorker, decode_frame, encode_frame};
+
+/// How long a worker may take to say hello, and to take a message.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Messages that wait for a slow worker.
+const ROOM: usize = 8192;
+
+/// Serves a worker until it goes or falls silent.
+pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket) {
+    let (mut to_worker, mut from_worker) = socket.split();
+    let Some(hello) = first_message(&mut from_worker).await else { return };
+    let name = hello.name.clone();
+    let (outbox, queue) = mpsc::channel(ROOM);
+    let connection = match dispatcher.hello(hello, Outbox(outbox)).await {
+        Ok((_, connection)) => connection,
+        Err(error) => {
+            tracing::warn!(worker = name.escape_debug().to_string(), %error, "worker was not taken");
+            return refuse(&mut to_worker, error.to_string()).await;
+        }
+    };
+    tokio::select! {
+        () = send_all(queue, &mut to_worker) => {}
+        () = hear_all(&dispatcher, &name, connection, &mut from_worker) => {}
+    }
+    dispatcher.goodbye(&name, connection);
+}
+
+async fn first_message(from_worker: &mut SplitStream<WebSocket>) -> Option<Hello> {
+    let message = tokio::time::timeout(PATIENCE, next(from_worker)).await.ok()??;
+    match decode_frame(&message) {
+        Ok((FromWorker::Hello(hello), _)) => Some(hello),
+        Ok(_) => {
+            tracing::warn!("a worker did not begin with a hello");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a worker's hello is not understood");
+            None
+        }
+    }
+}
+
+async fn next(from_worker: &mut SplitStream<WebSocket>) -> Option<Bytes> {
+    loop {
+        match from_worker.next().await?.ok()? {
+            Message::Binary(bytes) => return Some(bytes),
+            Message::Close(_) => return None,
+            Message::Text(_) | Message::Ping(_) | Message::Pong(_) => {}
+        }
+    }
+}
+
+async fn refuse(to_worker: &mut SplitSink<WebSocket, Message>, reason: String) {
+    if let Ok(frame) = encode_frame(&ToWorker::Refused { reason }, &[]) {
+        let _ = tokio::time::timeout(PATIENCE, to_worker.send(Message::Binary(frame.into()))).await;
+        let _ = tokio::time::timeout(PATIENCE, to_worker.close()).await;
+    }
+}
+
+async fn send_all(mut queue: mpsc::Receiver<Vec<u8>>, to_worker: &mut SplitSink<WebSocket, Message>) {
+    while let Some(frame) = queue.recv().await {
+        match tokio::time::timeout(PATIENCE, to_worker.send(Message::Binary(frame.into()))).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
+
+async fn hear_all(dispatcher: &Dispatcher, name: &str, connection: u64, from_worker: &mut SplitStream<WebSocket>) {
+    while let Some(message) = next(from_worker).await {
+        let heard = match decode_frame::<FromWorker>(&message) {
+            Ok((message, _)) => dispatcher.hear(name, connection, message).await,
+            Err(error) => return tracing::warn!(worker = name, %error, "a message is not understood"),
+        };
+        if let Err(error) = heard {
+            tracing::error!(worker = name, %error, "a message could not be taken in");
+        }
+    }
+}

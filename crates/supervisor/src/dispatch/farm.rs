@@ -1,0 +1,164 @@
+//! What is known right now: connected workers and living sessions. Lives in memory only; after a restart it is made
+//! anew from the store and from what the workers say. No waiting happens while it is locked.
+
+use super::place::HostClock;
+use super::session::Said;
+use crate::scheduler::{self, Resources};
+use policy::Place;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use warrant::{Incarnation, PublicKey};
+use wire::{Account, ToWorker};
+
+/// A worker that said nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Messages to one worker, in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox(pub(crate) mpsc::Sender<Vec<u8>>);
+
+impl Outbox {
+    /// Sends, or gives the message up: a worker that doesn't take its messages is about to be disconnected, and
+    /// what counts is settled when it is back.
+    pub(crate) fn send(&self, message: &ToWorker, payload: &[u8]) -> bool {
+        match wire::encode_frame(message, payload) {
+            Ok(frame) => self.0.try_send(frame).is_ok(),
+            Err(error) => {
+                tracing::error!(%error, "a message can't be sent");
+                false
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Tells connections of the same name apart.
+    pub(crate) connection: u64,
+    pub(crate) place: Place,
+    pub(crate) labels: Vec<String>,
+    pub(crate) slots: u32,
+    pub(crate) total: Resources,
+    pub(crate) incarnation: Incarnation,
+    /// What proofs are checked with; `None` in desktop mode, or when the key changed.
+    pub(crate) host_key: Option<PublicKey>,
+    pub(crate) clock: HostClock,
+    pub(crate) heard: Instant,
+    pub(crate) outbox: Outbox,
+}
+
+/// A session that may have processes.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) job: u64,
+    pub(crate) worker: String,
+    pub(crate) priority: i32,
+    pub(crate) asks: Resources,
+    /// The host ends it at this time unless it is renewed.
+    pub(crate) deadline: Instant,
+    pub(crate) since: Instant,
+    /// Number of the last report passed on.
+    pub(crate) reported: u64,
+    pub(crate) to_driver: mpsc::UnboundedSender<Said>,
+    /// Asked to make room.
+    pub(crate) yielding: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Farm {
+    pub(crate) workers: BTreeMap<String, Worker>,
+    pub(crate) sessions: HashMap<u64, Live>,
+    pub(crate) lookups: HashMap<u64, oneshot::Sender<Result<Option<Account>, String>>>,
+    /// What each pending job was last said to wait for.
+    pub(crate) reasons: HashMap<u64, Option<String>>,
+    pub(crate) last_number: u64,
+}
+
+impl Farm {
+    pub(crate) fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// A worker that is connected and was heard of lately.
+    pub(crate) fn is_alive(&self, name: &str) -> bool {
+        self.workers.get(name).is_some_and(|w| w.heard.elapsed() < SILENCE && !w.outbox.0.is_closed())
+    }
+
+    pub(crate) fn silent(&self) -> Vec<(String, u64)> {
+        let silent = self.workers.values().filter(|w| w.heard.elapsed() >= SILENCE);
+        silent.map(|w| (w.place.worker.clone(), w.connection)).collect()
+    }
+
+    /// What the scheduler looks at.
+    pub(crate) fn for_scheduler(&self) -> Vec<scheduler::Worker> {
+        let mut taken: HashMap<&str, (u32, Resources)> = HashMap::new();
+        for live in self.sessions.values() {
+            let (slots, resources) = taken.entry(&live.worker).or_default();
+            *slots += 1;
+            resources.cpu_milli += live.asks.cpu_milli;
+            resources.memory += live.asks.memory;
+        }
+        let worker = |w: &Worker| {
+            let (slots, resources) = taken.get(w.place.worker.as_str()).copied().unwrap_or_default();
+            scheduler::Worker {
+                place: w.place.clone(),
+                labels: w.labels.clone(),
+                free_slots: w.slots.saturating_sub(slots),
+                total: w.total,
+                free: w.total.minus(resources),
+            }
+        };
+        self.workers.values().map(worker).collect()
+    }
+
+    /// Living sessions of each job.
+    pub(crate) fn sessions_by_job(&self) -> HashMap<u64, u32> {
+        let mut count = HashMap::new();
+        for live in self.sessions.values() {
+            *count.entry(live.job).or_default() += 1;
+        }
+        count
+    }
+
+    pub(crate) fn running(&self) -> Vec<scheduler::Running> {
+        let running = |(id, live): (&u64, &Live)| scheduler::Running {
+            session: *id,
+            job: live.job,
+            worker: live.worker.clone(),
+            priority: live.priority,
+            age: live.since.elapsed(),
+            yielding: live.yielding,
+        };
+        self.sessions.iter().map(running).collect()
+    }
+
+    pub(crate) fn used(&self, worker: &str) -> usize {
+        self.sessions.values().filter(|s| s.worker == worker).count()
+    }
+
+    pub(crate) fn sessions_of_worker(&self, worker: &str) -> Vec<u64> {
+        self.sessions.iter().filter(|(_, s)| s.worker == worker).map(|(id, _)| *id).collect()
+    }
+
+    pub(crate) fn tell(&self, session: u64, said: Said) {
+        if let Some(live) = self.sessions.get(&session) {
+            // A driver that ended needs no news.
+            let _ = live.to_driver.send(said);
+        }
+    }
+
+    /// Tells all sessions of these jobs that there may be something new for them.
+    pub(crate) fn poke(&self, jobs: &[u64]) {
+        let jobs: HashSet<u64> = jobs.iter().copied().collect();
+        for live in self.sessions.values().filter(|s| jobs.contains(&s.job)) {
+            let _ = live.to_driver.send(Said::Poke);
+        }
+    }
+
+    /// Sends to the worker of a session, if it is there.
+    pub(crate) fn send_to(&self, worker: &str, message: &ToWorker, payload: &[u8]) -> bool {
+        self.workers.get(worker).is_some_and(|w| w.outbox.send(message, payload))
+    }
+}

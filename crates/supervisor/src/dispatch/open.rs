@@ -1,0 +1,179 @@
+//! Opening a session: lease, audit record, signed warrant, first batch.
+
+use super::farm::Live;
+use super::session::Driver;
+use super::{DispatchError, Dispatcher};
+use crate::audit::Record;
+use crate::clock;
+use crate::scheduler::Placement;
+use policy::{Rule, RunPlan, Who};
+use serde_json::json;
+use std::time::Instant;
+use store::{NewSession, Purpose};
+use tokio::sync::mpsc;
+use warrant::{Account, Incarnation, Limits, Warrant, hex};
+use wire::ToWorker;
+
+/// How long the launcher may take to accept a warrant.
+const NOT_AFTER_MS: u64 = 30_000;
+/// What files of a job are not by default: writable by group and others.
+const UMASK: u32 = 0o022;
+
+/// What a session is opened with, besides the job's own names.
+pub(super) struct Terms<'a> {
+    pub(super) who: &'a Who,
+    pub(super) plan: &'a RunPlan,
+    pub(super) rules: &'a [Rule],
+    pub(super) purpose: Purpose,
+    pub(super) limits: Limits,
+    pub(super) umask: u32,
+}
+
+impl Dispatcher {
+    /// Opens a session where the scheduler wants it; false when there was nothing to do there any more.
+    pub(super) async fn open(&self, placement: Placement) -> Result<bool, DispatchError> {
+        let job = self.0.jobs.get(self.store(), placement.job).await?;
+        let terms = Terms {
+            who: &placement.who,
+            plan: &placement.plan,
+            rules: &placement.rules,
+            purpose: Purpose::Run,
+            limits: Limits {
+                memory: placement.asks.memory,
+                cpu_milli: u32::try_from(placement.asks.cpu_milli).unwrap_or(u32::MAX),
+                pids: 0,
+            },
+            umask: job.spec.umask.unwrap_or(UMASK),
+        };
+        let Some((new, incarnation)) = self.new_session(placement.job, &placement.worker, &terms) else {
+            return Ok(false);
+        };
+        let Some((session, lease)) = self.store().open_session(new, placement.step, 1, clock::now()).await? else {
+            return Ok(false);
+        };
+        let inbox = {
+            let (to_driver, inbox) = mpsc::unbounded_channel();
+            let live = Live {
+                job: placement.job,
+                worker: placement.worker.clone(),
+                priority: job.spec.priority,
+                asks: placement.asks,
+                deadline: Instant::now() + self.settings().lease(),
+                since: Instant::now(),
+                reported: 0,
+                to_driver,
+                yielding: false,
+            };
+            self.farm().sessions.insert(session, live);
+            inbox
+        };
+        if !self.issue(session, placement.job, &placement.worker, incarnation, &terms).await? {
+            return Ok(false);
+        }
+        self.0.events.say(crate::events::Event::Job(placement.job));
+        let driver = Driver::new(self.clone(), session, placement.worker, inbox);
+        tokio::spawn(driver.working(job, placement.step, placement.plan.account).drive(Some(lease)));
+        Ok(true)
+    }
+
+    /// The row of a session on a worker that is connected.
+    pub(super) fn new_session(&self, job: u64, worker: &str, terms: &Terms<'_>) -> Option<(NewSession, Incarnation)> {
+        let (place, incarnation) = self.with_worker(worker, |w| (w.place.clone(), w.incarnation))?;
+        let lease = i64::try_from(self.settings().lease().as_micros()).unwrap_or(i64::MAX / 2);
+        let account = match &terms.plan.account {
+            Account::Named { name, .. } => name.to_string(),
+            Account::Throwaway => "throwaway".to_owned(),
+        };
+        let decision = json!({
+            "account": account, "mode": terms.plan.mode.as_str(), "shared": terms.plan.shared, "rules": terms.rules,
+        });
+        let new = NewSession {
+            job,
+            worker: worker.to_owned(),
+            incarnation: hex(&incarnation),
+            mode: terms.plan.mode.as_str().to_owned(),
+            login_user: terms.who.login_user.to_string(),
+            user: terms.who.user.to_string(),
+            account,
+            grant: terms.who.grant,
+            policy_version: hex(&policy::version(terms.who, &place)),
+            decision: decision.to_string(),
+            purpose: terms.purpose,
+            lease_until: clock::now() + lease,
+        };
+        Some((new, incarnation))
+    }
+
+    /// Writes the warrant down, signs it and sends it. If that is not possible the session never was.
+    pub(super) async fn issue(
+        &self,
+        session: u64,
+        job: u64,
+        worker: &str,
+        incarnation: Incarnation,
+        terms: &Terms<'_>,
+    ) -> Result<bool, DispatchError> {
+        let written = self.0.audit.write(record(session, job, worker, terms)).await;
+        let sent = written.as_ref().is_ok_and(|_| self.send_warrant(session, job, worker, incarnation, terms));
+        if !sent {
+            let text = "its warrant was not sent".to_owned();
+            let reported = self.store().session_lost(session, text, clock::now()).await?;
+            self.settle(session, &reported).await;
+        }
+        written?;
+        Ok(sent)
+    }
+
+    fn send_warrant(&self, session: u64, job: u64, worker: &str, incarnation: Incarnation, terms: &Terms<'_>) -> bool {
+        let sent = self.with_worker(worker, |w| {
+            let now = w.clock.now();
+            let warrant = Warrant {
+                farm: self.keys().farm,
+                worker: worker.to_owned(),
+                incarnation,
+                sequence: session,
+                not_after: now + NOT_AFTER_MS,
+                lease_until: now + self.settings().lease_seconds * 1000,
+                purpose: match terms.purpose {
+                    Purpose::Run => warrant::Purpose::Run,
+                    Purpose::Read => warrant::Purpose::Read,
+                    Purpose::Clean => warrant::Purpose::Clean,
+                },
+                session,
+                job,
+                login_user: terms.who.login_user.clone(),
+                user: terms.who.user.clone(),
+                account: terms.plan.account.clone(),
+                mode: terms.plan.mode,
+                shared: terms.plan.shared,
+                grant: terms.who.grant,
+                policy_version: policy::version(terms.who, &w.place),
+                limits: terms.limits,
+                umask: terms.umask,
+                submitter_signature: Vec::new(),
+            };
+            let signed = warrant.sign(&self.keys().warrant).encode();
+            let message = match terms.purpose {
+                Purpose::Clean => ToWorker::Clean { session, job },
+                Purpose::Run | Purpose::Read => ToWorker::Open { session, job, lease_until: warrant.lease_until },
+            };
+            w.outbox.send(&message, &signed)
+        });
+        sent == Some(true)
+    }
+}
+
+fn record(session: u64, job: u64, worker: &str, terms: &Terms<'_>) -> Record {
+    let account = match &terms.plan.account {
+        Account::Named { name, .. } => name.to_string(),
+        Account::Throwaway => "throwaway".to_owned(),
+    };
+    Record::new("warrant")
+        .by(terms.who.login_user.as_str(), terms.who.user.as_str())
+        .job(job)
+        .with("session", session)
+        .with("worker", worker)
+        .with("account", account)
+        .with("mode", terms.plan.mode.as_str())
+        .with("purpose", terms.purpose)
+}

@@ -1,0 +1,431 @@
+//! Matches ready steps with free slots. Pure: plain structs in, placements and reasons out; no store, no clock, no
+//! socket. Whether a worker may run a job is asked of `policy` alone, once per pair of person and worker.
+//!
+//! Higher priority first. Among jobs of the same priority the one with the fewest sessions is next, so that a large
+//! job doesn't starve a small one; then the older job and the earlier step. Of the workers that fit, the one with most
+//! free slots is taken.
+
+use job::Requires;
+use policy::{Decision, Place, Rule, RunPlan, Who};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+/// A connected worker, as far as matching needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Worker {
+    pub(crate) place: Place,
+    pub(crate) labels: Vec<String>,
+    pub(crate) free_slots: u32,
+    pub(crate) total: Resources,
+    pub(crate) free: Resources,
+}
+
+/// What sessions ask of a host; 0 = nothing in particular.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Resources {
+    pub(crate) cpu_milli: u64,
+    pub(crate) memory: u64,
+}
+
+impl Resources {
+    pub(crate) fn fits(self, room: Self) -> bool {
+        self.cpu_milli <= room.cpu_milli && self.memory <= room.memory
+    }
+
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_sub(other.cpu_milli),
+            memory: self.memory.saturating_sub(other.memory),
+        }
+    }
+}
+
+/// A step with work that may start.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) job: u64,
+    pub(crate) step: u32,
+    pub(crate) priority: i32,
+    pub(crate) who: Who,
+    /// Ready tasks: no more sessions than that.
+    pub(crate) count: u64,
+    pub(crate) requires: Requires,
+    pub(crate) asks: Resources,
+}
+
+/// A session to open.
+#[derive(Debug, Clone)]
+pub(crate) struct Placement {
+    pub(crate) worker: String,
+    pub(crate) job: u64,
+    pub(crate) step: u32,
+    pub(crate) who: Who,
+    pub(crate) asks: Resources,
+    pub(crate) plan: RunPlan,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What to do now.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) placements: Vec<Placement>,
+    /// For each job that got nothing in this round: why. `None`: it waits for a free slot only.
+    pub(crate) waiting: BTreeMap<u64, Option<String>>,
+}
+
+/// Matches until slots or work run out. `sessions` counts the living sessions of each job.
+pub(crate) fn plan(workers: &[Worker], candidates: &[Candidate], sessions: &HashMap<u64, u32>) -> Plan {
+    let mut farm = Farm::new(workers);
+    let mut sessions = sessions.clone();
+    let mut plan = Plan::default();
+    let mut by_priority: BTreeMap<i32, Vec<Open<'_>>> = BTreeMap::new();
+    for candidate in candidates {
+        by_priority.entry(candidate.priority).or_default().push(Open { candidate, left: candidate.count });
+    }
+    for open in by_priority.into_values().rev() {
+        farm.place_all(open, &mut sessions, &mut plan);
+    }
+    for placement in &plan.placements {
+        plan.waiting.remove(&placement.job);
+    }
+    plan
+}
+
+/// A living session, as far as making room is concerned.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    pub(crate) session: u64,
+    pub(crate) job: u64,
+    pub(crate) worker: String,
+    pub(crate) priority: i32,
+    pub(crate) age: Duration,
+    pub(crate) yielding: bool,
+}
+
+/// A session isn't asked to make room for a job of its own priority before this age: opening one costs something.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Which sessions should get no more tasks, because a job that waits for a slot has a better claim to it: a higher
+/// priority, or the same and at least two sessions fewer. Running tasks are never interrupted.
+pub(crate) fn yields(workers: &[Worker], candidates: &[Candidate], running: &[Running], plan: &Plan) -> Vec<u64> {
+    let mut sessions: HashMap<u64, i64> = HashMap::new();
+    for session in running.iter().filter(|r| !r.yielding) {
+        *sessions.entry(session.job).or_default() += 1;
+    }
+    // Slots that are about to be free serve those in front.
+    let coming = running.iter().filter(|r| r.yielding).count();
+    let mut waiting: Vec<&Candidate> =
+        candidates.iter().filter(|c| matches!(plan.waiting.get(&c.job), Some(None))).collect();
+    waiting.sort_by_key(|c| (-i64::from(c.priority), c.job, c.step));
+    waiting.dedup_by_key(|c| c.job);
+    let mut chosen = Vec::new();
+    for candidate in waiting.into_iter().skip(coming) {
+        let mine = sessions.get(&candidate.job).copied().unwrap_or(0);
+        let victim = running
+            .iter()
+            .filter(|r| !r.yielding && !chosen.contains(&r.session) && r.job != candidate.job)
+            .filter(|r| {
+                let theirs = sessions.get(&r.job).copied().unwrap_or(0);
+                r.priority < candidate.priority
+                    || (r.priority == candidate.priority && theirs >= mine + 2 && r.age >= SETTLED)
+            })
+            .filter(|r| workers.iter().any(|w| w.place.worker == r.worker && could_run(w, candidate)))
+            .max_by_key(|r| (-i64::from(r.priority), sessions.get(&r.job).copied().unwrap_or(0), r.session));
+        if let Some(victim) = victim {
+            chosen.push(victim.session);
+            *sessions.entry(victim.job).or_default() -= 1;
+            *sessions.entry(candidate.job).or_default() += 1;
+        }
+    }
+    chosen
+}
+
+fn could_run(worker: &Worker, candidate: &Candidate) -> bool {
+    candidate.asks.fits(worker.total)
+        && candidate.requires.admits(&worker.place.worker, &worker.labels).is_ok()
+        && matches!(policy::decide(&candidate.who, &worker.place), Decision::Run(..))
+}
+
+struct Open<'a> {
+    candidate: &'a Candidate,
+    left: u64,
+}
+
+/// Workers with what this round has taken of them, and the decisions already asked for.
+struct Farm<'a> {
+    workers: &'a [Worker],
+    free: Vec<(u32, Resources)>,
+    decisions: HashMap<(usize, String, String, Option<u64>), Decision>,
+}
+
+impl<'a> Farm<'a> {
+    fn new(workers: &'a [Worker]) -> Self {
+        let free = workers.iter().map(|w| (w.free_slots, w.free)).collect();
+        Self { workers, free, decisions: HashMap::new() }
+    }
+
+    fn place_all(&mut self, open: Vec<Open<'a>>, sessions: &mut HashMap<u64, u32>, plan: &mut Plan) {
+        let mut jobs: HashMap<u64, VecDeque<Open<'a>>> = HashMap::new();
+        for step in open {
+            jobs.entry(step.candidate.job).or_default().push_back(step);
+        }
+        // The fewest sessions first, then the older job; within a job the earlier step.
+        let turn = |job: u64, sessions: &HashMap<u64, u32>| (sessions.get(&job).copied().unwrap_or(0), job);
+        let mut turns: BTreeSet<(u32, u64)> = jobs.keys().map(|job| turn(*job, sessions)).collect();
+        while let Some((_, job)) = turns.pop_first() {
+            let Some(steps) = jobs.get_mut(&job) else { continue };
+            let Some(first) = steps.front_mut() else { continue };
+            let candidate = first.candidate;
+            if let Some(worker) = self.best(candidate) {
+                plan.placements.push(self.take(worker, candidate));
+                *sessions.entry(job).or_default() += 1;
+                first.left -= 1;
+                if first.left == 0 {
+                    steps.pop_front();
+                }
+            } else {
+                plan.waiting.entry(job).or_insert_with(|| self.reason(candidate));
+                steps.pop_front();
+            }
+            turns.insert(turn(job, sessions));
+        }
+    }
+
+    /// The worker with most free slots among those that may and can.
+    fn best(&mut self, candidate: &Candidate) -> Option<usize> {
+        let mut best: Option<(u32, usize)> = None;
+        for index in 0..self.workers.len() {
+            let (slots, room) = self.free[index];
+            if slots > best.map_or(0, |(s, _)| s)
+                && candidate.asks.fits(room)
+                && candidate.requires.admits(&self.workers[index].place.worker, &self.workers[index].labels).is_ok()
+                && matches!(self.decision(index, &candidate.who), Decision::Run(..))
+            {
+                best = Some((slots, index));
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    fn decision(&mut self, worker: usize, who: &Who) -> &Decision {
+        let place = &self.workers[worker].place;
+        self.decisions
+            .entry((worker, who.login_user.to_string(), who.user.to_string(), who.grant))
+            .or_insert_with(|| policy::decide(who, place))
+    }
+
+    fn take(&mut self, worker: usize, candidate: &Candidate) -> Placement {
+        self.free[worker].0 -= 1;
+        self.free[worker].1 = self.free[worker].1.minus(candidate.asks);
+        let name = self.workers[worker].place.worker.clone();
+        let Decision::Run(plan, rules) = self.decision(worker, &candidate.who).clone() else {
+            unreachable!("best() only returns workers that may run it")
+        };
+        let (job, step, who, asks) = (candidate.job, candidate.step, candidate.who.clone(), candidate.asks);
+        Placement { worker: name, job, step, who, asks, plan, rules }
+    }
+
+    /// Why no worker would take it, if free slots alone would not help.
+    fn reason(&mut self, candidate: &Candidate) -> Option<String> {
+        if self.workers.is_empty() {
+            return Some("no worker: none is connected".to_owned());
+        }
+        let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+        for index in 0..self.workers.len() {
+            let text = self.unfit(index, candidate)?;
+            let name = self.workers[index].place.worker.as_str();
+            match reasons.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, names)) => names.push(name),
+                None => reasons.push((text, vec![name])),
+            }
+        }
+        let parts: Vec<String> = reasons.iter().map(|(text, names)| format!("{}: {text}", some(names))).collect();
+        Some(format!("no worker: {}", parts.join("; ")))
+    }
+
+    /// Why this worker would not take it even if it were idle.
+    fn unfit(&mut self, index: usize, candidate: &Candidate) -> Option<String> {
+        let worker = &self.workers[index];
+        if let Err(unmet) = candidate.requires.admits(&worker.place.worker, &worker.labels) {
+            return Some(unmet.to_string());
+        }
+        if !candidate.asks.fits(worker.total) {
+            let (asks, has) = (candidate.asks, worker.total);
+            return Some(if asks.cpu_milli > has.cpu_milli {
+                format!("it has {} cores, {} are asked for", cores(has.cpu_milli), cores(asks.cpu_milli))
+            } else {
+                format!("it has {} MiB of memory, {} are asked for", has.memory >> 20, asks.memory >> 20)
+            });
+        }
+        match self.decision(index, &candidate.who) {
+            Decision::Run(..) => None,
+            Decision::Waiting(refusal, _) | Decision::Refused(refusal, _) => Some(refusal.text.clone()),
+        }
+    }
+}
+
+fn cores(milli: u64) -> String {
+    if milli.is_multiple_of(1000) {
+        (milli / 1000).to_string()
+    } else {
+        format!("{}.{:03}", milli / 1000, milli % 1000)
+    }
+}
+
+fn some(names: &[&str]) -> String {
+    match names {
+        [a, b, c, rest @ ..] if !rest.is_empty() => format!("{a}, {b}, {c} and {} more", rest.len()),
+        _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::{Accept, AccountName, LoginUser, Mode, User};
+
+    fn who(name: &str) -> Who {
+        Who { login_user: LoginUser::parse(name).expect("name"), user: User::parse(name).expect("name"), grant: None }
+    }
+
+    fn worker(name: &str, slots: u32) -> Worker {
+        let place = Place {
+            worker: name.to_owned(),
+            mode: Mode::User,
+            proxy_account: None,
+            owner: None,
+            accept: Accept::Owner,
+            panic: None,
+            drained: false,
+            online: true,
+            excluded: Vec::new(),
+        };
+        let total = Resources { cpu_milli: 4000, memory: 8 << 30 };
+        Worker { place, labels: vec!["linux".to_owned()], free_slots: slots, total, free: total }
+    }
+
+    fn candidate(job: u64, count: u64) -> Candidate {
+        Candidate {
+            job,
+            step: 0,
+            priority: 0,
+            who: who("ada"),
+            count,
+            requires: Requires::default(),
+            asks: Resources::default(),
+        }
+    }
+
+    fn jobs(plan: &Plan) -> Vec<(u64, &str)> {
+        plan.placements.iter().map(|p| (p.job, p.worker.as_str())).collect()
+    }
+
+    #[test]
+    fn priority_then_fairness_then_age() {
+        let mut urgent = candidate(9, 1);
+        urgent.priority = 5;
+        let plan = plan(&[worker("w", 6)], &[candidate(1, 100), candidate(2, 100), urgent], &HashMap::from([(1, 1)]));
+        assert_eq!(jobs(&plan).iter().map(|(j, _)| *j).collect::<Vec<_>>(), [9, 2, 1, 2, 1, 2]);
+        assert!(plan.waiting.is_empty(), "each got something");
+    }
+
+    #[test]
+    fn no_more_sessions_than_tasks_and_slots_spread() {
+        let plan = plan(&[worker("a", 2), worker("b", 3)], &[candidate(1, 4)], &HashMap::new());
+        assert_eq!(jobs(&plan), [(1, "b"), (1, "a"), (1, "b"), (1, "a")]);
+    }
+
+    #[test]
+    fn resources_are_counted() {
+        let mut big = candidate(1, 10);
+        big.asks = Resources { cpu_milli: 1500, memory: 0 };
+        assert_eq!(plan(&[worker("w", 9)], &[big.clone()], &HashMap::new()).placements.len(), 2);
+        big.asks = Resources { cpu_milli: 4500, memory: 0 };
+        let none = plan(&[worker("w", 9)], &[big], &HashMap::new());
+        assert_eq!(none.waiting[&1].as_deref(), Some("no worker: w: it has 4 cores, 4.500 are asked for"));
+    }
+
+    #[test]
+    fn why_a_job_waits() {
+        let mut desktop = worker("desk", 1);
+        desktop.place.mode = Mode::Desktop;
+        desktop.place.owner = Some(AccountName::parse("bob").expect("name"));
+        let mut panic = worker("p", 1);
+        panic.place.panic = Some("no such account: qubeproxy".to_owned());
+        let mut gpu = candidate(2, 1);
+        gpu.requires = Requires::parse("gpu").expect("fine");
+        let reason = |workers: &[Worker], c: Candidate| {
+            let job = c.job;
+            plan(workers, &[c], &HashMap::new()).waiting.get(&job).cloned()
+        };
+        assert_eq!(reason(&[], candidate(1, 1)), Some(Some("no worker: none is connected".to_owned())));
+        assert_eq!(
+            reason(&[desktop.clone(), panic], candidate(1, 1)),
+            Some(Some(
+                "no worker: desk: the desktop worker of bob does not take jobs of ada; p: the worker takes no jobs: \
+                 no such account: qubeproxy"
+                    .to_owned()
+            ))
+        );
+        assert_eq!(
+            reason(&[worker("a", 1), worker("b", 1)], gpu),
+            Some(Some("no worker: a, b: the label gpu is missing".to_owned()))
+        );
+        // A busy worker that would take it is no reason to name the others.
+        assert_eq!(reason(&[desktop, worker("w", 0)], candidate(1, 1)), Some(None));
+    }
+
+    #[test]
+    fn an_excluded_account_goes_elsewhere() {
+        let mut a = worker("a", 5);
+        a.place.excluded.push(("ada".to_owned(), "unknown here".to_owned()));
+        let plan = plan(&[a, worker("b", 1)], &[candidate(1, 9)], &HashMap::new());
+        assert_eq!(jobs(&plan), [(1, "b")]);
+    }
+
+    #[test]
+    fn who_makes_room_for_whom() {
+        let running = |session, job, priority, age| Running {
+            session,
+            job,
+            worker: "w".to_owned(),
+            priority,
+            age: Duration::from_secs(age),
+            yielding: false,
+        };
+        let yields_of = |running: &[Running], candidates: &[Candidate]| {
+            let workers = [worker("w", 0)];
+            let counts = running.iter().fold(HashMap::new(), |mut m, r| {
+                *m.entry(r.job).or_default() += 1;
+                m
+            });
+            yields(&workers, candidates, running, &plan(&workers, candidates, &counts))
+        };
+        let two = [running(1, 1, 0, 9), running(2, 1, 0, 9)];
+        assert_eq!(yields_of(&two, &[candidate(2, 5)]), [2], "one of two goes to a job that has none");
+        assert_eq!(yields_of(&two, &[candidate(1, 5)]), [0; 0], "never to the job itself");
+        assert_eq!(yields_of(&two[..1], &[candidate(2, 5)]), [0; 0], "the older job keeps its only one");
+        assert_eq!(yields_of(&[running(1, 1, 0, 1), running(2, 1, 0, 1)], &[candidate(2, 5)]), [0; 0], "too young");
+        let mut urgent = candidate(3, 5);
+        urgent.priority = 1;
+        assert_eq!(yields_of(&[running(1, 1, 0, 0)], &[urgent.clone()]), [1], "priority doesn't wait");
+        let mut leaving = two.clone();
+        leaving[0].yielding = true;
+        assert_eq!(yields_of(&leaving, &[urgent.clone()]), [0; 0], "a slot is coming");
+        urgent.who = who("bob");
+        let mut desk = worker("w", 0);
+        desk.place.mode = Mode::Desktop;
+        desk.place.owner = Some(AccountName::parse("ada").expect("name"));
+        let none = yields(&[desk], &[urgent], &two, &Plan { waiting: BTreeMap::from([(3, None)]), ..Plan::default() });
+        assert_eq!(none, [0; 0], "room where it may not run is no use");
+    }
+
+    #[test]
+    fn a_thousand_jobs_and_a_hundred_workers() {
+        let workers: Vec<_> = (0..100).map(|n| worker(&format!("w{n}"), 8)).collect();
+        let candidates: Vec<_> = (1..=1000).map(|j| candidate(j, 1000)).collect();
+        let plan = plan(&workers, &candidates, &HashMap::new());
+        assert_eq!(plan.placements.len(), 800);
+        assert_eq!(plan.waiting.len(), 200, "the others wait for a slot");
+    }
+}

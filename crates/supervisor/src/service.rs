@@ -1,0 +1,302 @@
+//! What can be done to the farm: one function per change, whatever channel asked for it. Each decides, writes the audit
+//! intent, changes the store, and tells the dispatcher; nothing is acknowledged before the first three are done.
+//!
+//! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
+
+use crate::audit::{Audit, Record, Written};
+use crate::clock;
+use crate::config::Settings;
+use crate::dispatch::{DispatchError, Dispatcher, who};
+use crate::error::ServiceError;
+use crate::events::{Event, Events};
+use crate::logs::Logs;
+use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
+use policy::{FarmFacts, Identified, Principal, Request};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::path::PathBuf;
+use store::{After, AuditRef, JobRow, NewJob, NewStep, Store, StoreError};
+
+/// Most tasks that can be named one by one in an act.
+const TASKS_MAX: usize = 10_000;
+const REASON_MAX: usize = 1000;
+const REQUEST_ID_MAX: usize = 200;
+
+/// Everything a request can reach. Clones are the same service.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) store: Store,
+    pub(crate) audit: Audit,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) events: Events,
+    pub(crate) logs: Logs,
+    pub(crate) settings: Settings,
+    pub(crate) facts: Facts,
+}
+
+/// What doesn't change while the supervisor runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) farm: String,
+    pub(crate) data: PathBuf,
+    pub(crate) operator: Option<String>,
+    pub(crate) url: String,
+}
+
+/// What is sent to submit a job.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Submission {
+    spec: Box<RawValue>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default, rename = "as")]
+    acting_as: Option<String>,
+    #[serde(default)]
+    request_id: Option<String>,
+}
+
+/// What is sent to act on a job.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ActRequest {
+    reason: Option<String>,
+    tasks: Option<Vec<String>>,
+}
+
+impl Service {
+    /// A job comes in: understood, decided, written down, stored.
+    pub(crate) async fn submit(&self, principal: &Principal, submission: Submission) -> Result<u64, ServiceError> {
+        check_request_id(submission.request_id.as_deref())?;
+        let (spec, plan) = understood(submission.spec).await?;
+        let request = Request { user: submission.user, acting_as: submission.acting_as };
+        let facts = FarmFacts { only_proxy: self.only_proxy().await? };
+        let who = match policy::identify(principal, &request, facts) {
+            Identified::As(who, _) => who,
+            Identified::Refused(refusal, _) => return Err(self.refused(principal, "submit", refusal).await),
+        };
+        for after in &spec.after {
+            self.visible(principal, after.job).await?;
+        }
+        let record = Record::new("submit")
+            .by(who.login_user.as_str(), who.user.as_str())
+            .with("name", plan.name())
+            .with("source", &principal.source)
+            .with("tasks", plan.steps().iter().map(|s| s.tasks).sum::<u64>())
+            .with("body", body_of(&spec));
+        let audit = self.audit.write(record).await?;
+        let job = NewJob {
+            name: plan.name().to_owned(),
+            login_user: who.login_user.to_string(),
+            user: who.user.to_string(),
+            priority: spec.priority,
+            retries: spec.retries,
+            spec: spec.to_json()?,
+            steps: plan.steps().iter().map(new_step).collect(),
+            after: spec.after.iter().map(|a| After { job: a.job, any_end: a.any }).collect(),
+            blocked: None,
+            request_id: submission.request_id,
+            audit: Some(reference(audit)),
+        };
+        let id = self.store.submit(job, clock::now()).await?;
+        self.events.say(Event::Job(id));
+        self.dispatcher.wake();
+        Ok(id)
+    }
+
+    /// Someone acts on a job, or on some of its tasks.
+    pub(crate) async fn act(
+        &self,
+        principal: &Principal,
+        job: u64,
+        action: JobAction,
+        request: ActRequest,
+    ) -> Result<JobState, ServiceError> {
+        let row = self.visible(principal, job).await?;
+        let names = who(&row).map_err(|_| no_such_job(job))?;
+        if !policy::may_act(principal, &names.login_user, &names.user) {
+            return Err(no_such_job(job));
+        }
+        let reason = request.reason.map(check_reason).transpose()?;
+        let tasks = request.tasks.map(|t| named_tasks(&row, &t)).transpose()?;
+        if tasks.is_none() {
+            row.state.after(action).map_err(StoreError::from)?;
+        }
+        let record = Record::new(action.as_str())
+            .by(principal.login_user.as_str(), &row.user)
+            .job(job)
+            .with("source", &principal.source)
+            .with("reason", &reason)
+            .with("tasks", tasks.as_ref().map(Vec::len));
+        let audit = Some(reference(self.audit.write(record).await?));
+        let reason = Some(said_by(principal, action, reason));
+        let now = clock::now();
+        let acted = match tasks {
+            None => self.store.act(job, action, reason, audit, now).await?,
+            Some(tasks) => self.store.act_on_tasks(job, tasks, action, reason, audit, now).await?,
+        };
+        self.dispatcher.acted(action, &acted);
+        Ok(acted.state)
+    }
+
+    /// An administrator drains a worker, or ends that.
+    pub(crate) async fn drain(&self, principal: &Principal, name: &str, drained: bool) -> Result<(), ServiceError> {
+        if !principal.roles.admin {
+            return Err(ServiceError::AdminOnly("drain a worker"));
+        }
+        if !self.store.workers().await?.iter().any(|w| w.name == name) {
+            return Err(ServiceError::NoSuchWorker(name.to_owned()));
+        }
+        let record = Record::new("drain")
+            .by(principal.login_user.as_str(), principal.login_user.as_str())
+            .with("source", &principal.source)
+            .with("worker", name)
+            .with("drained", drained);
+        let audit = reference(self.audit.write(record).await?);
+        self.store.set_drained(name, drained, Some(audit)).await?;
+        self.dispatcher.set_drained(name, drained);
+        Ok(())
+    }
+
+    /// A worker reports what its sessions did.
+    pub(crate) async fn report(&self, group: wire::Reports) -> Result<u64, ServiceError> {
+        self.dispatcher.report(group).await.map_err(|error| match error {
+            DispatchError::Store(error) => error.into(),
+            DispatchError::Audit(error) => error.into(),
+            DispatchError::Jobs(error) => ServiceError::input("job", error),
+            DispatchError::Task { error, .. } => error.into(),
+        })
+    }
+
+    /// Writes a refusal down and returns it.
+    async fn refused(&self, principal: &Principal, act: &str, refusal: policy::Refusal) -> ServiceError {
+        let record = Record::new("refused")
+            .by(principal.login_user.as_str(), principal.login_user.as_str())
+            .with("source", &principal.source)
+            .with("act", act)
+            .with("rule", &refusal.rule)
+            .with("value", &refusal.value);
+        match self.audit.write(record).await {
+            Ok(_) => ServiceError::Refused(refusal),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The job, if the caller may know of it.
+    pub(crate) async fn visible(&self, principal: &Principal, job: u64) -> Result<JobRow, ServiceError> {
+        let row = self.store.job(job).await?;
+        row.filter(|row| may_see(principal, row)).ok_or_else(|| no_such_job(job))
+    }
+
+    /// No known worker runs jobs as their user.
+    async fn only_proxy(&self) -> Result<bool, ServiceError> {
+        let workers = self.store.workers().await?;
+        Ok(!workers.is_empty() && workers.iter().all(|w| w.mode == "proxy"))
+    }
+}
+
+/// A job whose names can't be read is nobody's but the administrators'.
+pub(crate) fn may_see(principal: &Principal, row: &JobRow) -> bool {
+    match who(row) {
+        Ok(who) => policy::may_see(principal, &who.login_user, &who.user),
+        Err(_) => principal.roles.admin,
+    }
+}
+
+pub(crate) fn no_such_job(job: impl ToString) -> ServiceError {
+    ServiceError::NoSuchJob(job.to_string())
+}
+
+async fn understood(spec: Box<RawValue>) -> Result<(JobSpec, Plan), ServiceError> {
+    let worked_out = tokio::task::spawn_blocking(move || {
+        let spec = JobSpec::from_json(spec.get())?;
+        let plan = Plan::new(&spec)?;
+        Ok((spec, plan))
+    });
+    worked_out.await.unwrap_or_else(|_| Err(ServiceError::input("spec", "it could not be worked out")))
+}
+
+fn new_step(step: &job::StepInfo) -> NewStep {
+    NewStep { name: step.name.clone(), tasks: step.tasks, depends_on: step.depends_on.clone() }
+}
+
+/// The body as the audit keeps it: the command; of a template and a list of lines only which they were.
+fn body_of(spec: &JobSpec) -> serde_json::Value {
+    let hash = |text: &str| warrant::hex(&warrant::sha256(&[text.as_bytes()]));
+    match &spec.body {
+        job::Body::Command(body) => serde_json::json!({ "argv": body.argv.iter().take(64).collect::<Vec<_>>() }),
+        job::Body::Template(body) => serde_json::json!({ "template_sha256": hash(&body.source) }),
+    }
+}
+
+fn reference(written: Written) -> AuditRef {
+    AuditRef { chain: written.chain, sequence: written.sequence, hash: written.hash }
+}
+
+fn check_request_id(id: Option<&str>) -> Result<(), ServiceError> {
+    match id {
+        Some(id) if id.is_empty() || id.len() > REQUEST_ID_MAX => {
+            Err(ServiceError::input("request_id", format!("it has to have 1 to {REQUEST_ID_MAX} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_reason(reason: String) -> Result<String, ServiceError> {
+    if reason.len() > REASON_MAX {
+        return Err(ServiceError::input("reason", format!("it has more than {REASON_MAX} bytes")));
+    }
+    if reason.chars().any(char::is_control) {
+        return Err(ServiceError::input("reason", "it contains a control character"));
+    }
+    Ok(reason)
+}
+
+fn said_by(principal: &Principal, action: JobAction, reason: Option<String>) -> String {
+    let past = match action {
+        JobAction::Kill => "killed",
+        JobAction::Retry => "retried",
+        JobAction::Block => "blocked",
+        JobAction::Unblock => "unblocked",
+        JobAction::Suspend => "suspended",
+        JobAction::Resume => "resumed",
+    };
+    let by = format!("{past} by {}", principal.login_user);
+    reason.map_or_else(|| by.clone(), |reason| format!("{by}: {reason}"))
+}
+
+/// `STEP.TASK` or `TASK`, as (step, index).
+fn named_tasks(row: &JobRow, names: &[String]) -> Result<Vec<(u32, u64)>, ServiceError> {
+    if names.is_empty() || names.len() > TASKS_MAX {
+        return Err(ServiceError::input("tasks", format!("1 to {TASKS_MAX} tasks can be named at once")));
+    }
+    let plan = Plan::new(&JobSpec::from_json(&row.spec)?)?;
+    names.iter().map(|name| named_task(row.id, &plan, name)).collect()
+}
+
+fn named_task(job: u64, plan: &Plan, name: &str) -> Result<(u32, u64), ServiceError> {
+    let address = job::address(&format!("{job}.{name}")).map_err(|e| ServiceError::input("tasks", e))?;
+    let step = step_of(plan, address.step.as_ref())?;
+    match address.point {
+        Point::Task(index) => Ok((step, index)),
+        Point::Frame(frame) => plan
+            .index_of_frame(step, frame)
+            .map(|index| (step, index))
+            .ok_or_else(|| ServiceError::input("tasks", format!("there is no frame {frame}"))),
+        Point::Whole => Err(ServiceError::input("tasks", format!("{name:?} names no task"))),
+    }
+}
+
+/// The step meant; may be left out when there is only one.
+pub(crate) fn step_of(plan: &Plan, step: Option<&StepRef>) -> Result<u32, ServiceError> {
+    let unknown = |name: String| ServiceError::input("step", format!("the job has no step {name}"));
+    match step {
+        None if plan.steps().len() == 1 => Ok(0),
+        None => Err(ServiceError::input("step", "the job has several steps: say STEP.TASK")),
+        Some(StepRef::Index(index)) => {
+            let exists = usize::try_from(*index).is_ok_and(|i| i < plan.steps().len());
+            exists.then_some(*index).ok_or_else(|| unknown(index.to_string()))
+        }
+        Some(StepRef::Name(name)) => plan.step_by_name(name).ok_or_else(|| unknown(format!("{name:?}"))),
+    }
+}

@@ -1,0 +1,161 @@
+//! Start and stop: everything that can be refused is refused before the first connection is taken.
+
+use crate::api::{self, App};
+use crate::audit::{Audit, Written};
+use crate::authn::{Authn, HostAccounts, Operator};
+use crate::config::Settings;
+use crate::dispatch::Dispatcher;
+use crate::error::StartError;
+use crate::events::Events;
+use crate::keys::Keys;
+use crate::listen;
+use crate::logs::Logs;
+use crate::service::{Facts, Service};
+use nix::sys::stat::Mode;
+use policy::LoginUser;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The farm's folder.
+    pub data: PathBuf,
+    /// Login name of a peer with the supervisor's own uid; that peer is an administrator.
+    pub operator: Option<String>,
+    /// Accounts that workers may connect from. Empty: the supervisor's own (desktop).
+    pub worker_uids: Vec<u32>,
+    /// Goes before the configuration file.
+    pub listen: Option<String>,
+    pub conf: Option<PathBuf>,
+}
+
+/// A supervisor that takes jobs.
+#[derive(Debug)]
+pub struct Running {
+    pub url: String,
+    pub socket: PathBuf,
+    store: Store,
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+    dispatcher: JoinHandle<()>,
+}
+
+/// Starts, says `ready url=… socket=…` on standard output, and serves until `shutdown`.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    let running = start(config).await?;
+    let line = format!("ready url={} socket={}\n", running.url, running.socket.display());
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        tracing::warn!(%error, "nobody reads that the supervisor is ready");
+    }
+    shutdown.await;
+    running.stop().await;
+    Ok(())
+}
+
+/// Starts everything; returns when jobs can be submitted.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let own = nix::unistd::geteuid();
+    if own.is_root() {
+        return Err(StartError::Root);
+    }
+    start_as(config, own.as_raw()).await
+}
+
+async fn start_as(config: Config, own: u32) -> Result<Running, StartError> {
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+    let mut settings = Settings::load(config.conf.as_deref())?;
+    if let Some(listen) = &config.listen {
+        settings.listen.clone_from(listen);
+    }
+    let operator = config.operator.as_deref().map(login_name).transpose()?;
+    let dir = config.data.join("supervisor");
+    own_dir(&config.data, own, 0o755, false)?;
+    own_dir(&dir, own, 0o700, true)?;
+    own_dir(&dir.join("audit"), own, 0o700, true)?;
+    own_dir(&config.data.join("run"), own, 0o755, true)?;
+
+    let store = Store::open(&dir.join("store.db")).await?;
+    let keys = Keys::load(&dir)?;
+    let farm = keys.farm_hex();
+    let audit = open_audit(&dir.join("audit").join("chain"), &store).await?;
+    let events = Events::new();
+    let logs = Logs::new(dir.join("logs"), settings.log_max_mib << 20);
+    let tcp = listen::tcp(&settings.listen).await?;
+    let url = tcp.local_addr().map(|a| format!("http://{a}")).map_err(|error| file(&dir, error))?;
+    let socket = config.data.join("run").join("socket");
+    let people = listen::unix(&socket).await?;
+    let workers = listen::unix(&config.data.join("run").join("worker.socket")).await?;
+
+    let dispatcher =
+        Dispatcher::new(store.clone(), audit.clone(), events.clone(), logs.clone(), keys, settings.clone()).await?;
+    let facts = Facts { farm, data: config.data, operator: config.operator, url: url.clone() };
+    let service =
+        Service { store: store.clone(), audit, dispatcher: dispatcher.clone(), events, logs, settings, facts };
+    let app = App { service, authn: Authn::new(Arc::new(HostAccounts), Operator { uid: own, name: operator }) };
+    let (stop, stopped) = watch::channel(false);
+    let allowed = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
+    let router = api::router(api::routes(), app.clone());
+    let worker_router = api::router(api::worker_routes(), app);
+    let servers = vec![
+        tokio::spawn(listen::serve_unix(people, router.clone(), |_| true, stopped.clone())),
+        tokio::spawn(listen::serve_unix(workers, worker_router, move |uid| allowed.contains(&uid), stopped.clone())),
+        tokio::spawn(listen::serve_tcp(tcp, router, stopped)),
+    ];
+    let dispatcher = tokio::spawn(dispatcher.run());
+    Ok(Running { url, socket, store, stop, servers, dispatcher })
+}
+
+impl Running {
+    /// Takes no more connections, lets answers under way finish, closes the store. Sessions go on.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        for server in self.servers {
+            let _ = tokio::time::timeout(Duration::from_secs(3), server).await;
+        }
+        self.dispatcher.abort();
+        self.store.close().await;
+    }
+}
+
+fn login_name(name: &str) -> Result<LoginUser, StartError> {
+    LoginUser::parse(name).map_err(|reason| StartError::Operator { name: name.to_owned(), reason })
+}
+
+/// Opens the chain, unless it ends before what the store knows of it.
+async fn open_audit(path: &Path, store: &Store) -> Result<Audit, StartError> {
+    let audit = Audit::open(path)?;
+    let Written { chain, sequence, .. } = audit.opened_at();
+    match store.audit_tail(chain).await? {
+        Some((stored, _)) if stored > *sequence => {
+            Err(StartError::AuditCut { path: path.to_owned(), found: *sequence, stored })
+        }
+        _ => Ok(audit),
+    }
+}
+
+/// A folder that is there or made; refused when it is somebody else's and has to be ours.
+fn own_dir(path: &Path, own: u32, mode: u32, must_be_ours: bool) -> Result<(), StartError> {
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
+        // The umask took bits away from what others are to pass through.
+        Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|e| file(path, e))?,
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(file(path, e)),
+    }
+    let owner = std::fs::metadata(path).map_err(|e| file(path, e))?.uid();
+    if must_be_ours && owner != own {
+        return Err(StartError::NotOurs { path: path.to_owned(), owner, own });
+    }
+    Ok(())
+}
+
+fn file(path: &Path, error: std::io::Error) -> StartError {
+    StartError::File { path: path.to_owned(), error }
+}

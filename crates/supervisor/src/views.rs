@@ -1,0 +1,243 @@
+//! The shapes of the JSON that people and scripts see (architecture §7). Every field is always there; absent is `null`.
+
+use crate::clock::rfc3339;
+use job::{AttemptState, Counts, JobState, Plan, TaskState};
+use policy::{Place, ProxyAccount, Rule};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use store::{AttemptRow, JobRow, SessionRow, TaskAttempts};
+use wire::Account;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct JobView {
+    id: u64,
+    name: String,
+    pub(crate) state: JobState,
+    login_user: String,
+    user: String,
+    submitted_at: String,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    priority: i32,
+    tasks: Counts,
+    reason: Option<String>,
+}
+
+impl From<&JobRow> for JobView {
+    fn from(row: &JobRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name.clone(),
+            state: row.state,
+            login_user: row.login_user.clone(),
+            user: row.user.clone(),
+            submitted_at: rfc3339(row.submitted_at),
+            started_at: row.started_at.map(rfc3339),
+            ended_at: row.ended_at.map(rfc3339),
+            priority: row.priority,
+            tasks: row.counts,
+            reason: row.reason.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct TaskView {
+    step: u32,
+    step_name: Option<String>,
+    task: u64,
+    frame: Option<i64>,
+    params: BTreeMap<String, String>,
+    state: TaskState,
+    reason: Option<String>,
+    attempts: Vec<AttemptView>,
+}
+
+impl TaskView {
+    pub(crate) fn new(job: u64, plan: &Plan, row: TaskAttempts, sessions: &HashMap<u64, SessionRow>) -> Self {
+        let (step, index) = (row.task.step, row.task.index);
+        let info = usize::try_from(step).ok().and_then(|s| plan.steps().get(s));
+        Self {
+            step,
+            step_name: info.map(|s| s.name.clone()),
+            task: index,
+            frame: plan.frame(step, index),
+            params: plan.params(step, index).into_iter().collect(),
+            state: row.task.state,
+            reason: row.task.reason,
+            attempts: row.attempts.into_iter().map(|a| AttemptView::new(job, a, sessions)).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptView {
+    job: u64,
+    step: u32,
+    task: u64,
+    attempt: u32,
+    state: AttemptState,
+    worker: Option<String>,
+    mode: Option<String>,
+    login_user: Option<String>,
+    user: Option<String>,
+    run_as: Option<Account>,
+    attested_by: Option<String>,
+    grant: Option<u64>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    cpu_s: f64,
+    max_rss: u64,
+    reason: Option<String>,
+    session: u64,
+}
+
+impl AttemptView {
+    fn new(job: u64, row: AttemptRow, sessions: &HashMap<u64, SessionRow>) -> Self {
+        let session = sessions.get(&row.session);
+        Self {
+            job,
+            step: row.step,
+            task: row.index,
+            attempt: row.attempt,
+            state: row.state,
+            worker: session.map(|s| s.worker.clone()),
+            mode: session.map(|s| s.mode.clone()),
+            login_user: session.map(|s| s.login_user.clone()),
+            user: session.map(|s| s.user.clone()),
+            run_as: session.and_then(|s| s.run_as.clone()),
+            attested_by: session.and_then(|s| s.attested_by.clone()),
+            grant: session.and_then(|s| s.grant),
+            exit_code: row.exit_code,
+            signal: row.signal,
+            started_at: row.started_at.map(rfc3339),
+            ended_at: row.ended_at.map(rfc3339),
+            cpu_s: seconds(row.cpu_us),
+            max_rss: row.max_rss,
+            reason: row.reason,
+            session: row.session,
+        }
+    }
+}
+
+fn seconds(us: u64) -> f64 {
+    std::time::Duration::from_micros(us).as_secs_f64()
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct WorkerView {
+    name: String,
+    state: &'static str,
+    mode: &'static str,
+    proxy_account: Option<String>,
+    slots: u32,
+    used: usize,
+    reason: Option<String>,
+}
+
+impl WorkerView {
+    pub(crate) fn new(place: &Place, slots: u32, used: usize) -> Self {
+        let (state, reason) = match place {
+            Place { panic: Some(reason), .. } => ("panic", Some(reason.clone())),
+            Place { online: false, .. } => ("down", Some("it is not connected".to_owned())),
+            Place { drained: true, .. } => ("locked", Some("it is drained".to_owned())),
+            _ if used > 0 => ("busy", None),
+            _ => ("idle", None),
+        };
+        let proxy_account = place.proxy_account.as_ref().map(|account| match account {
+            ProxyAccount::Named(name) => name.to_string(),
+            ProxyAccount::Throwaway => "throwaway".to_owned(),
+        });
+        Self { name: place.worker.clone(), state, mode: place.mode.as_str(), proxy_account, slots, used, reason }
+    }
+}
+
+/// As whom, where, and why.
+#[derive(Debug, Serialize)]
+pub(crate) struct ExplainView {
+    pub(crate) job: Option<u64>,
+    pub(crate) login_user: String,
+    pub(crate) user: Option<String>,
+    /// How the user was found: said before there is a job.
+    pub(crate) rules: Vec<Rule>,
+    /// The refusal of the submission itself.
+    pub(crate) refused: Option<RefusedView>,
+    pub(crate) workers: Vec<VerdictView>,
+    /// What really happened, once there is a job.
+    pub(crate) sessions: Vec<SessionView>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct VerdictView {
+    pub(crate) worker: String,
+    pub(crate) mode: &'static str,
+    pub(crate) run_as: Option<RunAsView>,
+    pub(crate) verdict: &'static str,
+    pub(crate) refused: Option<RefusedView>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// The worker's own answer; only the name is known of one that is away.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunAsView {
+    pub(crate) name: String,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) groups: Option<Vec<u32>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct RefusedView {
+    pub(crate) rule: String,
+    pub(crate) value: String,
+    pub(crate) hint: String,
+    pub(crate) text: String,
+}
+
+impl From<&policy::Refusal> for RefusedView {
+    fn from(r: &policy::Refusal) -> Self {
+        Self { rule: r.rule.clone(), value: r.value.clone(), hint: r.hint.clone(), text: r.text.clone() }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SessionView {
+    session: u64,
+    worker: String,
+    mode: String,
+    state: store::SessionState,
+    account: String,
+    run_as: Option<Account>,
+    attested_by: Option<String>,
+    grant: Option<u64>,
+    policy_version: String,
+    rules: serde_json::Value,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    end: Option<String>,
+    reason: Option<String>,
+}
+
+impl From<SessionRow> for SessionView {
+    fn from(row: SessionRow) -> Self {
+        let mut decision: serde_json::Value = serde_json::from_str(&row.decision).unwrap_or_default();
+        Self {
+            session: row.id,
+            worker: row.worker,
+            mode: row.mode,
+            state: row.state,
+            account: row.account,
+            run_as: row.run_as,
+            attested_by: row.attested_by,
+            grant: row.grant,
+            policy_version: row.policy_version,
+            rules: decision.get_mut("rules").map(serde_json::Value::take).unwrap_or_default(),
+            started_at: row.started_at.map(rfc3339),
+            ended_at: row.ended_at.map(rfc3339),
+            end: row.end,
+            reason: row.reason,
+        }
+    }
+}

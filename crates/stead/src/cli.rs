@@ -1,0 +1,716 @@
+//! The command line: what can be typed, and what `--help` says about it. Does nothing itself.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "stead",
+    version,
+    about = "A job farm that runs every job as the right person",
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = "\
+Try it:
+  stead run -- echo hello                 one job on a farm that ends with it
+  stead dev                               a farm on this machine, until ^C
+  stead submit --frames 1-100 -- render {frame}
+  stead explain 1                         as whom it ran, and by which rules
+
+Exit codes: 2 usage, 3 refused by policy, 4 not found or not visible, 5 the job did not complete, 6 no supervisor."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one job on a farm of its own that ends with it
+    Run(Box<Run>),
+    /// Run a farm on this machine until ^C
+    Dev(Box<Dev>),
+    /// Submit a job
+    Submit(Box<Submit>),
+    /// List jobs
+    Jobs(Jobs),
+    /// List a job's tasks and who ran them
+    Tasks(Tasks),
+    /// Show what a job or a task printed
+    Logs(Logs),
+    /// Wait until jobs have ended
+    Wait(Wait),
+    /// End a job or some of its tasks, for good
+    Kill(Act),
+    /// Run failed and killed tasks again
+    Retry(Act),
+    /// Hold a job back; what runs is ended and will run again
+    Block(Act),
+    /// Let a blocked job go on; it is decided anew
+    Unblock(Act),
+    /// Stop a job where it is
+    Suspend(Act),
+    /// Let a suspended job go on
+    Resume(Act),
+    /// As whom a job runs on each worker, or would, and by which rules
+    Explain(Explain),
+    /// Who you are to the supervisor
+    Whoami(Common),
+    /// Look after the workers
+    #[command(subcommand)]
+    Worker(Worker),
+    /// Check this machine and the farm, and say in words what is wrong
+    Doctor(Common),
+    /// Check configuration files
+    #[command(subcommand)]
+    Config(Config),
+    /// Install the services on this machine
+    Install(Install),
+    /// Remove what `stead install` put there
+    Uninstall(Uninstall),
+    /// The service that authenticates, decides, stores and schedules
+    Supervisor(Supervisor),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Parts of the commands above that need a process of their own.
+    #[command(subcommand, hide = true)]
+    Internal(Internal),
+}
+
+/// What every command that asks the supervisor takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ask the farm that lives in DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// How a listing is cut into pieces.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Page {
+    /// At most N rows
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Go on after this row
+    #[arg(long, value_name = "ROW")]
+    pub(crate) after: Option<String>,
+}
+
+/// What a job is, in all its forms.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct JobOptions {
+    /// One task per frame: 1-100, 1-100x5, 1,3,7-9. {frame} {start} {end} {step} act in the command
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
+    pub(crate) frames: Option<String>,
+    /// N frames per task, {start} to {end}
+    #[arg(long, value_name = "N", requires = "frames")]
+    pub(crate) chunk: Option<u64>,
+    /// One task per line of FILE; {line} acts in the command
+    #[arg(long, value_name = "FILE", conflicts_with = "frames")]
+    pub(crate) each: Option<PathBuf>,
+    /// A job parameter of the template
+    #[arg(short = 'p', long = "parameter", value_name = "NAME=VALUE")]
+    pub(crate) parameter: Vec<String>,
+    /// The job's name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// An environment variable of the job
+    #[arg(long, value_name = "K=V")]
+    pub(crate) env: Vec<String>,
+    /// Run in DIR instead of the job's own folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+    /// File mode creation mask, octal
+    #[arg(long, value_name = "MASK")]
+    pub(crate) umask: Option<String>,
+    /// Try a failed task N times more
+    #[arg(long, value_name = "N")]
+    pub(crate) retries: Option<u32>,
+    /// End a task that runs longer: 90, 5m, 1h30m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time_limit: Option<String>,
+    /// Cores a task gets, enforced where the host can: 2, 0.5
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<String>,
+    /// Memory a task gets: 512M, 4G
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) mem: Option<String>,
+    /// Labels or the name of the workers that may run it
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) requires: Option<String>,
+    /// Higher runs first
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) priority: Option<i32>,
+    /// Start when JOB is complete
+    #[arg(long, value_name = "JOB")]
+    pub(crate) after: Vec<u64>,
+    /// Start when JOB has ended, however
+    #[arg(long, value_name = "JOB")]
+    pub(crate) after_any: Vec<u64>,
+    /// Run as USER (needs the role impersonate; the record names you both)
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Act as a proxy user, by a grant
+    #[arg(long = "as", value_name = "PROXYUSER")]
+    pub(crate) acting_as: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead submit -- povray +Iscene.pov +Oout.png
+  stead submit --frames 1-240 --chunk 10 -- render --from {start} --to {end}
+  stead submit --each shots.txt --retries 2 -- transcode {line}
+  stead submit job.yaml -p Scene=/film/a.blend     an OpenJD 2023-09 job template
+  stead submit --mem 4G --cpus 2 --time-limit 2h --follow -- make -j2
+  stead submit --after 41 -- notify-the-team")]
+pub(crate) struct Submit {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) job: JobOptions,
+    /// Wait until the job has ended; exit code 5 unless it is complete
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Show its output as it comes, then as --wait
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) follow: bool,
+    /// Job template (YAML or JSON)
+    #[arg(value_name = "TEMPLATE")]
+    pub(crate) template: Option<PathBuf>,
+    /// Command to run
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Each job as its user (needs root)
+    User,
+    /// Each job as the proxy account (needs root)
+    Proxy,
+    /// Each job as the owner of this farm
+    Desktop,
+}
+
+/// How a farm on this machine is set up.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct FarmOptions {
+    /// Plain HTTP for this machine [default: 127.0.0.1:7878, or a free port if that is taken]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// As whom jobs run [default: desktop; for root: user]
+    #[arg(long)]
+    pub(crate) mode: Option<ModeArg>,
+    /// Account of proxy mode; `throwaway` is an id that nobody has [default: qubeproxy]
+    #[arg(long, value_name = "NAME|throwaway")]
+    pub(crate) proxy_account: Option<String>,
+    /// Desktop mode: take these people's jobs too, and run them as you (`any`: everybody's)
+    #[arg(long, value_name = "USER", num_args = 1.., value_delimiter = ',')]
+    pub(crate) accept: Vec<String>,
+    /// Settings of the supervisor
+    #[arg(long, value_name = "FILE")]
+    pub(crate) supervisor_conf: Option<PathBuf>,
+    /// Tasks at once per worker [default: number of cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<u32>,
+    /// Labels of the workers
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Vec<String>,
+    /// Number of workers
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) workers: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead dev                                  as yourself: jobs run as you
+  sudo stead dev                             jobs run as whoever submits them
+  sudo stead dev --mode proxy                jobs run as the account qubeproxy
+  stead dev --data /tmp/farm --listen 127.0.0.1:9000 --workers 2
+
+It prints `ready url=… socket=…` when jobs can be submitted. ^C or SIGTERM ends the services. In user and proxy mode
+what runs goes on and is taken over by the next `stead dev` on the same directory.")]
+pub(crate) struct Dev {
+    #[command(flatten)]
+    pub(crate) farm: FarmOptions,
+    /// Where the farm keeps everything [default: ~/.local/share/stead; for root: /var/lib/stead]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead run -- echo hello
+  stead run --frames 1-24 -- povray +Iscene.pov +Oframe-{frame}.png
+  stead run template.yaml -p Frames=1-10
+  stead run examples/tour                    the tour: an animation, and who rendered it
+  sudo stead run --user ada -- id            as ada
+  sudo stead run --mode proxy --proxy-account throwaway -- id
+                                             as an id that nobody has
+
+What the job leaves in its own folder is copied to ./stead-out/NAME/ and belongs to you.")]
+pub(crate) struct Run {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) farm: FarmOptions,
+    #[command(flatten)]
+    pub(crate) job: JobOptions,
+    /// Where the job's files are handed over
+    #[arg(long, value_name = "DIR", default_value = "stead-out")]
+    pub(crate) out: PathBuf,
+    /// Don't hand over any files
+    #[arg(long)]
+    pub(crate) no_out: bool,
+    #[command(flatten)]
+    pub(crate) inner: Inner,
+    /// Job template, or a folder with a tour.toml
+    #[arg(value_name = "TEMPLATE|TOUR")]
+    pub(crate) target: Option<PathBuf>,
+    /// Command to run
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead jobs
+  stead jobs --state running,pending --user ada
+  stead jobs --json --limit 20")]
+pub(crate) struct Jobs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) page: Page,
+    /// Only jobs that run as USER
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Only jobs that LOGIN submitted
+    #[arg(long, value_name = "LOGIN")]
+    pub(crate) login_user: Option<String>,
+    /// Only jobs in these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub(crate) state: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead tasks 42
+  stead tasks 42 --state failed
+  stead tasks 42.render --json")]
+pub(crate) struct Tasks {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) page: Page,
+    /// Only this step (index or name)
+    #[arg(long)]
+    pub(crate) step: Option<String>,
+    /// Only tasks in these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub(crate) state: Vec<String>,
+    /// JOB, or a task of it: JOB.TASK, JOB.STEP.TASK, JOB:FRAME
+    #[arg(value_name = "JOB[.TASK]")]
+    pub(crate) job: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead logs 42                 all tasks, in the order it came
+  stead logs 42.7 --stderr      what task 7 complained about
+  stead logs 42:105 --attempt 1 the first try of frame 105
+  stead logs -f 42              as it comes, until the job ends")]
+pub(crate) struct Logs {
+    /// Ask the farm that lives in DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print one JSON object: {"job", "end", "text"}
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) json: bool,
+    /// Go on until it ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only standard output
+    #[arg(long, conflicts_with = "stderr")]
+    pub(crate) stdout: bool,
+    /// Only standard error
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// A certain try of the task [default: the last one]
+    #[arg(long, value_name = "N")]
+    pub(crate) attempt: Option<u32>,
+    /// Put [step.task] in front of each line
+    #[arg(long)]
+    pub(crate) prefix: bool,
+    #[arg(value_name = "JOB[.TASK]")]
+    pub(crate) job: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead wait 42 && echo done
+  stead wait 42 43 --timeout 1h")]
+pub(crate) struct Wait {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Give up after this time (exit code 5)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
+    #[arg(required = true, value_name = "JOB")]
+    pub(crate) jobs: Vec<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead kill 42 --reason \"wrong scene\"
+  stead retry 42.7 42.8          tasks 7 and 8 only
+  stead block 42:105             one frame")]
+pub(crate) struct Act {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Kept with the job and in the audit record
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// JOB, or tasks of it: JOB.TASK, JOB.STEP.TASK, JOB:FRAME
+    #[arg(required = true, value_name = "JOB[.TASK]")]
+    pub(crate) targets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead explain 42
+  stead explain --user ada             before submitting: as whom would it run, and where?
+  stead explain --user ada --worker render-3 --json")]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// As if submitted for USER
+    #[arg(long, conflicts_with = "job")]
+    pub(crate) user: Option<String>,
+    /// As if acting as PROXYUSER
+    #[arg(long = "as", value_name = "PROXYUSER", conflicts_with = "job")]
+    pub(crate) acting_as: Option<String>,
+    /// Only this worker
+    #[arg(long, value_name = "NAME")]
+    pub(crate) worker: Option<String>,
+    #[arg(value_name = "JOB")]
+    pub(crate) job: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Worker {
+    /// The host service that offers slots and drives sessions
+    #[command(after_help = "\
+Examples:
+  stead worker run --data ~/.local/share/stead --name desk --mode desktop
+  stead worker run --data /var/lib/stead --name render-3 --launcher /var/lib/stead/run/launcher.socket --mode user")]
+    Run(Box<WorkerRun>),
+    /// List the workers
+    List(Common),
+    /// Let a worker finish what it runs and take nothing new
+    #[command(after_help = "\
+Examples:
+  stead worker drain render-3
+  stead worker drain render-3 --undo")]
+    Drain(Drain),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Let it take jobs again
+    #[arg(long)]
+    pub(crate) undo: bool,
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerRun {
+    /// The farm's folder: it connects to DIR/run/worker.socket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Settings (worker.toml); options given here come first
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conf: Option<PathBuf>,
+    /// Its name in the farm [default: the host's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Service mode: the socket of the host's launcher
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) launcher: Option<PathBuf>,
+    /// As whom jobs run
+    #[arg(long)]
+    pub(crate) mode: Option<ModeArg>,
+    /// Account of proxy mode
+    #[arg(long, value_name = "NAME|throwaway")]
+    pub(crate) proxy_account: Option<String>,
+    /// Desktop mode: take these people's jobs too (`any`: everybody's)
+    #[arg(long, value_name = "USER", value_delimiter = ',')]
+    pub(crate) accept: Vec<String>,
+    /// Tasks at once [default: number of cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<u32>,
+    /// A label that jobs can require
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Vec<String>,
+    /// The program of sessions [default: stead-session beside this one]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) session: Option<PathBuf>,
+    /// End with the process that started it
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) with_parent: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Supervisor {
+    /// The farm's folder
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/stead")]
+    pub(crate) data: PathBuf,
+    /// Who operates this farm: the person whose processes have the supervisor's own id
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: Option<String>,
+    /// Ids that workers may have, besides its own
+    #[arg(long, value_name = "UID")]
+    pub(crate) worker_uid: Vec<u32>,
+    /// Plain HTTP, loopback only
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Settings (supervisor.toml)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) supervisor_conf: Option<PathBuf>,
+    /// Write the ready line to this file in the supervisor's folder instead of standard output.
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(crate) ready_file: Option<String>,
+    /// End with the process that started it
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) with_parent: Option<i32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check a supervisor.toml, worker.toml or launcher.conf
+    #[command(after_help = "\
+Examples:
+  stead config check /etc/stead/supervisor.toml")]
+    Check(ConfigCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheck {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Supervisor and worker with its launcher
+    All,
+    Supervisor,
+    /// Worker and launcher
+    Worker,
+    /// A worker at login, for the person who types this; not as root
+    Desktop,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo stead install                    supervisor, worker and launcher on this machine
+  sudo stead install worker --dry-run   what it would do
+  stead install desktop                 a worker that starts when you log in and ends when you log out
+  stead install --root /tmp/stage       into a folder, for a package: no accounts, nothing started")]
+pub(crate) struct Install {
+    #[arg(value_enum, default_value_t = Part::All)]
+    pub(crate) part: Part,
+    #[command(flatten)]
+    pub(crate) how: InstallHow,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo stead uninstall           the programs and services go, jobs and accounts stay
+  sudo stead uninstall --purge   the data and the accounts it made go too")]
+pub(crate) struct Uninstall {
+    #[arg(value_enum, default_value_t = Part::All)]
+    pub(crate) part: Part,
+    /// Remove data, settings and the accounts it made, too
+    #[arg(long)]
+    pub(crate) purge: bool,
+    #[command(flatten)]
+    pub(crate) how: InstallHow,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InstallHow {
+    /// Put files below DIR instead of /
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead completions bash > ~/.local/share/bash-completion/completions/stead
+  stead completions fish > ~/.config/fish/completions/stead.fish")]
+pub(crate) struct Completions {
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// See `farm`: each of these is the program started again to be in a clean process of its own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Internal {
+    /// Becomes ACCOUNT, then submits the body it reads and prints the answer.
+    SubmitAs {
+        #[arg(long)]
+        account: String,
+        #[arg(long)]
+        socket: PathBuf,
+    },
+    /// Becomes UID and GID, then removes what is beneath the folder that is its standard input.
+    Remove {
+        #[arg(long)]
+        uid: u32,
+        #[arg(long)]
+        gid: u32,
+    },
+    /// Becomes UID and GID, then writes what is beneath the folder that is its standard input.
+    SendTree {
+        #[arg(long)]
+        uid: u32,
+        #[arg(long)]
+        gid: u32,
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Becomes UID, then puts what it reads into the folder that is its standard error.
+    ReceiveTree {
+        #[arg(long)]
+        uid: u32,
+    },
+    /// Gives up root, then says what the tour in the folder that is its standard input consists of.
+    ReadTour,
+    /// Gives up root, then reads scenes' reports and writes the tour's page to its standard error.
+    PresentTour,
+}
+
+/// What root's small process tells the one that gives up root and runs the farm.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Inner {
+    /// The farm's folder.
+    #[arg(long = "inner", hide = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// How the folder of the outputs is called in front of a person.
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub(crate) out_path: Option<String>,
+    /// Descriptor of the tour's folder, and which scene it is.
+    #[arg(long, hide = true, value_name = "FD")]
+    pub(crate) tour_fd: Option<i32>,
+    #[arg(long, hide = true, value_name = "N")]
+    pub(crate) scene: Option<usize>,
+    /// Descriptor that takes the scene's report.
+    #[arg(long, hide = true, value_name = "FD")]
+    pub(crate) report_fd: Option<i32>,
+    /// Become this account before anything else: a desktop scene.
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(crate) become_account: Option<String>,
+    /// Submit as this account.
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(crate) submit_as: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Architecture §7: what people, scripts and tests rely on.
+    #[test]
+    fn the_fixed_faces_are_there() {
+        for line in [
+            "stead dev --data /d --listen 127.0.0.1:1 --mode proxy --proxy-account throwaway --slots 2 --workers 2",
+            "stead dev --accept ada bob",
+            "stead run --mode desktop --user ada -- id -u",
+            "stead run template.yaml -p A=1 -p B=2",
+            "stead submit --json --frames 1-10x2 --chunk 5 --name n --env A=1 --env B=2 --cwd / --umask 022 --retries 1 \
+             --time-limit 5 --cpus 1 --mem 1G --requires gpu --priority -5 --after 1 --after-any 2 --wait -- a {frame}",
+            "stead submit --frames -5-5 --follow -- a",
+            "stead submit --each f --as film --user ada -- a",
+            "stead submit job.yaml -p A=1",
+            "stead jobs --json --limit 5 --after 7 --state running,pending",
+            "stead tasks 42 --json",
+            "stead logs 42.7 --stderr --attempt 1 -f",
+            "stead wait 42 43",
+            "stead kill 42 --reason x",
+            "stead retry 42.1",
+            "stead block 42",
+            "stead unblock 42",
+            "stead suspend 42",
+            "stead resume 42",
+            "stead explain 42 --json",
+            "stead explain --user ada --as film --worker w --json",
+            "stead whoami --json",
+            "stead worker list --json",
+            "stead worker drain w --undo",
+            "stead worker run --data /d --name w --launcher /s --mode user --slots 1 --label a --session /p",
+            "stead supervisor --data /d --operator root --worker-uid 7 --worker-uid 8 --listen 127.0.0.1:0",
+            "stead doctor --json",
+            "stead config check f",
+            "stead install worker --dry-run",
+            "stead uninstall --purge",
+            "stead completions bash",
+        ] {
+            if let Err(e) = Cli::try_parse_from(line.split_whitespace()) {
+                panic!("{line}: {e}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused() {
+        for line in
+            ["stead", "stead login", "stead submit a b", "stead submit --chunk 3 -- a", "stead wait", "stead kill"]
+        {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+
+    /// Commands of the farm's later growth are not shown before they do something.
+    #[test]
+    fn every_command_shown_has_a_sentence() {
+        let command = Cli::command();
+        for sub in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+        }
+    }
+}

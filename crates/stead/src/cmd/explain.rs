@@ -1,0 +1,148 @@
+//! `explain`: the trail of rules, from the same function that dispatch uses.
+
+use serde_json::Value;
+
+use crate::cli::Explain;
+use crate::client::{Client, with_query};
+use crate::failure::Failure;
+use crate::model::{self, Explanation, Refused, Rule, Session, Verdict};
+use crate::out::{self, Colour, paint};
+
+pub(crate) async fn explain(options: &Explain) -> Result<(), Failure> {
+    let client = Client::locate(options.common.data.as_deref())?;
+    let path = match options.job {
+        Some(job) => format!("/api/v1/jobs/{job}/explain"),
+        None => with_query(
+            "/api/v1/explain",
+            &[("user", options.user.clone()), ("as", options.acting_as.clone()), ("worker", options.worker.clone())],
+        ),
+    };
+    let mut answer: Value = client.get(&path).await?;
+    if let (Some(_), Some(name)) = (options.job, &options.worker) {
+        only_worker(&mut answer, name);
+    }
+    if options.common.json {
+        out::json(&answer);
+        return Ok(());
+    }
+    out::say(trail(&model::read(&answer)?, out::colours()));
+    Ok(())
+}
+
+fn only_worker(answer: &mut Value, name: &str) {
+    if let Some(workers) = answer["workers"].as_array_mut() {
+        workers.retain(|w| w["worker"] == name);
+    }
+}
+
+/// For a person: who it is, per worker the verdict, and the rules, numbered.
+fn trail(explanation: &Explanation, colour: bool) -> String {
+    let mut text = heading(explanation);
+    text += &rules_text(&explanation.rules, colour);
+    text += &refused_text(explanation.refused.as_ref());
+    if explanation.workers.is_empty() && explanation.refused.is_none() {
+        text += "\n\nthere is no worker";
+    }
+    for verdict in &explanation.workers {
+        text += "\n\n";
+        text += &verdict_text(verdict, colour);
+    }
+    if !explanation.sessions.is_empty() {
+        text += "\n\nWhat ran:";
+    }
+    for session in &explanation.sessions {
+        text += &session_text(session);
+    }
+    text
+}
+
+fn heading(explanation: &Explanation) -> String {
+    let what = explanation.job.map_or_else(|| "A job".into(), |job| format!("Job {job}"));
+    let login = out::plain(explanation.login_user.as_deref().unwrap_or("?"));
+    match explanation.user.as_deref().map(out::plain) {
+        Some(user) if user == login => format!("{what} of {login}"),
+        Some(user) => format!("{what} that {login} submits as {user}"),
+        None => format!("{what} that {login} submits"),
+    }
+}
+
+fn session_text(session: &Session) -> String {
+    let ran = session
+        .run_as
+        .as_ref()
+        .map_or_else(|| format!("nobody (asked for: {})", out::plain(&session.account)), |r| out::plain(&r.long()));
+    let attested = session.attested_by.as_ref().map(|a| format!(", attested by {}", out::plain(a))).unwrap_or_default();
+    let reason = session.reason.as_ref().map(|r| format!(": {}", out::plain(r))).unwrap_or_default();
+    format!(
+        "\n  session {} on {} ({} mode), {}: as {ran}{attested}{reason}",
+        session.session,
+        out::plain(&session.worker),
+        session.mode,
+        session.state
+    )
+}
+
+fn rules_text(rules: &[Rule], colour: bool) -> String {
+    let mut text = String::new();
+    for (number, rule) in rules.iter().enumerate() {
+        let (tick, shade) = match rule.effect.as_str() {
+            "allows" => ("✓", Colour::Green),
+            "selects" => ("→", Colour::Blue),
+            "refuses" => ("✗", Colour::Red),
+            _ => ("·", Colour::Dim),
+        };
+        let tick = paint(tick, shade, colour);
+        let source = paint(&format!("[{}, {}]", out::plain(&rule.rule), out::plain(&rule.source)), Colour::Dim, colour);
+        text += &format!("\n  {}. {tick} {} {source}", number + 1, out::plain(&rule.text));
+    }
+    text
+}
+
+fn refused_text(refused: Option<&Refused>) -> String {
+    let Some(refused) = refused else { return String::new() };
+    let value = refused.value.as_ref().map(|v| format!(" = {}", out::plain(v))).unwrap_or_default();
+    let hint = refused.hint.as_ref().map(|h| format!("\n  hint: {}", out::plain(h))).unwrap_or_default();
+    format!("\n  rule: {}{value}{hint}", out::plain(&refused.rule))
+}
+
+fn verdict_text(verdict: &Verdict, colour: bool) -> String {
+    let run_as = verdict.run_as.as_ref().map(|r| out::plain(&r.long()));
+    let says = match (verdict.verdict.as_str(), &run_as) {
+        ("run", Some(run_as)) => format!("{} as {run_as}", paint("runs", Colour::Green, colour)),
+        ("run", None) => paint("runs", Colour::Green, colour),
+        ("waiting", _) => paint("waits", Colour::Yellow, colour),
+        (other, _) => paint(other, Colour::Red, colour),
+    };
+    let head = paint(&out::plain(&verdict.worker), Colour::Bold, colour);
+    let rules = rules_text(&verdict.rules, colour);
+    format!("{head} ({} mode): {says}{rules}{}", verdict.mode, refused_text(verdict.refused.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trail_numbers_and_ticks_every_rule() {
+        let answer = serde_json::json!({"job": 42, "login_user": "ada", "user": "ada", "workers": [
+            {"worker": "w1", "mode": "user", "run_as": {"name": "ada", "uid": 1501, "gid": 1501, "groups": [1501]},
+             "verdict": "run", "refused": null, "rules": [
+                {"rule": "user_mode", "effect": "selects", "text": "the account is the user's", "source": "worker w1"},
+                {"rule": "uid_floor", "effect": "allows", "text": "1501 is above 1000", "source": "launcher.conf"}]},
+            {"worker": "w2", "mode": "desktop", "run_as": null, "verdict": "refused",
+             "refused": {"rule": "accept", "value": "bob", "hint": "bob can start it with --accept ada"},
+             "rules": [{"rule": "accept", "effect": "refuses", "text": "bob takes only his own jobs", "source": "worker w2"}]},
+        ]});
+        let text = trail(&model::read(&answer).expect("explanation"), false);
+        assert_eq!(
+            text,
+            "Job 42 of ada\n\n\
+             w1 (user mode): runs as ada uid=1501 gid=1501 groups=1501\n  \
+             1. → the account is the user's [user_mode, worker w1]\n  \
+             2. ✓ 1501 is above 1000 [uid_floor, launcher.conf]\n\n\
+             w2 (desktop mode): refused\n  \
+             1. ✗ bob takes only his own jobs [accept, worker w2]\n  \
+             rule: accept = bob\n  hint: bob can start it with --accept ada"
+        );
+    }
+}

@@ -1,0 +1,32 @@
+//! `submit`.
+
+use serde_json::{Value, json};
+
+use super::{copy_output, ended, outcome};
+use crate::cli::Submit;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::model::{self, Job};
+use crate::out;
+use crate::submission::{Sources, request};
+
+pub(crate) async fn submit(options: &Submit) -> Result<(), Failure> {
+    let spec = Sources::open(options.template.as_ref(), &options.command, &options.job)?.spec(&options.job)?;
+    let client = Client::locate(options.common.data.as_deref())?;
+    let answer: Value = client.post("/api/v1/jobs", &request(&spec, &options.job)?).await?;
+    let job = answer["job"].as_u64().ok_or_else(|| Failure::Answer(format!("no job number in {answer}")))?;
+    if options.common.json {
+        out::json(&json!({"job": job}));
+    } else if options.follow {
+        out::note(format!("job {job}"));
+    } else {
+        out::say(format!("job {job}"));
+    }
+    if options.follow {
+        copy_output(&client, &format!("/api/v1/jobs/{job}/logs?follow=true")).await?;
+    }
+    if options.wait || options.follow {
+        return outcome(&model::read::<Job>(&ended(&client, job, None).await?)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! The supervisor's answers as far as tables need them. `--json` prints the answers themselves, untouched.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Job {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) login_user: String,
+    pub(crate) user: String,
+    pub(crate) submitted_at: Option<String>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) tasks: Counts,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Counts {
+    pub(crate) total: u64,
+    pub(crate) running: u64,
+    pub(crate) complete: u64,
+    pub(crate) failed: u64,
+    pub(crate) killed: u64,
+}
+
+impl Job {
+    pub(crate) fn ended(&self) -> bool {
+        matches!(self.state.as_str(), "complete" | "failed" | "killed" | "badlogin")
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Task {
+    pub(crate) step: Value,
+    pub(crate) step_name: Option<String>,
+    pub(crate) task: u64,
+    pub(crate) frame: Option<i64>,
+    pub(crate) state: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+impl Task {
+    /// What a person calls it.
+    pub(crate) fn step_name(&self) -> String {
+        self.step_name.clone().unwrap_or_else(|| self.step())
+    }
+
+    /// What the API understands.
+    pub(crate) fn step(&self) -> String {
+        match &self.step {
+            Value::String(name) => name.clone(),
+            Value::Null => "0".into(),
+            other => other.to_string(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Attempt {
+    pub(crate) state: String,
+    pub(crate) worker: Option<String>,
+    pub(crate) mode: Option<String>,
+    pub(crate) login_user: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) run_as: Option<RunAs>,
+    pub(crate) attested_by: Option<String>,
+    pub(crate) exit_code: Option<i64>,
+    pub(crate) signal: Option<i64>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct RunAs {
+    pub(crate) name: Option<String>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) groups: Option<Vec<u32>>,
+}
+
+impl RunAs {
+    pub(crate) fn short(&self) -> String {
+        let name = self.name.as_deref().unwrap_or("?");
+        self.uid.map_or_else(|| name.into(), |uid| format!("{name} ({uid})"))
+    }
+
+    /// `ada uid=1501 gid=1501 groups=1501,1600`
+    pub(crate) fn long(&self) -> String {
+        let mut text = self.name.clone().unwrap_or_else(|| "?".into());
+        if let (Some(uid), Some(gid)) = (self.uid, self.gid) {
+            text += &format!(" uid={uid} gid={gid}");
+        }
+        if let Some(groups) = &self.groups {
+            text += &format!(" groups={}", groups.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
+        }
+        text
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) mode: String,
+    pub(crate) proxy_account: Option<String>,
+    pub(crate) slots: u64,
+    pub(crate) used: u64,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Explanation {
+    pub(crate) job: Option<u64>,
+    pub(crate) login_user: Option<String>,
+    pub(crate) user: Option<String>,
+    /// How the user was found, before there is a job.
+    pub(crate) rules: Vec<Rule>,
+    /// Why nothing could be submitted at all.
+    pub(crate) refused: Option<Refused>,
+    pub(crate) workers: Vec<Verdict>,
+    /// What really ran.
+    pub(crate) sessions: Vec<Session>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Verdict {
+    pub(crate) worker: String,
+    pub(crate) mode: String,
+    pub(crate) run_as: Option<RunAs>,
+    pub(crate) verdict: String,
+    pub(crate) refused: Option<Refused>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Refused {
+    pub(crate) rule: String,
+    pub(crate) value: Option<String>,
+    pub(crate) hint: Option<String>,
+    pub(crate) text: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Session {
+    pub(crate) session: u64,
+    pub(crate) worker: String,
+    pub(crate) mode: String,
+    pub(crate) state: String,
+    pub(crate) account: String,
+    pub(crate) run_as: Option<RunAs>,
+    pub(crate) attested_by: Option<String>,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Rule {
+    pub(crate) rule: String,
+    pub(crate) effect: String,
+    pub(crate) text: String,
+    pub(crate) source: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Me {
+    pub(crate) login_user: String,
+    pub(crate) uid: Option<u32>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) source: String,
+}
+
+/// Reads the part of `value` that a table needs.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, crate::failure::Failure> {
+    T::deserialize(value).map_err(|e| crate::failure::Failure::Answer(e.to_string()))
+}

@@ -72,12 +72,16 @@ impl Cgroups {
         let mut group = Group { v2: None, v1: Vec::new(), memory_limited: limits.memory > 0 };
         if let Some(v2) = &self.v2 {
             let dir = v2.dir.join(&name);
+            // Somebody may have tidied up the empty parent.
+            if make(&v2.dir) == Ok(true) {
+                enable(&v2.dir);
+            }
             make_fresh(&dir).map_err(|e| ("cgroup", e))?;
             group.v2 = Some(dir);
         }
         for v1 in &self.v1 {
             let dir = v1.dir.join(&name);
-            if let Err(e) = make_fresh(&dir) {
+            if let Err(e) = make(&v1.dir).and_then(|_| make_fresh(&dir)) {
                 group.remove();
                 return Err(("cgroup", e));
             }
@@ -273,10 +277,12 @@ fn keyed(file: &Path, key: &str) -> Option<u64> {
     text.lines().filter_map(|l| l.split_once(' ')).find(|(k, _)| *k == key)?.1.trim().parse().ok()
 }
 
-fn make(dir: &Path) -> Res<()> {
+/// Whether it was missing.
+fn make(dir: &Path) -> Res<bool> {
     match fs::create_dir(dir) {
-        Err(e) if e.raw_os_error() != Some(libc::EEXIST) => Err(e.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 

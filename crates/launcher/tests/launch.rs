@@ -359,7 +359,39 @@ impl Drop for Stage {
                 let _ = sys::kill(pid, libc::SIGKILL);
             }
         }
+        self.remove_groups();
     }
+}
+
+impl Stage {
+    /// A launcher that is killed leaves its empty control groups to the next one; here there is none.
+    fn remove_groups(&self) {
+        let Ok(seed) = fs::read_to_string(self.path("launcher/host.key")) else { return };
+        let seed = unhex(seed.trim()).and_then(|s| s.try_into().ok()).expect("seed");
+        let name = format!("stead-{}", hex(&SecretKey::from_seed(&seed).public().id().0));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for group in folders(Path::new("/sys/fs/cgroup"), &name, 5) {
+            while fs::read_dir(&group).is_ok() && Instant::now() < deadline {
+                for below in fs::read_dir(&group).into_iter().flatten().flatten() {
+                    let _ = fs::remove_dir(below.path());
+                }
+                let _ = fs::remove_dir(&group);
+            }
+        }
+    }
+}
+
+/// The folders called `name` below `dir`.
+fn folders(dir: &Path, name: &str, depth: u32) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name() == name {
+            found.push(entry.path());
+        } else if depth > 0 && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            found.extend(folders(&entry.path(), name, depth - 1));
+        }
+    }
+    found
 }
 
 /// Polls, with a deadline.
@@ -898,6 +930,53 @@ fn what_a_session_leaves_dies_with_it() {
         session.order(order);
         assert_eq!(worker.end_of(warrant.session).0, end);
         assert_eq!(processes_of(warrant.session), [0; 0]);
+    }
+}
+
+/// Where the host has no control groups, the process tree is walked, and unenforced limits are said or refused.
+#[test]
+fn without_control_groups_nothing_survives_either() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    // SAFETY: a constant path, in this test's own mount namespace.
+    assert_eq!(unsafe { libc::umount2(c"/sys/fs/cgroup".as_ptr(), libc::MNT_DETACH) }, 0, "{}", sys::last());
+    let mut worker = stage.start();
+    assert_eq!(worker.abilities, warrant::launcher_wire::HostAbilities::default());
+    for (order, end) in [("exit", SessionEnd::Exited(7)), ("", SessionEnd::Killed)] {
+        let mut warrant = stage.warrant(&worker, "ada");
+        warrant.limits.memory = 1 << 30;
+        let session = stage.launched(&mut worker, &warrant);
+        assert_eq!(session.say("tree"), "grown");
+        until("the tree stands", || (processes_of(warrant.session).len() == 4).then_some(()));
+        if order.is_empty() {
+            worker.ask(&ToLauncher::Kill { id: 2, session: warrant.session });
+        } else {
+            session.order(order);
+        }
+        assert_eq!(worker.end_of(warrant.session).0, end);
+        assert_eq!(processes_of(warrant.session), [0; 0]);
+        let log = fs::read_to_string(stage.path("launcher/log/launches")).expect("log");
+        assert!(log.contains(&format!("# session {}: the limit of memory is not enforced", warrant.session)));
+    }
+    let warrant = stage.warrant(&worker, "ada");
+    stage.launched(&mut worker, &warrant).say("tree");
+    let [shepherd] = titled(warrant.session)[..] else { panic!("one shepherd") };
+    sys::kill(shepherd, libc::SIGKILL).expect("kill");
+    assert_eq!(worker.end_of(warrant.session).0, SessionEnd::Killed);
+    assert_eq!(processes_of(warrant.session), [0; 0]);
+
+    stage.kill_launcher();
+    stage.conf("require_limits = yes\n");
+    let mut worker = stage.start();
+    for (limits, name) in [
+        (Limits { memory: 1 << 30, ..Limits::default() }, "cgroup_memory"),
+        (Limits { cpu_milli: 1000, ..Limits::default() }, "cgroup_cpu"),
+    ] {
+        let mut warrant = stage.warrant(&worker, "ada");
+        warrant.limits = limits;
+        assert_eq!(stage.refused(&mut worker, &warrant), (RefusalKind::Stage, name.to_owned()));
     }
 }
 

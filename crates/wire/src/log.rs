@@ -8,7 +8,7 @@ use crate::Task;
 /// Bytes in front of a record's data.
 pub const HEADER: usize = 29;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stream {
     Stdout,
     Stderr,

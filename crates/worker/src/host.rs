@@ -1,0 +1,124 @@
+//! Facts of this host: its clocks, its accounts, its size. Reads only.
+
+use nix::unistd::{Gid, Uid, User, getgrouplist, getgroups, getresgid, getresuid};
+use rustix::time::{ClockId, clock_gettime};
+use std::ffi::CString;
+use std::time::{SystemTime, UNIX_EPOCH};
+use warrant::names::AccountName;
+use wire::Account;
+
+/// Boot-time clock in ms: what warrants and leases are measured with. Goes on while the machine sleeps.
+pub(crate) fn tick() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Wall clock in µs since 1970: only ever a label on a record.
+pub(crate) fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Why an account could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    #[error("{0:?} is no account name: {1}")]
+    Name(String, warrant::NameError),
+    #[error("there is no account {0} on this host")]
+    Unknown(String),
+    #[error("uid {0} has no entry in this host's user database")]
+    NoName(u32),
+    #[error("the user database of this host can't be asked: {0}")]
+    Database(nix::errno::Errno),
+    #[error("the process has several identities at once (real, effective and saved ids differ)")]
+    Mixed,
+}
+
+/// What this account is here, as the host's name service sees it. Blocks.
+pub(crate) fn look_up(name: &str) -> Result<Account, AccountError> {
+    let name = AccountName::parse(name).map_err(|e| AccountError::Name(name.to_owned(), e))?;
+    let unknown = || AccountError::Unknown(name.to_string());
+    let user = User::from_name(name.as_str()).map_err(AccountError::Database)?.ok_or_else(unknown)?;
+    // A directory may answer for another spelling; that is another account.
+    if user.name != name.as_str() {
+        return Err(unknown());
+    }
+    let c_name = CString::new(user.name.as_str()).map_err(|_| unknown())?;
+    let groups = getgrouplist(&c_name, user.gid).map_err(AccountError::Database)?;
+    Ok(Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: ascending(groups) })
+}
+
+/// Who this process really is, as the kernel says: the owner of a desktop worker.
+pub(crate) fn owner() -> Result<(Account, User), AccountError> {
+    let (uid, gid) = (getresuid().map_err(AccountError::Database)?, getresgid().map_err(AccountError::Database)?);
+    if uid.real != uid.effective || uid.real != uid.saved || gid.real != gid.effective || gid.real != gid.saved {
+        return Err(AccountError::Mixed);
+    }
+    let groups = getgroups().map_err(AccountError::Database)?;
+    let user = named(uid.real)?;
+    let account =
+        Account { name: user.name.clone(), uid: uid.real.as_raw(), gid: gid.real.as_raw(), groups: ascending(groups) };
+    Ok((account, user))
+}
+
+fn named(uid: Uid) -> Result<User, AccountError> {
+    let none = || AccountError::NoName(uid.as_raw());
+    let user = User::from_uid(uid).map_err(AccountError::Database)?.ok_or_else(none)?;
+    AccountName::parse(&user.name).map_err(|e| AccountError::Name(user.name.clone(), e))?;
+    Ok(user)
+}
+
+fn ascending(groups: Vec<Gid>) -> Vec<u32> {
+    let mut groups: Vec<u32> = groups.into_iter().map(Gid::as_raw).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// Cores this process may use and bytes of memory of the host, for [`crate::Config`].
+#[must_use]
+pub fn this_host() -> (u32, u64) {
+    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text)).unwrap_or(0);
+    (cores, memory)
+}
+
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_answers_for_root_and_not_for_nonsense() {
+        let root = look_up("root").expect("root");
+        assert_eq!((root.uid, root.gid), (0, 0));
+        assert!(matches!(look_up("no-such-account-here"), Err(AccountError::Unknown(_))));
+        for bad in ["", "../etc", "#0", "-1", "a b", "root\n"] {
+            assert!(matches!(look_up(bad), Err(AccountError::Name(..))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn groups_are_ascending_without_doubles() {
+        let groups = [7, 3, 7, 1].map(Gid::from_raw).to_vec();
+        assert_eq!(ascending(groups), [1, 3, 7]);
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        assert_eq!(total_memory("MemTotal:       16 kB\nMemFree: 1 kB\n"), Some(16384));
+        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn the_clock_goes_forward() {
+        let before = tick();
+        assert!(before > 0 && tick() >= before);
+        // 2020-01-01: anything earlier means that the unit is wrong.
+        assert!(now_us() > 1_577_836_800_000_000);
+    }
+}

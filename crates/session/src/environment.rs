@@ -3,7 +3,7 @@
 //! Also remembers which OpenJD environments are entered, as their `openjd_env` lines are a layer of it.
 
 use crate::place::Place;
-use crate::sys::CStrings;
+use crate::sys::{CStrings, Pid};
 use crate::text::{CannotStart, quoted};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,13 +29,15 @@ pub(crate) struct Environments {
 struct Layer {
     name: String,
     changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// What `onEnter` left running on purpose: tasks talk to it, `onExit` stops it.
+    processes: Vec<Pid>,
 }
 
 impl Environments {
     /// From the start of `onEnter` on: what it sets counts even for its exit after it failed.
     pub(crate) fn enter(&mut self, name: &str) {
         self.skipped.remove(name);
-        self.entered.push(Layer { name: name.to_owned(), changes: Vec::new() });
+        self.entered.push(Layer { name: name.to_owned(), changes: Vec::new(), processes: Vec::new() });
     }
 
     pub(crate) fn exit(&mut self, name: &str) {
@@ -62,6 +64,28 @@ impl Environments {
             layer.changes.retain(|(n, _)| *n != name);
             layer.changes.push((name, value));
         }
+    }
+
+    /// Processes that go on while tasks run and after: all but those of the environment that is being left.
+    pub(crate) fn kept(&self, leaving: Option<&str>) -> Vec<Pid> {
+        let layers = self.entered.iter().filter(|l| leaving != Some(l.name.as_str()));
+        layers.flat_map(|l| l.processes.iter().copied()).collect()
+    }
+
+    /// The environment entered last left these behind.
+    pub(crate) fn keep(&mut self, processes: Vec<Pid>) {
+        if let Some(layer) = self.entered.last_mut() {
+            layer.processes.extend(processes);
+        }
+    }
+
+    /// A child has ended. If it was kept, `heirs` are asked for: what it had started is now ours to keep.
+    pub(crate) fn ended(&mut self, pid: Pid, heirs: impl FnOnce(Vec<Pid>) -> Vec<Pid>) -> bool {
+        let all = self.kept(None);
+        let Some(layer) = self.entered.iter_mut().find(|l| l.processes.contains(&pid)) else { return false };
+        layer.processes.retain(|p| *p != pid);
+        layer.processes.extend(heirs(all));
+        true
     }
 
     /// Remembers the first environment that could not be entered; no task starts after it.

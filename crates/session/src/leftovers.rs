@@ -6,32 +6,48 @@
 use crate::sys::{self, Pid};
 use std::collections::{HashMap, VecDeque};
 
-/// Sends `signal` to every descendant. One pass: what is forked meanwhile is met by the next.
-pub(crate) fn signal_all(signal: i32) {
-    if sys::pid() == 1 {
+/// Sends `signal` to every descendant but those below `keep`. One pass: what is forked meanwhile is met by the next.
+pub(crate) fn signal_all(signal: i32, keep: &[Pid]) {
+    if keep.is_empty() && sys::pid() == 1 {
         // First of a PID namespace: everybody else in it is a descendant, and the kernel reaches them all at once.
-        sys::signal_namespace(signal);
-        return;
+        return sys::signal_namespace(signal);
     }
-    for pid in descendants() {
+    for pid in descendants(keep) {
         sys::signal(pid, signal);
     }
 }
 
-/// Nearest first. Empty when /proc shows another PID namespace: its numbers would name strangers.
-fn descendants() -> Vec<Pid> {
-    let me = sys::pid();
-    let shown = std::fs::read_link("/proc/self").ok();
-    if shown.as_deref() != Some(std::path::Path::new(&me.to_string())) {
+/// The session's own children, orphans that it inherited included.
+pub(crate) fn children() -> Vec<Pid> {
+    if !sees_itself() {
         return Vec::new();
     }
-    match listed_children("/proc/thread-self/children") {
-        Some(children) => walk(children, children_of),
-        None => {
-            let tree = whole_tree();
-            walk(tree.get(&me).cloned().unwrap_or_default(), |pid| tree.get(&pid).cloned().unwrap_or_default())
-        }
+    listed_children(OWN_LIST).unwrap_or_else(|| whole_tree().remove(&sys::pid()).unwrap_or_default())
+}
+
+/// Whether a process still has the mark that every task gets.
+pub(crate) fn is_of_a_task(pid: Pid) -> bool {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|b| *b == 0).any(|v| v.starts_with(b"STEAD_TASK="))
+}
+
+const OWN_LIST: &str = "/proc/thread-self/children";
+
+/// False when /proc shows another PID namespace: its numbers would name strangers.
+fn sees_itself() -> bool {
+    let shown = std::fs::read_link("/proc/self").ok();
+    shown.is_some_and(|s| s.to_str().and_then(|s| s.parse().ok()) == Some(sys::pid()))
+}
+
+/// Nearest first, without `keep` and what is below it.
+fn descendants(keep: &[Pid]) -> Vec<Pid> {
+    let mut first = children();
+    first.retain(|pid| !keep.contains(pid));
+    if std::path::Path::new(OWN_LIST).exists() {
+        return walk(first, children_of);
     }
+    let tree = whole_tree();
+    walk(first, |pid| tree.get(&pid).cloned().unwrap_or_default())
 }
 
 fn walk(first: Vec<Pid>, children: impl Fn(Pid) -> Vec<Pid>) -> Vec<Pid> {

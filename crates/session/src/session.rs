@@ -13,7 +13,7 @@ use crate::outbox::{Gone, NeverSent, Outbox};
 use crate::place::Place;
 use crate::queue::{GivenBack, Pending, Queue, Refusal};
 use crate::redact::Secrets;
-use crate::sys::{self, PollFd, Spawner, Usage, Waited};
+use crate::sys::{self, Ending, Pid, PollFd, Spawner, Usage, Waited};
 use crate::text::{Account, CannotStart, cut};
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -89,13 +89,9 @@ struct Closing {
     farewell_us: u64,
 }
 
-/// How a session ends.
+/// The session ends, and everything it started with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Over {
-    Left,
-    /// Nobody stands behind it any more: everything it started ends with it.
-    Abandoned,
-}
+struct Over;
 
 /// The worker broke the protocol.
 #[derive(Debug)]
@@ -153,24 +149,16 @@ impl Session {
     /// The whole story.
     pub(crate) fn run(mut self) {
         self.say(&Event::Ready { pid: sys::pid().unsigned_abs() });
-        loop {
-            match self.turn() {
-                Some(Over::Left) => return,
-                Some(Over::Abandoned) => return self.kill_everything(),
-                None => {}
-            }
-            if let Err(Gone) = self.wait_and_listen() {
-                return self.kill_everything();
-            }
-        }
+        while self.turn().is_ok() && self.wait_and_listen().is_ok() {}
+        self.kill_everything();
     }
 
     /// Everything that is due now.
-    fn turn(&mut self) -> Option<Over> {
+    fn turn(&mut self) -> Result<(), Over> {
         let now = sys::monotonic_us();
         let boot_ms = sys::boottime_ms();
         if self.setup.orders.desktop && boot_ms > self.lease_until {
-            return Some(Over::Abandoned);
+            return Err(Over);
         }
         self.watch_orphan_limit(now);
         self.look_after_running(now);
@@ -179,10 +167,10 @@ impl Session {
         self.leave_when_done(now);
         let due = self.outbox.due(self.is_idle()).is_some_and(|at| at <= now);
         if due && self.outbox.flush(self.setup.channel.as_fd()).is_err() {
-            return Some(Over::Abandoned);
+            return Err(Over);
         }
         let left = self.leaving.is_some_and(|until| self.outbox.is_empty() || now >= until);
-        left.then_some(Over::Left)
+        if left { Err(Over) } else { Ok(()) }
     }
 
     fn say(&mut self, event: &Event) {
@@ -350,7 +338,7 @@ impl Session {
         }
         let Some(running) = &mut self.running else { return };
         if running.kill_at.is_some_and(|at| at <= now) {
-            running.kill(now);
+            running.kill(now, &self.environments);
         }
         let unkillable = running.killed_at.is_some_and(|at| now >= at.saturating_add(SURVIVAL_US));
         if let Some(sweep) = &mut running.sweep {
@@ -358,7 +346,7 @@ impl Session {
                 self.conclude(now);
                 self.become_stuck();
             } else if now >= sweep.next {
-                leftovers::signal_all(libc::SIGKILL);
+                leftovers::signal_all(libc::SIGKILL, &self.environments.kept(leaving(&running.kind)));
                 sweep.pause = sweep.pause.saturating_mul(2).min(50_000);
                 sweep.next = now.saturating_add(sweep.pause);
             }
@@ -385,13 +373,13 @@ impl Session {
         running.stop = Some(why);
         running.timeout = Timeout::None;
         if running.grace_us == 0 {
-            return running.kill(now);
+            return running.kill(now, &self.environments);
         }
         running.kill_at = Some(now.saturating_add(running.grace_us));
         sys::signal_group(running.pid, libc::SIGTERM);
         if self.suspended {
             sys::signal_group(running.pid, libc::SIGCONT);
-            leftovers::signal_all(libc::SIGCONT);
+            leftovers::signal_all(libc::SIGCONT, &[]);
         }
     }
 
@@ -399,29 +387,48 @@ impl Session {
     fn reap(&mut self, now: u64) {
         loop {
             match sys::wait_any() {
-                Waited::Ended { pid, ending, usage } => {
-                    let Some(running) = &mut self.running else { continue };
-                    running.add_usage(usage);
-                    if pid == running.pid {
-                        running.ended = Some((ending, now));
-                        running.kill_at = None;
-                        running.killed_at = None;
-                        running.timeout = Timeout::None;
-                    }
-                }
+                Waited::Ended { pid, ending, usage } => self.bury(pid, ending, usage, now),
                 Waited::NoChildren => return self.conclude(now),
                 Waited::AllAlive => return self.sweep(now),
             }
         }
     }
 
-    /// The first process has ended and others have not: they go now.
-    fn sweep(&mut self, now: u64) {
-        let Some(running) = &mut self.running else { return };
-        if running.ended.is_none() {
+    fn bury(&mut self, pid: Pid, ending: Ending, usage: Usage, now: u64) {
+        let first = self.running.as_ref().map(|r| r.pid);
+        let heirs = |kept: Vec<Pid>| {
+            let new = |pid: &Pid| first != Some(*pid) && !kept.contains(pid) && !leftovers::is_of_a_task(*pid);
+            leftovers::children().into_iter().filter(new).collect()
+        };
+        if self.environments.ended(pid, heirs) {
             return;
         }
-        leftovers::signal_all(libc::SIGKILL);
+        let Some(running) = &mut self.running else { return };
+        running.add_usage(usage);
+        if pid == running.pid {
+            running.ended = Some((ending, now));
+            running.kill_at = None;
+            running.killed_at = None;
+            running.timeout = Timeout::None;
+        }
+    }
+
+    /// The first process has ended and others have not. What a successful `onEnter` left running stays, for the tasks
+    /// to talk to; everything else goes now.
+    fn sweep(&mut self, now: u64) {
+        let Some(running) = &mut self.running else { return };
+        let Some((ending, _)) = running.ended else { return };
+        let kept = self.environments.kept(leaving(&running.kind));
+        let strangers = || leftovers::children().into_iter().filter(|pid| !kept.contains(pid)).collect::<Vec<_>>();
+        if ending == Ending::Exited(0) && running.stop.is_none() && matches!(running.kind, ItemKind::Enter { .. }) {
+            self.environments.keep(strangers());
+            return self.conclude(now);
+        }
+        // The list may miss one while others leave it, so nobody is believed to be gone before a second look.
+        if !kept.is_empty() && strangers().is_empty() && strangers().is_empty() {
+            return self.conclude(now);
+        }
+        leftovers::signal_all(libc::SIGKILL, &kept);
         let sweep = running.sweep.get_or_insert(Sweep { since: now, next: now, pause: 1_000 });
         sweep.next = now.saturating_add(sweep.pause);
     }
@@ -529,22 +536,22 @@ impl Session {
         self.leaving = Some(now.saturating_add(farewell));
     }
 
-    /// Nobody is there to be told: all that descends from the session ends, then the session.
+    /// All that descends from the session ends before it does.
     fn kill_everything(self) {
         if let Some(running) = self.running.filter(|r| r.ended.is_none()) {
             sys::signal_group(running.pid, libc::SIGKILL);
         }
         let until = sys::monotonic_us().saturating_add(SURVIVAL_US);
-        while sys::monotonic_us() < until {
-            leftovers::signal_all(libc::SIGKILL);
-            loop {
-                match sys::wait_any() {
-                    Waited::Ended { .. } => {}
-                    Waited::NoChildren => return,
-                    Waited::AllAlive => break,
+        loop {
+            match sys::wait_any() {
+                Waited::Ended { .. } => {}
+                Waited::NoChildren => return,
+                Waited::AllAlive if sys::monotonic_us() >= until => return,
+                Waited::AllAlive => {
+                    leftovers::signal_all(libc::SIGKILL, &[]);
+                    sys::poll(&mut [], Some(1_000));
                 }
             }
-            sys::poll(&mut [], Some(1_000));
         }
     }
 
@@ -703,8 +710,8 @@ impl Session {
         running.timeout.pause(now);
         sys::signal_group(running.pid, libc::SIGSTOP);
         // Twice: what was forked before its parent stopped is met by the second pass.
-        leftovers::signal_all(libc::SIGSTOP);
-        leftovers::signal_all(libc::SIGSTOP);
+        leftovers::signal_all(libc::SIGSTOP, &[]);
+        leftovers::signal_all(libc::SIGSTOP, &[]);
     }
 
     fn resume(&mut self, now: u64) {
@@ -712,7 +719,7 @@ impl Session {
         let Some(running) = &mut self.running else { return };
         running.timeout.go_on(now);
         sys::signal_group(running.pid, libc::SIGCONT);
-        leftovers::signal_all(libc::SIGCONT);
+        leftovers::signal_all(libc::SIGCONT, &[]);
     }
 
     /// A renewal that is not for this session, or not signed, moves nothing; one that is older neither.
@@ -727,11 +734,19 @@ impl Session {
 }
 
 impl Running {
-    fn kill(&mut self, now: u64) {
+    fn kill(&mut self, now: u64, environments: &Environments) {
         self.kill_at = None;
         self.killed_at = Some(now);
         sys::signal_group(self.pid, libc::SIGKILL);
-        leftovers::signal_all(libc::SIGKILL);
+        leftovers::signal_all(libc::SIGKILL, &environments.kept(leaving(&self.kind)));
+    }
+}
+
+/// The environment whose processes are no longer needed when this item has ended.
+fn leaving(kind: &ItemKind) -> Option<&str> {
+    match kind {
+        ItemKind::Exit { name } => Some(name),
+        ItemKind::Enter { .. } | ItemKind::Task(_) => None,
     }
 }
 

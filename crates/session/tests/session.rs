@@ -428,6 +428,62 @@ fn openjd_environments_reach_tasks_and_end_with_their_exit() {
 }
 
 #[test]
+fn what_an_environment_starts_lives_until_its_exit() {
+    let mut worker = Worker::start(&Options::default());
+    // One of them daemonizes slowly, so that its last parent dies when the environment is entered already.
+    let daemons = "sleep 1000 >/dev/null 2>&1 & echo $! >$STEAD_FILES/plain
+        (setsid sh -c '(sleep 0.3; setsid sh -c \"echo \\$\\$ >$STEAD_FILES/slow; exec sleep 1000\" & sleep 0.3)' >/dev/null 2>&1 &)";
+    let leftover = "setsid sleep 1000 & echo $! >$STEAD_FILES/left; while ! [ -s $STEAD_FILES/slow ]; do sleep 0.01; done; sleep 0.4";
+    let events = worker.run(vec![enter("e", daemons), enter("other", "true"), sh(0, leftover), sh(1, leftover)]);
+    assert_eq!(ends(&events), [(0, ItemEnd::Exited(0)), (1, ItemEnd::Exited(0))]);
+    let pid = |worker: &Worker, file: &str| worker.read_own(file).trim().parse().unwrap();
+    let (plain, slow, left) = (pid(&worker, "plain"), pid(&worker, "slow"), pid(&worker, "left"));
+    assert!(is_alive(plain) && is_alive(slow), "the environment's processes are gone");
+    assert!(!is_alive(left), "the task's are not");
+    worker.run(vec![exit("other", "true")]);
+    assert!(is_alive(plain) && is_alive(slow));
+    let events = worker.run(vec![exit("e", "true"), sh(2, "true")]);
+    assert_eq!(one_end(&events), ItemEnd::Exited(0));
+    assert!(!is_alive(plain) && !is_alive(slow), "the environment's processes survived its exit");
+
+    worker.run(vec![enter("f", "sleep 1000 >/dev/null 2>&1 & echo $! >$STEAD_FILES/plain")]);
+    let plain = pid(&worker, "plain");
+    assert!(is_alive(plain));
+    worker.send(&ToSession::Finish);
+    worker.until(|e| e.iter().any(|e| matches!(e, Event::Leaving { .. })));
+    assert_eq!(worker.exit_code(), Some(0));
+    assert!(!is_alive(plain), "it survived the session");
+}
+
+#[test]
+fn what_cannot_be_killed_stops_the_session_from_taking_work() {
+    if skipped_without_root("a process that its session cannot kill") {
+        return;
+    }
+    let mut worker = Worker::start(&Options::default());
+    let switch = worker.job_dir().join("switch");
+    std::fs::copy("/usr/bin/setpriv", &switch).unwrap();
+    std::fs::set_permissions(&switch, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+    let script = "./switch --reuid 0 --regid 0 --clear-groups sleep 1000 & echo $!; sleep 0.2";
+    let started = Instant::now();
+    worker.batch(vec![sh(0, script), command(1, &["true"])]);
+    worker.batch(vec![command(2, &["true"])]);
+    let mut events = worker.until(|e| e.contains(&Event::BatchDone { sequence: 2 }));
+    assert!(started.elapsed() >= Duration::from_secs(2), "it gave up early");
+    let runaway: i32 = stdout(&events, 0).trim().parse().unwrap();
+    let was_alive = is_alive(runaway);
+    // SAFETY: takes no pointer; the process is the one the task above started.
+    unsafe { libc::kill(runaway, libc::SIGKILL) };
+    assert!(was_alive);
+    assert_eq!(one_end(&events), ItemEnd::Exited(0));
+    assert!(events.contains(&Event::Stuck));
+    assert_eq!(recalled(&events), [1, 2]);
+    worker.batch(vec![command(3, &["true"])]);
+    events = worker.until(|e| !refusals(e).is_empty());
+    assert!(refusals(&events)[0].contains("could not be killed"));
+}
+
+#[test]
 fn after_a_failed_environment_no_task_runs_and_exits_do() {
     let mut worker = Worker::start(&Options::default());
     let events = worker.run(vec![
@@ -792,10 +848,11 @@ fn the_first_process_of_a_namespace_reaps_and_obeys() {
     let mut worker = Worker::start(&Options { wrapper, keep_root: true, ..Options::default() });
     assert_eq!(worker.log()[0], Event::Ready { pid: 1 });
     let script = "setsid sh -c 'setsid sleep 1000 & exec sleep 1000' & (sleep 0 &) ; echo done";
-    let events = worker.run(vec![sh(0, script), sh(1, "ls -d /proc/[0-9]* | wc -l")]);
+    let events = worker.run(vec![sh(0, script), command(1, &["ls", "/proc"])]);
     assert_eq!(ends(&events), [(0, ItemEnd::Exited(0)), (1, ItemEnd::Exited(0))]);
-    // The session, the shell and its two children.
-    assert_eq!(stdout(&events, 1).trim(), "4");
+    let listed = stdout(&events, 1);
+    let processes: Vec<&str> = listed.lines().filter(|n| n.parse::<u32>().is_ok()).collect();
+    assert_eq!(processes.len(), 2, "besides the session and the task there are {processes:?}");
     let inner: i32 =
         std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", worker.pid())).unwrap().trim().parse().unwrap();
     // SAFETY: takes no pointer.

@@ -232,7 +232,7 @@ impl Launcher {
 
     /// No shepherd: what is left of the session is killed, and it is not listed, so the worker knows it is lost.
     fn bury(&mut self, session: u64, socket: &str) {
-        self.wipe(session);
+        self.wipe(session, None);
         if let Ok(name) = sys::cstr(socket) {
             let _ = sys::unlinkat(as_fd(&self.sessions_dir), &name, 0);
         }
@@ -240,10 +240,13 @@ impl Launcher {
     }
 
     /// Kills what a vanished shepherd left.
-    fn wipe(&self, session: u64) {
+    fn wipe(&self, session: u64, shepherd: Option<i32>) {
         let group = self.cgroups.abandoned(session);
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         let shepherds: Vec<i32> = self.sessions.values().filter_map(|e| e.pid).collect();
+        // Its socket closes before its children become ours.
+        let dying = || shepherd.and_then(sys::proc_stat).is_some_and(|(_, state, _)| state != 'Z');
+        let mut quiet = 0;
         for _ in 0..250 {
             group.kill();
             // Orphans of a shepherd come to us; children of ours that are no shepherds are such.
@@ -251,7 +254,9 @@ impl Launcher {
             for pid in &strays {
                 let _ = sys::kill(*pid, libc::SIGKILL);
             }
-            if group.is_empty() && strays.is_empty() {
+            // /proc is not read in one moment, so one look is not enough.
+            quiet = if group.is_empty() && strays.is_empty() && !dying() { quiet + 1 } else { 0 };
+            if quiet > usize::from(!group.can_kill()) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(4));
@@ -764,8 +769,9 @@ impl Launcher {
     fn ended(&mut self, session: u64, end: End, recorded: Option<Vec<u8>>) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         if let Some(proof) = recorded {
-            entry.state = State::Ended { proof };
-            return;
+            entry.state = State::Ended { proof: proof.clone() };
+            // Whoever said hello before this shepherd was heard has not been told yet.
+            return self.tell_all(session, &proof);
         }
         let placeholder = State::Launching(Launching { asked: None, deadline: u64::MAX });
         match std::mem::replace(&mut entry.state, placeholder) {
@@ -787,9 +793,13 @@ impl Launcher {
             entry.state = State::Ended { proof: proof.clone() };
             let _ = entry.conn.as_ref().map(|c| ToShepherd::EndRecorded(proof.clone()).send(as_fd(c)));
         }
+        self.tell_all(session, &proof);
+    }
+
+    fn tell_all(&mut self, session: u64, proof: &[u8]) {
         let greeted: Vec<u64> = self.clients.iter().filter(|(_, c)| c.greeted).map(|(id, _)| *id).collect();
         for client in greeted {
-            self.tell_end(client, session, &proof);
+            self.tell_end(client, session, proof);
         }
     }
 
@@ -800,10 +810,11 @@ impl Launcher {
         if matches!(entry.state, State::Ended { .. } | State::Unrecorded { .. }) {
             return;
         }
-        if let Some(pid) = entry.pid {
+        let shepherd = entry.pid;
+        if let Some(pid) = shepherd {
             let _ = sys::kill(pid, libc::SIGKILL);
         }
-        self.wipe(session);
+        self.wipe(session, shepherd);
         if let Ok(name) = sys::cstr(socket_name(session)) {
             let _ = sys::unlinkat(as_fd(&self.sessions_dir), &name, 0);
         }

@@ -482,8 +482,10 @@ impl Watch<'_> {
         // Asked to end politely or not: a shepherd ends when its session is over, not before.
         let _ = signals.map(|s| sys::signals(as_fd(s)));
         self.reap();
-        self.accept();
+        let new = self.accept();
+        // What an earlier launcher said before this one came is heard first, so that it is told what was recorded.
         self.hear(timer);
+        self.greet_all(new);
         match self.life {
             Life::Alive => self.look_after(),
             Life::Ending => self.finish(),
@@ -575,15 +577,24 @@ impl Watch<'_> {
         sys::unlinkat(as_fd(&self.task.work), &name, libc::AT_REMOVEDIR)
     }
 
-    fn accept(&mut self) {
+    fn accept(&self) -> Vec<OwnedFd> {
+        let mut new = Vec::new();
         while let Ok(Some((conn, uid))) = sys::accept(as_fd(&self.task.listener)) {
-            if uid != 0 || self.greet(&conn).is_err() {
-                continue;
+            if uid == 0 {
+                new.push(conn);
             }
-            if self.connections.len() >= CONNECTIONS_MAX {
-                self.connections.remove(0);
+        }
+        new
+    }
+
+    fn greet_all(&mut self, new: Vec<OwnedFd>) {
+        for conn in new {
+            if self.greet(&conn).is_ok() {
+                if self.connections.len() >= CONNECTIONS_MAX {
+                    self.connections.remove(0);
+                }
+                self.connections.push(conn);
             }
-            self.connections.push(conn);
         }
     }
 

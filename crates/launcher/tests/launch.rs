@@ -829,10 +829,13 @@ fn injected_faults_execute_nothing() {
         assert_eq!(stage.refused(&mut worker, &warrant), (kind, name.to_owned()), "{fault}");
         // strace dies of the same signal; the launcher it traced is ended by its own.
         let tracer = i32::try_from(stage.launcher.as_ref().expect("started").id()).expect("pid");
-        for pid in sys::descendants(tracer, &[]) {
-            let _ = sys::kill(pid, libc::SIGKILL);
+        let traced = sys::descendants(tracer, &[]);
+        for pid in &traced {
+            let _ = sys::kill(*pid, libc::SIGKILL);
         }
         stage.kill_launcher();
+        let dead = |pid: &i32| sys::proc_stat(*pid).is_none_or(|(_, state, _)| state == 'Z');
+        until("the traced launcher is dead", || traced.iter().all(dead).then_some(()));
     }
 }
 

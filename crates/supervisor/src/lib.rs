@@ -21,6 +21,8 @@ mod logs;
 mod scheduler;
 mod service;
 mod start;
+#[cfg(test)]
+mod tests;
 mod views;
 
 pub use audit::{AuditError, Broken, verify as verify_audit};

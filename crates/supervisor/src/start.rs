@@ -2,7 +2,7 @@
 
 use crate::api::{self, App};
 use crate::audit::{Audit, Written};
-use crate::authn::{Authn, HostAccounts, Operator};
+use crate::authn::{Accounts, Authn, HostAccounts, Operator};
 use crate::config::Settings;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;
@@ -37,14 +37,16 @@ pub struct Config {
 }
 
 /// A supervisor that takes jobs.
-#[derive(Debug)]
 pub struct Running {
     pub url: String,
     pub socket: PathBuf,
     store: Store,
+    #[cfg(test)]
+    pub(crate) app: App,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
-    dispatcher: JoinHandle<()>,
+    dispatcher: Dispatcher,
+    dispatching: JoinHandle<()>,
 }
 
 /// Starts, says `ready url=… socket=…` on standard output, and serves until `shutdown`.
@@ -66,10 +68,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     if own.is_root() {
         return Err(StartError::Root);
     }
-    start_as(config, own.as_raw()).await
+    start_as(config, own.as_raw(), Arc::new(HostAccounts)).await
 }
 
-async fn start_as(config: Config, own: u32) -> Result<Running, StartError> {
+/// Starts under the uid `own`, with `accounts` as the user database.
+pub(crate) async fn start_as(config: Config, own: u32, accounts: Arc<dyn Accounts>) -> Result<Running, StartError> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     let mut settings = Settings::load(config.conf.as_deref())?;
     if let Some(listen) = &config.listen {
@@ -80,7 +83,7 @@ async fn start_as(config: Config, own: u32) -> Result<Running, StartError> {
     own_dir(&config.data, own, 0o755, false)?;
     own_dir(&dir, own, 0o700, true)?;
     own_dir(&dir.join("audit"), own, 0o700, true)?;
-    own_dir(&config.data.join("run"), own, 0o755, true)?;
+    own_dir(&config.data.join("run"), own, 0o755, false)?;
 
     let store = Store::open(&dir.join("store.db")).await?;
     let keys = Keys::load(&dir)?;
@@ -99,9 +102,11 @@ async fn start_as(config: Config, own: u32) -> Result<Running, StartError> {
     let facts = Facts { farm, data: config.data, operator: config.operator, url: url.clone() };
     let service =
         Service { store: store.clone(), audit, dispatcher: dispatcher.clone(), events, logs, settings, facts };
-    let app = App { service, authn: Authn::new(Arc::new(HostAccounts), Operator { uid: own, name: operator }) };
+    let app = App { service, authn: Authn::new(accounts, Operator { uid: own, name: operator }) };
     let (stop, stopped) = watch::channel(false);
     let allowed = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
+    #[cfg(test)]
+    let for_tests = app.clone();
     let router = api::router(api::routes(), app.clone());
     let worker_router = api::router(api::worker_routes(), app);
     let servers = vec![
@@ -109,18 +114,47 @@ async fn start_as(config: Config, own: u32) -> Result<Running, StartError> {
         tokio::spawn(listen::serve_unix(workers, worker_router, move |uid| allowed.contains(&uid), stopped.clone())),
         tokio::spawn(listen::serve_tcp(tcp, router, stopped)),
     ];
-    let dispatcher = tokio::spawn(dispatcher.run());
-    Ok(Running { url, socket, store, stop, servers, dispatcher })
+    let dispatching = tokio::spawn(dispatcher.clone().run());
+    Ok(Running {
+        url,
+        socket,
+        store,
+        #[cfg(test)]
+        app: for_tests,
+        stop,
+        servers,
+        dispatcher,
+        dispatching,
+    })
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("url", &self.url).field("socket", &self.socket).finish_non_exhaustive()
+    }
 }
 
 impl Running {
+    #[cfg(test)]
+    /// Ends as a `kill -9` would, as far as one process can: nothing is finished, nobody is told.
+    pub(crate) async fn die(self) {
+        for server in &self.servers {
+            server.abort();
+        }
+        self.dispatching.abort();
+        let _ = self.stop.send(true);
+        self.dispatcher.hang_up();
+        self.store.close().await;
+    }
+
     /// Takes no more connections, lets answers under way finish, closes the store. Sessions go on.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        self.dispatching.abort();
+        self.dispatcher.hang_up();
         for server in self.servers {
             let _ = tokio::time::timeout(Duration::from_secs(3), server).await;
         }
-        self.dispatcher.abort();
         self.store.close().await;
     }
 }
@@ -150,7 +184,8 @@ fn own_dir(path: &Path, own: u32, mode: u32, must_be_ours: bool) -> Result<(), S
         Err(e) => return Err(file(path, e)),
     }
     let owner = std::fs::metadata(path).map_err(|e| file(path, e))?.uid();
-    if must_be_ours && owner != own {
+    // Root's own folder is as good: the launcher's host lays `run` out so.
+    if must_be_ours && owner != own && owner != 0 {
         return Err(StartError::NotOurs { path: path.to_owned(), owner, own });
     }
     Ok(())

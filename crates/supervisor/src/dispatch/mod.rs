@@ -19,6 +19,8 @@ mod session;
 
 pub(crate) use channel::channel;
 pub(crate) use jobs::{JobsError, who};
+#[cfg(test)]
+pub(crate) use place::tests::hello as hello_for_tests;
 
 use crate::audit::{Audit, AuditError, Record};
 use crate::clock;
@@ -105,6 +107,11 @@ impl Dispatcher {
     /// Runs until it is dropped.
     pub(crate) async fn run(self) {
         tokio::join!(self.schedule(), self.keep_time(), self.retire());
+    }
+
+    /// Ends the connections of all workers; they come back when somebody is there again.
+    pub(crate) fn hang_up(&self) {
+        self.farm().workers.clear();
     }
 
     pub(crate) fn wake(&self) {
@@ -221,7 +228,9 @@ impl Dispatcher {
         let mut changed = Vec::new();
         {
             let mut farm = self.farm();
-            for (job, reason) in &plan.waiting {
+            let busy = farm.sessions_by_job();
+            // A job that runs is not pending; it is looked at again when its sessions are over.
+            for (job, reason) in plan.waiting.iter().filter(|(job, _)| !busy.contains_key(job)) {
                 let known = farm.reasons.get(job);
                 if known != Some(reason) && !(known.is_none() && reason.is_none()) {
                     farm.reasons.insert(*job, reason.clone());
@@ -695,7 +704,8 @@ impl Dispatcher {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            for (name, connection) in self.farm().silent() {
+            let silent = self.farm().silent();
+            for (name, connection) in silent {
                 tracing::warn!(worker = name, "worker fell silent");
                 self.goodbye(&name, connection);
             }
@@ -757,6 +767,18 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Dispatcher {
+    /// Ends the connection of a worker.
+    pub(crate) fn cut_for_tests(&self, worker: &str) {
+        self.farm().workers.remove(worker);
+    }
+
+    pub(crate) async fn retire_for_tests(&self, now: i64) {
+        self.retire_once(now).await.expect("retired");
     }
 }
 

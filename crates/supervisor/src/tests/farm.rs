@@ -1,0 +1,437 @@
+//! Jobs from submission to their end, with everything that may come between.
+
+use super::fake_worker::{FakeWorker, Habits};
+use super::{ADA, BOB, Supervised, eventually, frames, operator, spec};
+use crate::authn::Peer;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use wire::End;
+
+fn all_once(n: u64) -> BTreeMap<u64, usize> {
+    (0..n).map(|i| (i, 1)).collect()
+}
+
+#[tokio::test]
+async fn a_job_runs_on_a_desktop() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, frames(500)).await;
+    let over = farm.over(job).await;
+    assert_eq!((&over["state"], &over["tasks"]["complete"]), (&json!("complete"), &json!(500)));
+    assert_eq!(worker.seen().counts(), all_once(500));
+    {
+        let seen = worker.seen();
+        assert_eq!(seen.batches[0], 1, "the first batch is one task");
+        assert!(seen.batches.iter().max() > Some(&16), "short tasks come in large batches: {:?}", seen.batches);
+        assert_eq!(seen.warrants.len(), 1, "one slot, one session");
+        let warrant = seen.warrants.values().next().expect("one");
+        assert_eq!((warrant.login_user.as_str(), warrant.mode.as_str()), ("ada", "desktop"));
+        assert_ne!(warrant.policy_version, [0; 32]);
+    }
+    let tasks = farm.get(&format!("/api/v1/jobs/{job}/tasks?limit=3&after=6")).await;
+    assert_eq!(tasks.as_array().expect("array").len(), 3);
+    let attempt = &tasks[0]["attempts"][0];
+    assert_eq!((&tasks[0]["task"], &tasks[0]["frame"]), (&json!(7), &json!(8)));
+    assert_eq!((&attempt["attested_by"], &attempt["state"]), (&json!("worker"), &json!("complete")));
+    assert_eq!(attempt["run_as"], json!({"name": "ada", "uid": 61501, "gid": 61501, "groups": [61501, 61600]}));
+    let explain = farm.get(&format!("/api/v1/jobs/{job}/explain")).await;
+    assert_eq!(explain["workers"][0]["verdict"], "run");
+    assert_eq!(explain["sessions"][0]["run_as"]["name"], "ada");
+}
+
+#[tokio::test]
+async fn a_service_worker_proves_what_it_did() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let _worker = FakeWorker::start(dir.path(), Habits::in_user_mode("node"));
+    let job = farm.submit(ADA, frames(3)).await;
+    assert_eq!(farm.over(job).await["state"], "complete");
+    let tasks = farm.get(&format!("/api/v1/jobs/{job}/tasks")).await;
+    let attempt = &tasks[2]["attempts"][0];
+    assert_eq!((&attempt["attested_by"], &attempt["mode"]), (&json!("launcher"), &json!("user")));
+}
+
+#[tokio::test]
+async fn a_proof_of_another_account_ends_the_session_and_the_trust() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut habits = Habits::in_user_mode("node");
+    habits.proves = Some("mallory");
+    habits.permits = Arc::new(Semaphore::new(0));
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(3)).await;
+    eventually("the session is killed", async || !worker.seen().killed.is_empty()).await;
+    eventually("the worker is in panic", async || farm.get("/api/v1/workers").await[0]["state"] == "panic").await;
+    let reason = farm.get("/api/v1/workers").await[0]["reason"].to_string();
+    assert!(reason.contains("it is about account mallory, not ada"), "{reason}");
+    eventually("the job waits again", async || farm.get(&format!("/api/v1/jobs/{job}")).await["state"] == "pending")
+        .await;
+    assert!(worker.seen().ran.is_empty());
+    let sessions = farm.get(&format!("/api/v1/jobs/{job}/explain")).await["sessions"].clone();
+    assert_eq!(sessions[0]["attested_by"], "worker", "not the launcher");
+}
+
+#[tokio::test]
+async fn a_host_key_that_changed_attests_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let first = FakeWorker::start(dir.path(), Habits::in_user_mode("node"));
+    let job = farm.submit(ADA, frames(1)).await;
+    farm.over(job).await;
+    first.crash();
+    let mut habits = Habits::in_user_mode("node");
+    habits.set_key([8; 32]);
+    let _second = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(1)).await;
+    assert_eq!(farm.over(job).await["state"], "complete");
+    let tasks = farm.get(&format!("/api/v1/jobs/{job}/tasks")).await;
+    assert_eq!(tasks[0]["attempts"][0]["attested_by"], "worker");
+    let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
+    assert!(chain.contains("\"act\":\"host_key_changed\""));
+}
+
+#[tokio::test]
+async fn a_supervisor_that_died_goes_on_and_nothing_runs_twice() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(7));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(60)).await;
+    eventually("seven tasks ran", async || worker.seen().ran.len() == 7).await;
+    farm.running.die().await;
+    // A task ends while nobody listens.
+    worker.permit(1);
+    let farm = Supervised::start(dir.path()).await;
+    eventually("the worker is back", async || worker.seen().hellos >= 2).await;
+    worker.permit(1000);
+    let over = farm.over(job).await;
+    assert_eq!((&over["state"], &over["tasks"]["complete"]), (&json!("complete"), &json!(60)));
+    assert_eq!(worker.seen().counts(), all_once(60));
+    let (records, _) = crate::audit::verify(&dir.path().join("supervisor/audit/chain")).expect("the chain holds");
+    assert!(records >= 4, "{records}");
+}
+
+#[tokio::test]
+async fn a_cut_connection_drains_its_sessions() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(5));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(40)).await;
+    eventually("five tasks ran", async || worker.seen().ran.len() == 5).await;
+    farm.running.app.service.dispatcher.cut_for_tests("desk");
+    eventually("it is back", async || worker.seen().hellos == 2).await;
+    worker.permit(1000);
+    assert_eq!(farm.over(job).await["tasks"]["complete"], 40);
+    assert_eq!(worker.seen().counts(), all_once(40));
+    assert_eq!(worker.seen().warrants.len(), 2, "the first session left, a second took the rest");
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_session_runs_the_task_again_once() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(0));
+    let farm = Supervised::start(dir.path()).await;
+    let first = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(2)).await;
+    eventually("a session is open", async || farm.get(&format!("/api/v1/jobs/{job}")).await["state"] == "running")
+        .await;
+    first.crash();
+    let second = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(second.seen().counts(), all_once(2));
+    let tasks = farm.get(&format!("/api/v1/jobs/{job}/tasks")).await;
+    let states: Vec<&Value> = tasks[0]["attempts"].as_array().expect("array").iter().map(|a| &a["state"]).collect();
+    assert_eq!(states, ["lost", "complete"]);
+}
+
+#[tokio::test]
+async fn a_drained_worker_gets_no_further_batch() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(1));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(300)).await;
+    eventually("batches are out", async || worker.seen().batches.len() >= 2).await;
+    farm.ask(operator(), "POST", "/api/v1/workers/desk/drain", json!({ "drained": true })).await;
+    let handed_out: usize = worker.seen().batches.iter().sum();
+    worker.permit(1000);
+    eventually("the session left", async || farm.get("/api/v1/farm").await["sessions_live"] == 0).await;
+    assert_eq!(worker.seen().ran.len(), handed_out, "what was handed out ran, and no more");
+    assert_eq!(farm.get("/api/v1/workers").await[0]["state"], "locked");
+    let reason = async || farm.get(&format!("/api/v1/jobs/{job}")).await["reason"].clone();
+    eventually("it says why", async || reason().await == "no worker: desk: the worker is drained").await;
+    farm.ask(operator(), "POST", "/api/v1/workers/desk/drain", json!({ "drained": false })).await;
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(worker.seen().counts(), all_once(300));
+}
+
+#[tokio::test]
+async fn an_account_unknown_on_one_worker_runs_on_another() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut habits = Habits::in_user_mode("a");
+    habits.hello.slots = 4;
+    habits.refuses = Arc::new(|_| Some(("account", "no account ada here")));
+    let refusing = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(3)).await;
+    let reason = async || farm.get(&format!("/api/v1/jobs/{job}")).await["reason"].to_string();
+    eventually("it says why", async || reason().await.contains("a: the worker could not run ada")).await;
+    let other = FakeWorker::start(dir.path(), Habits::in_user_mode("b"));
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(other.seen().counts(), all_once(3));
+    assert!(refusing.seen().ran.is_empty());
+    let tasks = farm.get(&format!("/api/v1/jobs/{job}/tasks")).await;
+    assert_eq!(tasks[0]["attempts"].as_array().expect("array").len(), 1, "no retry was burnt");
+    // A new life of that worker is asked again.
+    let verdict = async || farm.get("/api/v1/explain?worker=a").await["workers"][0]["verdict"].clone();
+    assert_eq!(verdict().await, "refused");
+    refusing.crash();
+    let mut habits = Habits::in_user_mode("a");
+    habits.hello.incarnation = "11".repeat(16);
+    let _again = FakeWorker::start(dir.path(), habits);
+    eventually("it may run again", async || verdict().await == "run").await;
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_log_in_is_badlogin_at_once() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut habits = Habits::in_user_mode("a");
+    habits.refuses = Arc::new(|_| Some(("bad_login", "the account ada has expired")));
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(500)).await;
+    let over = farm.over(job).await;
+    assert_eq!(over["state"], "badlogin");
+    assert!(over["reason"].to_string().contains("the account ada has expired"), "{over}");
+    assert_eq!(worker.seen().warrants.len(), 1, "asked once");
+    let (status, _) =
+        farm.call(Peer::Unix { uid: ADA }, "POST", &format!("/api/v1/jobs/{job}/retry"), Value::Null).await;
+    assert_eq!(status, 409);
+}
+
+#[tokio::test]
+async fn a_kill_reaches_what_runs() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(3));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(100)).await;
+    eventually("three ran", async || worker.seen().ran.len() == 3).await;
+    let killed = farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/kill"), json!({ "reason": "enough" })).await;
+    assert_eq!(killed, json!({ "job": job, "state": "killed" }));
+    let over = farm.over(job).await;
+    assert_eq!((&over["state"], &over["reason"]), (&json!("killed"), &json!("killed by ada: enough")));
+    assert_eq!((&over["tasks"]["complete"], &over["tasks"]["killed"]), (&json!(3), &json!(97)));
+    assert_eq!(worker.seen().ran.len(), 3);
+    // Retried, the rest runs, and only the rest.
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/retry"), Value::Null).await;
+    worker.permit(1000);
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(worker.seen().counts(), all_once(100));
+}
+
+#[tokio::test]
+async fn a_kill_while_the_worker_is_away_is_delivered() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(2));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(10)).await;
+    eventually("two ran", async || worker.seen().ran.len() == 2).await;
+    farm.running.die().await;
+    let farm = Supervised::start(dir.path()).await;
+    // The worker may be back already; then it is delivered now.
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/kill"), Value::Null).await;
+    assert_eq!(farm.over(job).await["state"], "killed");
+    assert_eq!(worker.seen().ran.len(), 2);
+}
+
+#[tokio::test]
+async fn suspended_is_not_finished_and_goes_on() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(1));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(50)).await;
+    eventually("the second batch is out", async || worker.seen().batches.len() == 2).await;
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/suspend"), Value::Null).await;
+    let sessions = worker.seen().warrants.len();
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/resume"), Value::Null).await;
+    worker.permit(1000);
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(worker.seen().counts(), all_once(50));
+    assert_eq!(worker.seen().warrants.len(), sessions, "the session stayed");
+}
+
+#[tokio::test]
+async fn failures_are_tried_again_and_others_not() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut habits = Habits::of_ada("desk");
+    habits.ends = Arc::new(|t| match (t.index, t.epoch) {
+        (1, 1) | (2, _) => End::Exited { code: 3 },
+        _ => End::Exited { code: 0 },
+    });
+    let worker = FakeWorker::start(dir.path(), habits);
+    let mut spec = frames(4);
+    spec["retries"] = json!(2);
+    let job = farm.submit(ADA, spec).await;
+    let over = farm.over(job).await;
+    assert_eq!((&over["state"], &over["tasks"]["failed"]), (&json!("failed"), &json!(1)));
+    assert_eq!(worker.seen().counts(), BTreeMap::from([(0, 1), (1, 2), (2, 3), (3, 1)]));
+}
+
+const WITH_ENVIRONMENTS: &str = r"
+specificationVersion: jobtemplate-2023-09
+name: envs
+jobEnvironments:
+- name: house
+  script: {actions: {onEnter: {command: enter}, onExit: {command: leave}}}
+steps:
+- name: one
+  stepEnvironments:
+  - name: room
+    script: {actions: {onEnter: {command: enter}, onExit: {command: leave}}}
+  script: {actions: {onRun: {command: run}}}
+- name: two
+  script: {actions: {onRun: {command: run}}}
+  dependencies: [{dependsOn: one}]
+";
+
+#[tokio::test]
+async fn environments_are_entered_and_left_around_their_steps() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, json!({ "v": 1, "body": { "template": { "source": WITH_ENVIRONMENTS } } })).await;
+    assert_eq!(farm.over(job).await["state"], "complete");
+    eventually("the session left", async || farm.get("/api/v1/farm").await["sessions_live"] == 0).await;
+    let seen = worker.seen();
+    let entered = seen.environments.join(" ");
+    let one_session = entered == "+house +room -room -house";
+    let two_sessions = entered == "+house +room -room -house +house -house";
+    assert!(one_session || two_sessions, "{entered}");
+}
+
+#[tokio::test]
+async fn why_a_job_waits_is_said() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let job = farm.submit(BOB, frames(1)).await;
+    let reason = async || farm.ask(BOB, "GET", &format!("/api/v1/jobs/{job}"), Value::Null).await["reason"].clone();
+    eventually("no worker", async || reason().await == "no worker: none is connected").await;
+    let _worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let expected = "no worker: desk: the desktop worker of ada does not take jobs of bob";
+    eventually("another's desktop", async || reason().await == expected).await;
+    let explain = farm.ask(BOB, "GET", &format!("/api/v1/jobs/{job}/explain"), Value::Null).await;
+    assert_eq!(explain["workers"][0]["refused"]["rule"], "desktop_accept");
+}
+
+#[tokio::test]
+async fn a_job_waits_for_another_one() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut habits = Habits::of_ada("desk");
+    habits.hello.slots = 2;
+    let worker = FakeWorker::start(dir.path(), habits);
+    worker.habits().permits = Arc::new(Semaphore::new(0));
+    let first = farm.submit(ADA, frames(2)).await;
+    let mut second = spec(json!({ "argv": ["after"] }));
+    second["after"] = json!([{ "job": first }]);
+    let second = farm.submit(ADA, second).await;
+    eventually("the first runs", async || worker.seen().warrants.values().any(|w| w.job == first)).await;
+    assert!(worker.seen().warrants.values().all(|w| w.job == first));
+    worker.permit(1000);
+    assert_eq!(farm.over(second).await["state"], "complete");
+}
+
+#[tokio::test]
+async fn a_second_worker_of_the_same_name_is_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let first = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    eventually("the first is here", async || farm.get("/api/v1/workers").await[0]["state"] == "idle").await;
+    let second = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    eventually("the second is refused", async || second.seen().refused.is_some()).await;
+    assert_eq!(second.seen().refused.as_deref(), Some("a worker of this name is connected already"));
+    assert_eq!(first.seen().hellos, 1, "the first stays");
+}
+
+#[tokio::test]
+async fn a_large_job_makes_room_for_a_small_one() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut habits = Habits::of_ada("desk");
+    habits.hello.slots = 2;
+    habits.permits = Arc::new(Semaphore::new(2));
+    let worker = FakeWorker::start(dir.path(), habits);
+    let large = farm.submit(ADA, frames(10_000)).await;
+    eventually("both slots are taken", async || worker.seen().warrants.len() == 2).await;
+    let mut urgent = frames(1);
+    urgent["priority"] = json!(5);
+    let urgent = farm.submit(ADA, urgent).await;
+    // Until it is placed, the large job gets one task after the other.
+    let over = async || {
+        worker.permit(20);
+        !farm.get(&format!("/api/v1/jobs/{urgent}")).await["ended_at"].is_null()
+    };
+    eventually("the urgent one ran", over).await;
+    assert_eq!(farm.get(&format!("/api/v1/jobs/{large}")).await["state"], "running");
+}
+
+#[tokio::test]
+async fn a_second_supervisor_on_the_same_data_is_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let _farm = Supervised::start(dir.path()).await;
+    let config =
+        crate::Config { data: dir.path().to_owned(), listen: Some("127.0.0.1:0".into()), ..Default::default() };
+    let accounts = Arc::new(crate::authn::tests::FakeAccounts::default());
+    let error = crate::start::start_as(config, operator(), accounts).await.expect_err("refused");
+    assert!(error.to_string().contains("is in use by process"), "{error}");
+}
+
+#[tokio::test]
+async fn a_chain_that_was_cut_stops_the_start() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    farm.submit(ADA, frames(1)).await;
+    farm.running.stop().await;
+    let path = dir.path().join("supervisor/audit/chain");
+    let chain = std::fs::read_to_string(&path).expect("chain");
+    std::fs::write(&path, chain.split_inclusive('\n').next().expect("first")).expect("cut");
+    let config =
+        crate::Config { data: dir.path().to_owned(), listen: Some("127.0.0.1:0".into()), ..Default::default() };
+    let accounts = Arc::new(crate::authn::tests::FakeAccounts::default());
+    let error = crate::start::start_as(config, operator(), accounts).await.expect_err("refused");
+    assert!(matches!(error, crate::StartError::AuditCut { found: 1, stored: 2, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn old_jobs_go_with_their_folders_and_logs() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, frames(1)).await;
+    farm.over(job).await;
+    let dispatcher = farm.running.app.service.dispatcher.clone();
+    let in_a_month = crate::clock::now() + 31 * 86_400 * 1_000_000;
+    let gone = async || {
+        dispatcher.retire_for_tests(in_a_month).await;
+        farm.call(Peer::Unix { uid: ADA }, "GET", &format!("/api/v1/jobs/{job}"), Value::Null).await.0 == 404
+    };
+    eventually("it is gone", gone).await;
+    assert_eq!(worker.seen().cleaned, [job]);
+    let warrant = worker.seen().warrants.values().last().expect("one").clone();
+    assert_eq!(warrant.purpose, warrant::Purpose::Clean);
+}

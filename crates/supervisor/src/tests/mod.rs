@@ -1,0 +1,115 @@
+//! The supervisor as a whole, with people at its router and a worker that only pretends at its socket.
+
+mod fake_worker;
+mod farm;
+mod routes;
+
+use crate::api;
+use crate::authn::Peer;
+use crate::authn::tests::FakeAccounts;
+use crate::start::{Config, Running, start_as};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tower::ServiceExt as _;
+
+pub(crate) const ADA: u32 = 61_501;
+pub(crate) const BOB: u32 = 61_502;
+/// Has no entry.
+pub(crate) const NOBODY: u32 = 61_999;
+
+/// The one who runs the tests: the farm's operator, called `op`.
+pub(crate) fn operator() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// A supervisor in a folder.
+pub(crate) struct Supervised {
+    pub(crate) running: Running,
+    router: Router,
+}
+
+impl Supervised {
+    pub(crate) async fn start(data: &Path) -> Self {
+        let uid = operator();
+        let config = Config {
+            data: data.to_owned(),
+            operator: Some("op".to_owned()),
+            worker_uids: vec![uid],
+            listen: Some("127.0.0.1:0".to_owned()),
+            conf: None,
+        };
+        let accounts = FakeAccounts(vec![(ADA, "ada"), (BOB, "bob")]);
+        // Folders belong to the one who runs the tests; people are played.
+        let running = start_as(config, uid, Arc::new(accounts)).await.expect("started");
+        let router = api::router(api::routes(), running.app.clone());
+        Self { running, router }
+    }
+
+    pub(crate) async fn call(&self, peer: Peer, method: &str, path: &str, body: Value) -> (StatusCode, Vec<u8>) {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let mut request = Request::builder().method(method).uri(path).body(body).expect("request");
+        request.extensions_mut().insert(peer);
+        let response = self.router.clone().oneshot(request).await.expect("answer");
+        let status = response.status();
+        let whole = tokio::time::timeout(Duration::from_secs(20), response.into_body().collect());
+        (status, whole.await.expect("in time").expect("body").to_bytes().to_vec())
+    }
+
+    /// Only the head of the answer: its body may have no end.
+    pub(crate) async fn status(&self, peer: Peer, method: &str, path: &str) -> StatusCode {
+        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).expect("request");
+        request.extensions_mut().insert(peer);
+        self.router.clone().oneshot(request).await.expect("answer").status()
+    }
+
+    pub(crate) async fn ask(&self, uid: u32, method: &str, path: &str, body: Value) -> Value {
+        let (status, bytes) = self.call(Peer::Unix { uid }, method, path, body).await;
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(status.is_success(), "{method} {path}: {status} {text}");
+        serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{method} {path}: {e}: {text}"))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.ask(ADA, "GET", path, Value::Null).await
+    }
+
+    pub(crate) async fn submit(&self, uid: u32, spec: Value) -> u64 {
+        let answer = self.ask(uid, "POST", "/api/v1/jobs", json!({ "spec": spec })).await;
+        answer["job"].as_u64().expect("a number")
+    }
+
+    /// Waits until the job is over, and returns it.
+    pub(crate) async fn over(&self, job: u64) -> Value {
+        for _ in 0..20 {
+            let job = self.get(&format!("/api/v1/jobs/{job}/wait?timeout_s=2")).await;
+            if !job["ended_at"].is_null() {
+                return job;
+            }
+        }
+        panic!("job {job} did not end: {}", self.get(&format!("/api/v1/jobs/{job}")).await);
+    }
+}
+
+/// So many frames of a command.
+pub(crate) fn frames(n: u64) -> Value {
+    spec(json!({ "argv": ["render", "{frame}"], "space": { "frames": { "text": format!("1-{n}") } } }))
+}
+
+pub(crate) fn spec(command: Value) -> Value {
+    json!({ "v": 1, "body": { "command": command } })
+}
+
+/// Looks again and again until it is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_so().await {
+        assert!(Instant::now() < until, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,234 @@
+//! Who gets what from which page: a table that has to have a row for every route, and each row asked by everybody.
+
+use super::fake_worker::{FakeWorker, Habits};
+use super::{ADA, BOB, NOBODY, Supervised, eventually, frames, operator, spec};
+use crate::api;
+use crate::authn::Peer;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// Method and path; body; what these get: TCP, an id without an entry, bob, ada (whose job it is), the operator.
+type Row = (&'static str, &'static str, Value, [u16; 5]);
+
+fn table() -> Vec<Row> {
+    let none = Value::Null;
+    let submission = json!({ "spec": spec(json!({ "argv": ["true"] })) });
+    // The act itself is not possible in the job's state: whoever may act is told so, nobody else is told anything.
+    let act = |word| ("POST", word, Value::Null, [401, 401, 404, 409, 409]);
+    vec![
+        ("GET", "/healthz", none.clone(), [200; 5]),
+        ("GET", "/readyz", none.clone(), [200; 5]),
+        ("GET", "/api/v1/whoami", none.clone(), [401, 401, 200, 200, 200]),
+        ("GET", "/api/v1/jobs", none.clone(), [401, 401, 200, 200, 200]),
+        ("POST", "/api/v1/jobs", submission, [401, 401, 201, 201, 201]),
+        ("GET", "/api/v1/jobs/{id}", none.clone(), [401, 401, 404, 200, 200]),
+        act("/api/v1/jobs/{id}/kill"),
+        act("/api/v1/jobs/{id}/block"),
+        act("/api/v1/jobs/{id}/unblock"),
+        act("/api/v1/jobs/{id}/suspend"),
+        act("/api/v1/jobs/{id}/resume"),
+        ("GET", "/api/v1/jobs/{id}/tasks", none.clone(), [401, 401, 404, 200, 200]),
+        ("GET", "/api/v1/jobs/{id}/logs", none.clone(), [401, 401, 404, 200, 200]),
+        ("GET", "/api/v1/jobs/{id}/wait", none.clone(), [401, 401, 404, 200, 200]),
+        ("GET", "/api/v1/jobs/{id}/explain", none.clone(), [401, 401, 404, 200, 200]),
+        ("GET", "/api/v1/explain", none.clone(), [401, 401, 200, 200, 200]),
+        ("GET", "/api/v1/events", none.clone(), [401, 401, 200, 200, 200]),
+        ("GET", "/api/v1/workers", none.clone(), [401, 401, 200, 200, 200]),
+        ("POST", "/api/v1/workers/{name}/drain", json!({ "drained": false }), [401, 401, 403, 403, 200]),
+        ("GET", "/api/v1/farm", none.clone(), [401, 401, 200, 200, 200]),
+        // Last: it makes the job another one.
+        ("POST", "/api/v1/jobs/{id}/retry", none, [401, 401, 404, 200, 409]),
+    ]
+}
+
+#[tokio::test]
+async fn everybody_at_every_page() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, frames(2)).await;
+    farm.over(job).await;
+    // What is retried below doesn't get far.
+    worker.crash();
+    eventually("the worker is gone", async || farm.get("/api/v1/workers").await[0]["state"] == "down").await;
+    let rows: BTreeSet<(&str, &str)> = table().iter().map(|(method, path, ..)| (*method, *path)).collect();
+    let routes: BTreeSet<(&str, &str)> = api::routes().iter().map(|(method, path, _)| (*method, *path)).collect();
+    assert_eq!(rows, routes, "every route has a row, and every row a route");
+    let unix = |uid| Peer::Unix { uid };
+    let peers = [Peer::Tcp, unix(NOBODY), unix(BOB), unix(ADA), unix(operator())];
+    for (method, path, body, expected) in table() {
+        let path = path.replace("{id}", &job.to_string()).replace("{name}", "desk");
+        let mut got = [0; 5];
+        for (peer, got) in peers.iter().zip(&mut got) {
+            *got = if path == "/api/v1/events" {
+                farm.status(*peer, method, &path).await.as_u16()
+            } else {
+                farm.call(*peer, method, &path, body.clone()).await.0.as_u16()
+            };
+        }
+        assert_eq!(got, expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn hidden_and_absent_are_the_same_bytes() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let job = farm.submit(ADA, frames(2)).await;
+    for (method, path, body, _) in table().into_iter().filter(|(_, path, ..)| path.contains("{id}")) {
+        let ask = async |id: String| {
+            let path = path.replace("{id}", &id);
+            let (status, bytes) = farm.call(Peer::Unix { uid: BOB }, method, &path, body.clone()).await;
+            (status, String::from_utf8(bytes).expect("text").replace(&id, "N"))
+        };
+        assert_eq!(ask(job.to_string()).await, ask("99999".to_owned()).await, "{method} {path}");
+    }
+    let mut after = spec(json!({ "argv": ["true"] }));
+    after["after"] = json!([{ "job": job }]);
+    let (status, bytes) = farm.call(Peer::Unix { uid: BOB }, "POST", "/api/v1/jobs", json!({ "spec": after })).await;
+    assert_eq!((status.as_u16(), String::from_utf8_lossy(&bytes).contains("there is no job")), (404, true));
+    assert_eq!(farm.ask(BOB, "GET", "/api/v1/jobs", Value::Null).await, json!([]));
+}
+
+#[tokio::test]
+async fn no_field_of_a_request_makes_somebody_another() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let command = spec(json!({ "argv": ["true"] }));
+    for body in [
+        json!({ "spec": command, "user": "ada" }),
+        json!({ "spec": command, "user": "root" }),
+        json!({ "spec": command, "as": "qubeproxy" }),
+        json!({ "spec": command, "user": "" }),
+    ] {
+        let (status, bytes) = farm.call(Peer::Unix { uid: BOB }, "POST", "/api/v1/jobs", body.clone()).await;
+        let error: Value = serde_json::from_slice(&bytes).expect("json");
+        assert_eq!(status, 403, "{body}");
+        assert!(error["error"]["rule"].is_string() && error["error"]["hint"].is_string(), "{error}");
+    }
+    for body in [
+        json!({ "spec": command, "login_user": "ada" }),
+        json!({ "spec": { "v": 1, "user": "ada", "body": { "command": { "argv": ["true"] } } } }),
+        json!({ "user": "ada" }),
+        json!([]),
+        Value::Null,
+    ] {
+        let (status, _) = farm.call(Peer::Unix { uid: BOB }, "POST", "/api/v1/jobs", body.clone()).await;
+        assert_eq!(status, 400, "{body}");
+    }
+    let job = farm.ask(operator(), "POST", "/api/v1/jobs", json!({ "spec": command, "user": "ada" })).await;
+    let job = farm.get(&format!("/api/v1/jobs/{}", job["job"])).await;
+    assert_eq!((&job["login_user"], &job["user"]), (&json!("op"), &json!("ada")));
+}
+
+#[tokio::test]
+async fn every_act_is_in_the_audit_before_it_is_acknowledged() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let _worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, frames(1)).await;
+    farm.over(job).await;
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/retry"), json!({ "reason": "once more" })).await;
+    farm.over(job).await;
+    farm.ask(operator(), "POST", "/api/v1/workers/desk/drain", json!({ "drained": true })).await;
+    let waiting = farm.submit(ADA, frames(1)).await;
+    for act in ["block", "unblock", "kill"] {
+        farm.ask(ADA, "POST", &format!("/api/v1/jobs/{waiting}/{act}"), Value::Null).await;
+    }
+    let _refused =
+        farm.call(Peer::Unix { uid: BOB }, "POST", "/api/v1/jobs", json!({ "spec": frames(1), "user": "ada" }));
+    _refused.await;
+    eventually("the sessions' ends are written", async || {
+        acts(dir.path()).iter().filter(|a| *a == "session_end").count() == 2
+    })
+    .await;
+    let mut acts = acts(dir.path());
+    acts.sort();
+    assert_eq!(
+        acts,
+        [
+            "begin",
+            "block",
+            "drain",
+            "kill",
+            "refused",
+            "retry",
+            "session_end",
+            "session_end",
+            "submit",
+            "submit",
+            "unblock",
+            "warrant",
+            "warrant"
+        ]
+    );
+    crate::audit::verify(&dir.path().join("supervisor/audit/chain")).expect("the chain holds");
+}
+
+fn acts(data: &std::path::Path) -> Vec<String> {
+    let chain = std::fs::read_to_string(data.join("supervisor/audit/chain")).expect("chain");
+    let act = |line: &str| serde_json::from_str::<Value>(line).expect("json")["act"].as_str().expect("act").to_owned();
+    chain.lines().map(act).collect()
+}
+
+#[tokio::test]
+async fn a_request_id_makes_one_job() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let body = json!({ "spec": frames(1), "request_id": "abc" });
+    let first = farm.ask(ADA, "POST", "/api/v1/jobs", body.clone()).await;
+    assert_eq!(farm.ask(ADA, "POST", "/api/v1/jobs", body.clone()).await, first);
+    assert_ne!(farm.ask(BOB, "POST", "/api/v1/jobs", body).await, first);
+}
+
+#[tokio::test]
+async fn output_is_read_filtered_and_followed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let job = farm.submit(ADA, frames(2)).await;
+    let logs = farm.running.app.service.logs.clone();
+    let chunk = |index, stream, data: &[u8]| {
+        let mut out = Vec::new();
+        let task = wire::Task { step: 0, index, epoch: 1 };
+        wire::log::write(&mut out, &wire::log::Record { task, stream, offset: 0, data });
+        out
+    };
+    let a = chunk(0, wire::log::Stream::Stdout, b"frame 1\n");
+    logs.append(job, 77, 0, &a).expect("append");
+    let b = chunk(1, wire::log::Stream::Stderr, b"oops\n");
+    logs.append(job, 77, a.len() as u64, &b).expect("append");
+    let text = async |query: &str| {
+        let path = format!("/api/v1/jobs/{job}/logs{query}");
+        let (status, bytes) = farm.call(Peer::Unix { uid: ADA }, "GET", &path, Value::Null).await;
+        (status.as_u16(), String::from_utf8(bytes).expect("text"))
+    };
+    assert_eq!(text("").await, (200, "frame 1\noops\n".to_owned()));
+    assert_eq!(text("?offset=8").await, (200, "oops\n".to_owned()));
+    assert_eq!(text("?task=1&stream=stderr").await, (200, "oops\n".to_owned()));
+    assert_eq!(text("?task=1&stream=stdout").await, (200, String::new()));
+    assert_eq!(text("?prefix=true&stream=stdout").await, (200, "[0.0] frame 1\n".to_owned()));
+    for wrong in ["?task=2", "?stream=x", "?step=nine", "?bogus=1"] {
+        assert_eq!(text(wrong).await.0, 400, "{wrong}");
+    }
+    let follow = async || text("?follow=true").await;
+    let kill = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let c = chunk(0, wire::log::Stream::Stdout, b"late\n");
+        logs.append(job, 77, (a.len() + b.len()) as u64, &c).expect("append");
+        farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/kill"), Value::Null).await
+    };
+    let (followed, _) = tokio::join!(follow(), kill);
+    assert_eq!(followed, (200, "frame 1\noops\nlate\n".to_owned()));
+}
+
+#[tokio::test]
+async fn only_named_accounts_reach_the_workers_socket() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let paths: BTreeSet<&str> = api::worker_routes().iter().map(|(_, path, _)| *path).collect();
+    assert_eq!(paths.len(), 3);
+    for path in paths {
+        let (status, _) = farm.call(Peer::Unix { uid: operator() }, "GET", path, Value::Null).await;
+        assert_eq!(status, 404, "{path} is no page for people");
+    }
+}

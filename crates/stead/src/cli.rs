@@ -242,6 +242,9 @@ pub(crate) struct Dev {
     /// Where the farm keeps everything [default: ~/.local/share/stead; for root: /var/lib/stead]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Desktop mode: end with the login session in which it was started
+    #[arg(long)]
+    pub(crate) with_login: bool,
 }
 
 #[derive(Debug, Args)]
@@ -488,6 +491,9 @@ pub(crate) struct Supervisor {
     /// Ids that workers may have, besides its own
     #[arg(long, value_name = "UID")]
     pub(crate) worker_uid: Vec<u32>,
+    /// An account that workers may have
+    #[arg(long, value_name = "NAME")]
+    pub(crate) worker_user: Vec<String>,
     /// Plain HTTP, loopback only
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,

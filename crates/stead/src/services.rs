@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use nix::unistd::User;
 use serde::Deserialize;
 
 use crate::cli::{ModeArg, Supervisor, WorkerRun};
@@ -10,6 +12,7 @@ use crate::failure::Failure;
 use crate::farm::{Ready, Shutdown, host_name, with_parent};
 
 const DATA: &str = "/var/lib/stead";
+const LAUNCHER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `worker.toml`. Options on the command line come first.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -47,6 +50,12 @@ pub(crate) fn worker(options: &WorkerRun) -> Result<(), Failure> {
     let config = worker_config(options, file)?;
     crate::single_threaded(async {
         let mut shutdown = Shutdown::new()?;
+        if let worker::Mode::Service { launcher, .. } = &config.mode {
+            tokio::select! {
+                () = there(launcher) => {}
+                () = shutdown.asked() => return Ok(()),
+            }
+        }
         let ended = worker::run(config, async move { shutdown.asked().await }).await;
         ended.map_err(|e| match e {
             // Whoever starts it again could only hear the same.
@@ -56,6 +65,14 @@ pub(crate) fn worker(options: &WorkerRun) -> Result<(), Failure> {
             e => Failure::Service { service: "worker", text: e.to_string() },
         })
     })
+}
+
+/// Worker and launcher are started together; the worker's socket to it may appear a moment later.
+async fn there(launcher: &Path) {
+    let deadline = Instant::now() + LAUNCHER_PATIENCE;
+    while !launcher.exists() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn worker_config(options: &WorkerRun, file: WorkerFile) -> Result<worker::Config, Failure> {
@@ -131,7 +148,7 @@ pub(crate) fn supervisor(options: &Supervisor) -> Result<(), Failure> {
     let config = supervisor::Config {
         data: options.data.clone(),
         operator: options.operator.clone(),
-        worker_uids: options.worker_uid.clone(),
+        worker_uids: worker_uids(options)?,
         listen: options.listen.clone(),
         conf: options.supervisor_conf.clone(),
     };
@@ -145,6 +162,16 @@ pub(crate) fn supervisor(options: &Supervisor) -> Result<(), Failure> {
         running.stop().await;
         Ok(())
     })
+}
+
+fn worker_uids(options: &Supervisor) -> Result<Vec<u32>, Failure> {
+    let mut uids = options.worker_uid.clone();
+    for name in &options.worker_user {
+        let user = User::from_name(name).map_err(|e| Failure::system("look up the worker's account", e))?;
+        let user = user.ok_or_else(|| Failure::usage(format!("--worker-user: there is no account {name}")))?;
+        uids.push(user.uid.as_raw());
+    }
+    Ok(uids)
 }
 
 /// Where nobody could hear it on standard output, into a file that appears at once and whole.

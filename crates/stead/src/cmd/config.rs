@@ -12,21 +12,29 @@ use crate::services::WorkerFile;
 
 pub(crate) fn check(options: &ConfigCheck) -> Result<(), Failure> {
     let file = options.file.as_path();
-    let kind = kind(file)?;
-    match kind {
-        "supervisor.toml" => supervisor::Settings::load(Some(file))
-            .map(drop)
-            .map_err(|e| Failure::Usage { text: e.to_string(), hint: None })?,
-        "worker.toml" => WorkerFile::load(file).map(drop)?,
-        // The launcher's own parser, in the launcher's own program.
-        _ => launcher_conf(file)?,
-    }
+    let kind = read(file)?;
     if options.json {
         out::json(&json!({"file": file, "kind": kind, "ok": true}));
     } else {
         out::say(format!("{}: fine, as a {kind}", file.display()));
     }
     Ok(())
+}
+
+/// Reads a file as its service would; returns what kind it is.
+pub(super) fn read(file: &Path) -> Result<&'static str, Failure> {
+    let kind = kind(file)?;
+    match kind {
+        "supervisor.toml" => {
+            supervisor::Settings::load(Some(file)).map_err(|e| Failure::usage(e.to_string()))?;
+        }
+        "worker.toml" => {
+            WorkerFile::load(file)?;
+        }
+        // The launcher's own parser, in the launcher's own program.
+        _ => launcher_conf(file)?,
+    }
+    Ok(kind)
 }
 
 fn kind(file: &Path) -> Result<&'static str, Failure> {

@@ -33,6 +33,7 @@ pub(crate) struct Desktop {
 struct Service {
     name: String,
     args: Vec<String>,
+    log: Option<&'static str>,
     child: Child,
     started: Instant,
     short_lives: u32,
@@ -45,7 +46,8 @@ impl Desktop {
         let mut args: Vec<String> = ["supervisor", "--operator", &operator, "--data"].map(Into::into).to_vec();
         args.push(setup.data.display().to_string());
         args.extend(setup.supervisor_args());
-        let mut supervisor = Service::start("supervisor", args)?;
+        let log = setup.log_level();
+        let mut supervisor = Service::start("supervisor", args, log)?;
         let ready = supervisor.until_ready().await?;
         supervisor.listen_again(&ready);
         let mut services = vec![supervisor];
@@ -54,7 +56,7 @@ impl Desktop {
             args.extend([setup.data.display().to_string(), "--name".into(), name.clone()]);
             args.extend(["--session".into(), programs.session.display().to_string()]);
             args.extend(setup.worker_args());
-            services.push(Service::start(&format!("worker {name}"), args)?);
+            services.push(Service::start(&format!("worker {name}"), args, log)?);
         }
         let mut farm = Self { ready, services };
         let client = Client::at_socket(&farm.ready.socket);
@@ -92,9 +94,9 @@ impl Desktop {
 }
 
 impl Service {
-    fn start(name: &str, args: Vec<String>) -> Result<Self, Failure> {
-        let child = spawn(&args)?;
-        Ok(Self { name: name.into(), args, child, started: Instant::now(), short_lives: 0 })
+    fn start(name: &str, args: Vec<String>, log: Option<&'static str>) -> Result<Self, Failure> {
+        let child = spawn(&args, log)?;
+        Ok(Self { name: name.into(), args, log, child, started: Instant::now(), short_lives: 0 })
     }
 
     async fn until_ready(&mut self) -> Result<Ready, Failure> {
@@ -133,7 +135,7 @@ impl Service {
         }
         out::note(format!("the {} ended ({how}); starting it again", self.name));
         tokio::time::sleep(Duration::from_millis(200) * self.short_lives).await;
-        self.child = spawn(&self.args)?;
+        self.child = spawn(&self.args, self.log)?;
         self.started = Instant::now();
         if let Some(stdout) = self.child.stdout.take() {
             tokio::spawn(pass_on(BufReader::new(stdout).lines()));
@@ -157,9 +159,12 @@ impl Service {
 }
 
 /// In a process group of its own, so that ^C reaches only us and we end things in order.
-fn spawn(args: &[String]) -> Result<Child, Failure> {
+fn spawn(args: &[String], log: Option<&'static str>) -> Result<Child, Failure> {
     let mut command = tokio::process::Command::from(myself());
     command.args(args).arg("--with-parent").arg(getpid().to_string());
+    if let Some(level) = log {
+        command.env("RUST_LOG", level);
+    }
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     command.spawn().map_err(|e| Failure::system("start a service", e))
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::default_data;
 use super::desktop::Desktop;
 use super::host::{Host, HostPlan};
+use super::login::Login;
 use super::programs::Programs;
 use super::ready::workers_there;
 use super::setup::{Setup, listen};
@@ -26,11 +27,24 @@ pub(crate) fn dev(options: &Dev) -> Result<(), Failure> {
     };
     let setup = Setup::new(&options.farm, data, root, listen(&options.farm))?;
     setup.remarks().iter().for_each(out::note);
-    if root { service(&setup, &programs) } else { crate::single_threaded(desktop(&setup, &programs)) }
+    if !root {
+        let login = if options.with_login { Some(Login::of_process()?) } else { None };
+        return crate::single_threaded(desktop(&setup, &programs, login));
+    }
+    if options.with_login {
+        return Err(Failure::usage("--with-login is for a farm of your own, not for root"));
+    }
+    service(&setup, &programs)
 }
 
-async fn desktop(setup: &Setup, programs: &Programs) -> Result<(), Failure> {
+async fn desktop(setup: &Setup, programs: &Programs, login: Option<Login>) -> Result<(), Failure> {
     let mut shutdown = Shutdown::new()?;
+    let logged_out = async {
+        match &login {
+            Some(login) => login.ended().await,
+            None => std::future::pending().await,
+        }
+    };
     let mut farm = tokio::select! {
         farm = Desktop::start(setup, programs) => farm?,
         () = shutdown.asked() => return Ok(()),
@@ -39,6 +53,7 @@ async fn desktop(setup: &Setup, programs: &Programs) -> Result<(), Failure> {
     out::say(farm.ready.line());
     let ended = tokio::select! {
         () = shutdown.asked() => Ok(()),
+        () = logged_out => Ok(()),
         failure = farm.watch() => Err(failure),
     };
     farm.stop().await;

@@ -100,6 +100,9 @@ fn command(plan: &HostPlan<'_>, control: &OwnedFd, ready_name: &str) -> Command 
     // In a group of its own: ^C is for us, who then close the control channel.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command.stdin(Stdio::null());
+    if let Some(level) = setup.log_level() {
+        command.env("RUST_LOG", level);
+    }
     command
 }
 

@@ -9,6 +9,7 @@ mod guard;
 mod handover;
 mod host;
 mod identity;
+mod login;
 mod oneshot;
 mod play;
 mod programs;
@@ -25,7 +26,7 @@ use crate::failure::Failure;
 
 pub(crate) use dev::dev;
 pub(crate) use guard::unblock_signals;
-pub(crate) use handover::{receive_as, remove_as, send_as};
+pub(crate) use handover::{clear, receive_as, remove_as, send_as};
 pub(crate) use identity::submit_as;
 pub(crate) use oneshot::run;
 pub(crate) use programs::Programs;

@@ -70,7 +70,7 @@ fn by_a_person(options: &Run, sources: Sources) -> Result<(), Failure> {
     let mut farm = options.farm.clone();
     farm.listen.get_or_insert("127.0.0.1:0".into());
     let listen = farm.listen.clone().unwrap_or_default();
-    let setup = Setup::new(&farm, data.clone(), false, listen)?;
+    let setup = Setup::new(&farm, data.clone(), false, listen)?.quiet();
     let played = crate::single_threaded(on_desktop(&setup, &request, show));
     let result = finish(options, played, &data);
     // Whatever happened, nothing is left.
@@ -152,7 +152,8 @@ fn foreground(options: &Run) -> Result<(), Failure> {
 pub(super) fn inner_setup(options: &Run) -> Result<Setup, Failure> {
     let data = options.inner.data.clone().unwrap_or_default();
     let root = nix::unistd::geteuid().is_root();
-    Setup::new(&options.farm, data, root, options.farm.listen.clone().unwrap_or("127.0.0.1:0".into()))
+    let listen = options.farm.listen.clone().unwrap_or("127.0.0.1:0".into());
+    Ok(Setup::new(&options.farm, data, root, listen)?.quiet())
 }
 
 /// Plays a job on a farm whose services `stead-launcher host` looks after.

@@ -133,9 +133,7 @@ pub(crate) async fn play(
         Show::Bar => watch(client, job, &bar()).await?,
     }
     let outcome = outcome(client, job).await?;
-    if show == Show::Bar {
-        say_failures(client, &outcome).await?;
-    }
+    say_failure(client, &outcome, show).await?;
     Ok(outcome)
 }
 
@@ -206,11 +204,17 @@ async fn outcome(client: &Client, number: u64) -> Result<Outcome, Failure> {
     Ok(Outcome { job, lines, answer, tasks })
 }
 
-/// The end of what the first failed task printed: the reason is usually there.
-async fn say_failures(client: &Client, outcome: &Outcome) -> Result<(), Failure> {
+/// Why the first failed task failed and, where it was not shown, the end of what it printed.
+async fn say_failure(client: &Client, outcome: &Outcome, show: Show) -> Result<(), Failure> {
     let tasks: Vec<Task> = model::read(&outcome.tasks)?;
     let Some(task) = tasks.iter().find(|t| t.state == "failed") else { return Ok(()) };
     let number = outcome.job.id;
+    let name = format!("{number}.{}.{}", task.step_name(), task.task);
+    let reason = task.reason.clone().or_else(|| task.attempts.last().and_then(|a| a.reason.clone()));
+    reason.iter().for_each(|r| out::note(format!("task {name} failed: {}", out::plain(r))));
+    if show == Show::Output {
+        return Ok(());
+    }
     let path = format!(
         "/api/v1/jobs/{number}/logs?step={}&task={}&stream=all",
         crate::client::escape(&task.step()),
@@ -220,7 +224,7 @@ async fn say_failures(client: &Client, outcome: &Outcome) -> Result<(), Failure>
     let bytes = http_body_util::BodyExt::collect(body).await.map_err(|e| Failure::Broken(e.to_string()))?.to_bytes();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    out::note(format!("task {number}.{}.{} failed; its last words:", task.step_name(), task.task));
+    out::note(format!("the last words of task {name}:"));
     lines[lines.len().saturating_sub(TAIL)..].iter().for_each(|l| out::note(format!("  {}", out::plain(l))));
     Ok(())
 }

@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) labels: Vec<String>,
     pub(crate) workers: Vec<String>,
     pub(crate) supervisor_conf: Option<PathBuf>,
+    /// The services say only what is wrong: a one-shot farm's output is the job's.
+    pub(crate) quiet: bool,
 }
 
 impl Setup {
@@ -41,7 +43,17 @@ impl Setup {
             labels: options.label.clone(),
             workers: worker_names(options.workers)?,
             supervisor_conf: options.supervisor_conf.clone(),
+            quiet: false,
         })
+    }
+
+    pub(crate) fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
+    /// What the services' logging is told, unless the person said it.
+    pub(crate) fn log_level(&self) -> Option<&'static str> {
+        (self.quiet && std::env::var_os("RUST_LOG").is_none()).then_some("warn")
     }
 
     pub(crate) fn throwaway(&self) -> bool {

@@ -191,7 +191,7 @@ fn by_a_person(options: &Run, folder: &OwnedFd) -> Result<(), Failure> {
 fn person_setup(options: &Run, data: PathBuf) -> Result<Setup, Failure> {
     let mut farm = options.farm.clone();
     farm.mode = Some(mode_arg(Mode::Desktop));
-    Setup::new(&farm, data, false, farm.listen.clone().unwrap_or("127.0.0.1:0".into()))
+    Ok(Setup::new(&farm, data, false, farm.listen.clone().unwrap_or("127.0.0.1:0".into()))?.quiet())
 }
 
 fn scene_folder(number: usize, mode: &str) -> String {

@@ -1,0 +1,242 @@
+//! The texts that `stead install` writes: settings with their defaults as comments, and hardened systemd units.
+
+pub(super) const LIB: &str = "/usr/local/lib/stead";
+pub(super) const BIN: &str = "/usr/local/bin/stead";
+pub(super) const ETC: &str = "/etc/stead";
+pub(super) const DATA: &str = "/var/lib/stead";
+pub(super) const UNITS: &str = "/etc/systemd/system";
+pub(super) const TMPFILES: &str = "/etc/tmpfiles.d/stead.conf";
+
+pub(super) const SUPERVISOR_TOML: &str = "\
+# Settings of the supervisor. What is commented out is the default; a wrong line is refused with its number.
+# `stead config check` says whether it is right; restart stead-supervisor to use it.
+
+# Where people's HTTP listens besides the socket. Plain HTTP, so this machine only.
+# listen = \"127.0.0.1:7878\"
+
+# How many days ended jobs stay, with their folders, and how long their logs stay.
+# jobs_keep_days = 30
+# logs_keep_days = 30
+
+# About how much work (ms) a session is given at once.
+# batch_target_ms = 1000
+
+# How many seconds a session lives without hearing from us.
+# lease_seconds = 300
+
+# Most MiB of output kept of one session.
+# log_max_mib = 1024
+";
+
+pub(super) fn worker_toml(name: &str) -> String {
+    format!(
+        "\
+# Settings of this host's worker. What is commented out is the default; a wrong line is refused with its number.
+
+# Its name in the farm. stead-launcher.service names it, too: change both.
+name = {name:?}
+
+# As whom jobs run: \"user\" (each as its user) or \"proxy\" (all as proxy_account).
+mode = \"user\"
+# proxy_account = \"qubeproxy\"
+
+# Tasks at once: the number of cores.
+# slots = 4
+
+# What jobs can require with --requires.
+# labels = []
+"
+    )
+}
+
+pub(super) const LAUNCHER_CONF: &str = "\
+# What this host allows, whatever a supervisor signs. Only root may be able to change this file.
+# What is commented out is the default; a wrong line is refused with its number.
+
+# Lowest uid and gid that may run anything. Root is impossible, whatever stands here.
+# uid_floor = 1000
+
+# Lists of names; an empty list of allowed ones means any.
+# allowed_accounts =
+# denied_accounts =
+# allowed_groups =
+# denied_groups = root shadow disk kmem docker lxd libvirt sudo wheel
+# What a denied supplementary group does: strip (the job runs without it) or refuse.
+# denied_groups_action = strip
+
+# allowed_modes = user proxy
+# The only account that proxy mode may use; without this line the supervisor's word counts.
+# proxy_account = qubeproxy
+
+# Sessions that can't gain privileges by executing something: shared (accounts), always or never.
+# no_new_privs = shared
+
+# Most processes and open files of a session.
+# pids_max = 16384
+# nofile = 65536
+# Refuse jobs whose limits can't be enforced here.
+# require_limits = no
+
+# path = /usr/local/bin:/usr/bin:/bin
+# lang = C.UTF-8
+";
+
+pub(super) const TMPFILES_CONF: &str = "\
+# Where people's programs look for the farm's socket.
+d /run/stead 0755 root root -
+L+ /run/stead/socket - - - - /var/lib/stead/run/socket
+";
+
+/// For services that need nothing but their own folder, the local sockets and the network.
+const UNPRIVILEGED: &str = "\
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+UMask=0077
+";
+
+pub(super) fn supervisor_unit() -> String {
+    format!(
+        "\
+[Unit]
+Description=Stead supervisor: decides, stores and schedules
+After=network.target nss-user-lookup.target
+
+[Service]
+User=stead
+Group=stead
+ExecStart={LIB}/stead supervisor --data {DATA} --worker-user stead-worker --supervisor-conf {ETC}/supervisor.toml
+Restart=on-failure
+RestartPreventExitStatus=2
+ReadWritePaths={DATA}/supervisor {DATA}/run
+{UNPRIVILEGED}
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+pub(super) fn worker_unit() -> String {
+    format!(
+        "\
+[Unit]
+Description=Stead worker: offers this host's slots
+After=stead-launcher.service stead-supervisor.service nss-user-lookup.target
+Wants=stead-launcher.service
+
+[Service]
+User=stead-worker
+Group=stead-worker
+ExecStart={LIB}/stead worker run --data {DATA} --conf {ETC}/worker.toml
+Restart=always
+RestartSec=1
+RestartPreventExitStatus=2
+ReadWritePaths={DATA}/worker
+{UNPRIVILEGED}
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+/// Root. What it starts are people's jobs, which inherit what is set here: so only what no job may mind.
+pub(super) fn launcher_unit(worker: &str) -> String {
+    format!(
+        "\
+[Unit]
+Description=Stead launcher: starts sessions under their accounts
+After=nss-user-lookup.target
+
+[Service]
+ExecStart={LIB}/stead-launcher serve --data {DATA} --session {LIB}/stead-session --worker-user stead-worker --worker {worker}
+Restart=always
+RestartSec=1
+RestartPreventExitStatus=2
+# Control groups of its own, and sessions that live on when it is restarted.
+Delegate=yes
+KillMode=process
+OOMPolicy=continue
+TasksMax=infinity
+LimitNOFILE=1048576
+
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+/// XDG autostart: a farm of the person's own, from log-in to log-out.
+pub(super) fn autostart(stead: &str) -> String {
+    format!(
+        "\
+[Desktop Entry]
+Type=Application
+Name=Stead desktop worker
+Comment=Runs your jobs as you while you are logged in
+Exec=\"{}\" dev --with-login
+Terminal=false
+X-GNOME-Autostart-enabled=true
+",
+        stead.replace('\\', "\\\\").replace('"', "\\\"")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A comment that names a setting that does not exist would mislead.
+    #[test]
+    fn the_settings_in_the_comments_are_real() {
+        let uncommented = |text: &str| {
+            let lines = text.lines().map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(l));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        let dir = tempfile::tempdir().expect("tempdir");
+        let supervisor = dir.path().join("supervisor.toml");
+        std::fs::write(&supervisor, uncommented(SUPERVISOR_TOML)).expect("file");
+        let settings = supervisor::Settings::load(Some(&supervisor)).expect("settings");
+        assert_eq!(settings, supervisor::Settings::default(), "the comments show the defaults");
+        let worker = dir.path().join("worker.toml");
+        std::fs::write(&worker, uncommented(&worker_toml("host-1"))).expect("file");
+        crate::services::WorkerFile::load(&worker).expect("settings");
+    }
+
+    #[test]
+    fn the_unprivileged_units_hold_nothing_and_the_launchers_lets_sessions_live() {
+        for unit in [supervisor_unit(), worker_unit()] {
+            for line in [
+                "NoNewPrivileges=yes",
+                "CapabilityBoundingSet=\n",
+                "ProtectSystem=strict",
+                "PrivateTmp=yes",
+                "User=stead",
+            ] {
+                assert!(unit.contains(line), "{line}\n{unit}");
+            }
+        }
+        let launcher = launcher_unit("w");
+        assert!(
+            launcher.contains("Delegate=yes") && launcher.contains("KillMode=process") && !launcher.contains("User=")
+        );
+    }
+}

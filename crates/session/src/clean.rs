@@ -69,8 +69,9 @@ fn refuse_by_hand() -> Result<(), CleanError> {
     if here.parent().is_none() {
         return Err(CleanError::NotAJobFolder("this is the root of the file system"));
     }
-    if std::env::var_os("HOME").is_some_and(|home| here == std::path::Path::new(&home)) {
-        return Err(CleanError::NotAJobFolder("this is the home folder"));
+    // The launcher says whose folder it is. (HOME says nothing: an account without a home has the job's folder.)
+    if std::env::var_os("STEAD_JOB").is_none() {
+        return Err(CleanError::NotAJobFolder("STEAD_JOB is not set"));
     }
     Ok(())
 }

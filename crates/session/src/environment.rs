@@ -105,6 +105,8 @@ pub(crate) struct Layers<'a> {
     pub(crate) batch: &'a Pairs,
     pub(crate) environments: &'a Environments,
     pub(crate) item: &'a Pairs,
+    /// The item runs in another folder than the base environment's PWD says.
+    pub(crate) moved: bool,
     /// What the session itself says: STEAD_JOB, STEAD_TASK …
     pub(crate) own: &'a [(&'static str, Cow<'a, [u8]>)],
 }
@@ -116,7 +118,8 @@ impl<'a> Layers<'a> {
     pub(crate) fn build(&self, place: &Place) -> Result<Variables<'a>, CannotStart> {
         let mut all = Variables::new();
         for (name, value) in self.base {
-            if !OF_ITEM.contains(&name.as_slice()) {
+            let stale = OF_ITEM.contains(&name.as_slice()) || (self.moved && name == b"PWD");
+            if !stale {
                 all.insert(name, Cow::Borrowed(value));
             }
         }
@@ -190,7 +193,7 @@ mod tests {
     ) -> Result<Vec<String>, CannotStart> {
         let place = Place::new(b"/job".to_vec(), 1);
         let own = [("STEAD_TASK", Cow::Borrowed(&b"4"[..]))];
-        let layers = Layers { base, batch, environments, item, own: &own };
+        let layers = Layers { base, batch, environments, item, moved: true, own: &own };
         let mut out = CStrings::default();
         write(&layers.build(&place)?, &mut out);
         Ok(out.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect())
@@ -198,7 +201,13 @@ mod tests {
 
     #[test]
     fn upper_layers_win_and_reserved_names_stay() {
-        let base = pairs(&[("HOME", "/home/ada"), ("PATH", "/bin"), ("STEAD_TASK", "old"), ("STEAD_STEP", "9")]);
+        let base = pairs(&[
+            ("HOME", "/home/ada"),
+            ("PATH", "/bin"),
+            ("PWD", "/old"),
+            ("STEAD_TASK", "old"),
+            ("STEAD_STEP", "9"),
+        ]);
         let batch = pairs(&[("PATH", "/opt/bin:/bin"), ("HOME", "/root"), ("A", "batch"), ("B", "@STEAD_JOBDIR@/b")]);
         let item = pairs(&[("A", "item"), ("STEAD_JOB", "666"), ("SHELL", "/bin/evil")]);
         let mut environments = Environments::default();

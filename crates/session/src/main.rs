@@ -8,6 +8,10 @@
 //! It deliberately doesn't: change identity, know templates or job states, open a network connection, decide what may
 //! run, or write anything outside the job's folder.
 //!
+//! `stead-session adopt UMASK` is for a desktop worker, which runs no code between fork and exec: channel and orders come
+//! as standard input and output, and the session and the umask (octal) are made here.
+//! `stead-session clean` removes what is beneath the current folder.
+//!
 //! # Markers
 //! The supervisor knows no path of the host. In the arguments, environment values, working directory and file contents
 //! of a batch, exactly two markers are replaced: `@STEAD_JOBDIR@` by the job's folder and `@STEAD_FILES@` by the
@@ -56,14 +60,8 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let words: Vec<_> = arguments.iter().map(|a| a.to_str()).collect();
     match words.as_slice() {
-        [] => match start() {
-            Ok(session) => {
-                session.run();
-                ExitCode::SUCCESS
-            }
-            Err(e @ StartError::NotStartedRight) => complain(&e, 2),
-            Err(e) => complain(&e, 1),
-        },
+        [] => run(start()),
+        [Some("adopt"), Some(umask)] => run(adopt(umask).and_then(|()| start())),
         [Some("clean")] => match clean::clean() {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => complain(&e, 1),
@@ -74,6 +72,21 @@ fn main() -> ExitCode {
         }
         _ => complain(&StartError::NotStartedRight, 2),
     }
+}
+
+fn run(started: Result<session::Session, StartError>) -> ExitCode {
+    match started {
+        Ok(session) => {
+            session.run();
+            ExitCode::SUCCESS
+        }
+        Err(e @ StartError::NotStartedRight) => complain(&e, 2),
+        Err(e) => complain(&e, 1),
+    }
+}
+
+fn prepared<T>(what: &'static str, result: std::io::Result<T>) -> Result<T, StartError> {
+    result.map_err(|error| StartError::Prepare { what, error })
 }
 
 fn complain(error: &dyn fmt::Display, code: u8) -> ExitCode {
@@ -111,17 +124,22 @@ impl fmt::Display for StartError {
     }
 }
 
+/// A desktop worker can run no code between fork and exec, so what it would do there is done here.
+fn adopt(umask: &str) -> Result<(), StartError> {
+    let umask = u32::from_str_radix(umask, 8).ok().filter(|m| *m <= 0o777).ok_or(StartError::NotStartedRight)?;
+    prepared("take over the worker's descriptors", sys::adopt(CHANNEL_FD, ORDERS_FD, umask))
+}
+
 /// From the inherited descriptors to a session that is ready to say so.
 fn start() -> Result<session::Session, StartError> {
     let (channel, orders) = sys::inherited(CHANNEL_FD, ORDERS_FD).ok_or(StartError::NotStartedRight)?;
     sys::hide_descriptors_from(ORDERS_FD.unsigned_abs());
-    let prepared = |what, result: std::io::Result<()>| result.map_err(|error| StartError::Prepare { what, error });
     prepared("become undumpable", sys::become_undumpable())?;
     if sys::pid() != 1 {
         prepared("become the reaper of orphans", sys::become_subreaper())?;
     }
-    let signals = sys::catch_signals().map_err(|error| StartError::Prepare { what: "catch signals", error })?;
-    let spawner = sys::Spawner::new().map_err(|error| StartError::Prepare { what: "prepare for starting", error })?;
+    let signals = prepared("catch signals", sys::catch_signals())?;
+    let spawner = prepared("prepare for starting", sys::Spawner::new())?;
 
     let bytes = sys::read_memory_file(orders.as_fd(), PACKET_MAX).map_err(StartError::OrdersUnreadable)?;
     drop(orders);

@@ -269,7 +269,8 @@ impl Session {
         files::write_all(&item.files, orders.session, place)?;
 
         let own = own_variables(numbers, place, &item.kind);
-        let layers = Layers { base, batch: &batch.env, environments, item: &item.env, own: &own };
+        let layers =
+            Layers { base, batch: &batch.env, environments, item: &item.env, moved: batch.cwd.is_some(), own: &own };
         let variables = layers.build(place)?;
         let path = variables.get(&b"PATH"[..]).map(|p| &**p);
         environment::write(&variables, &mut command.env);

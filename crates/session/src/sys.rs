@@ -49,6 +49,24 @@ pub(crate) fn inherited(channel: RawFd, orders: RawFd) -> Option<(OwnedFd, Owned
     Some(unsafe { (OwnedFd::from_raw_fd(channel), OwnedFd::from_raw_fd(orders)) })
 }
 
+/// Desktop mode: puts the channel (standard input) and the orders (standard output) where a launched session has them,
+/// and makes the process what a shepherd makes it: a leader without a terminal, with its umask.
+pub(crate) fn adopt(channel: RawFd, orders: RawFd, umask: u32) -> io::Result<()> {
+    // SAFETY: these calls take no pointer but the one to a constant string that ends with NUL. Nothing in this process
+    // owns the descriptors replaced: it runs before anything else is opened.
+    unsafe {
+        check(libc::dup2(0, channel))?;
+        check(libc::dup2(1, orders))?;
+        let nothing = check(libc::open(c"/dev/null".as_ptr(), libc::O_RDWR))?;
+        check(libc::dup2(nothing, 0))?;
+        check(libc::dup2(nothing, 1))?;
+        check(libc::close(nothing))?;
+        check(libc::setsid())?;
+        libc::umask(umask);
+    }
+    Ok(())
+}
+
 /// Marks every descriptor above the orders' to be closed in tasks: nothing that was inherited by mistake goes on.
 pub(crate) fn hide_descriptors_from(first: u32) {
     // SAFETY: takes no pointer; only sets the close-on-exec flag.

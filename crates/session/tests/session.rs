@@ -109,9 +109,23 @@ fn says_what_it_is_when_started_by_hand() {
     let plain = run(&[]);
     assert_eq!(plain.status.code(), Some(2));
     assert_eq!(String::from_utf8(plain.stderr).unwrap().lines().count(), 1);
-    assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
+    for wrong in [&["--nonsense"][..], &["adopt"], &["adopt", "0999"], &["adopt", "01000"], &["adopt", "0022", "more"]]
+    {
+        assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
+    }
     let version = run(&["--version"]);
     assert!(String::from_utf8(version.stdout).unwrap().starts_with("stead-session "));
+}
+
+#[test]
+fn a_desktop_worker_hands_over_standard_descriptors() {
+    let lease_until = boot_ms() + 600_000;
+    let mut worker = Worker::start(&Options { adopts: true, desktop: true, lease_until, ..Options::default() });
+    let script = "umask; for f in /proc/$$/fd/*; do [ -e $f ] && echo ${f##*/}; done; cut -d' ' -f6 /proc/$$/stat";
+    let events = worker.run(vec![sh(0, script)]);
+    assert_eq!(stdout(&events, 0), format!("0027\n0\n1\n2\n{}\n", worker.pid()), "umask, descriptors, session");
+    worker.vanish();
+    assert_eq!(worker.exit_code(), Some(0));
 }
 
 #[test]
@@ -892,6 +906,7 @@ fn clean_removes_everything_beneath_and_nothing_beside() {
         std::process::Command::new(env!("CARGO_BIN_EXE_stead-session"))
             .arg("clean")
             .current_dir(&job)
+            .env("STEAD_JOB", "7")
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap()
@@ -904,13 +919,13 @@ fn clean_removes_everything_beneath_and_nothing_beside() {
 }
 
 #[test]
-fn clean_refuses_a_home_folder() {
+fn clean_removes_nothing_when_nobody_says_whose_folder_it_is() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("precious"), "x").unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_stead-session"))
         .arg("clean")
         .current_dir(home.path())
-        .env("HOME", home.path())
+        .env_remove("STEAD_JOB")
         .stdin(std::process::Stdio::null())
         .output()
         .unwrap();
@@ -926,7 +941,7 @@ fn clean_stops_at_mounts() {
     let home = tempfile::tempdir().unwrap();
     let script = format!(
         "mkdir job job/m job/sub outside && echo x >outside/keep && mount --bind outside job/m && echo x >job/sub/f && cd job \
-         && ! {} clean </dev/null && ls ../outside . && ! [ -e sub ]",
+         && ! STEAD_JOB=7 {} clean </dev/null && ls ../outside . && ! [ -e sub ]",
         env!("CARGO_BIN_EXE_stead-session")
     );
     let output = std::process::Command::new("unshare")

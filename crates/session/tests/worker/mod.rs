@@ -29,11 +29,20 @@ pub(crate) struct Options {
     /// Started with the session's program as its last argument.
     pub(crate) wrapper: Vec<&'static str>,
     pub(crate) keep_root: bool,
+    /// Handed its descriptors as standard input and output, as a desktop worker does.
+    pub(crate) adopts: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { desktop: false, lease_until: 0, orphan_limit_ms: 600_000, wrapper: vec![], keep_root: false }
+        Self {
+            desktop: false,
+            lease_until: 0,
+            orphan_limit_ms: 600_000,
+            wrapper: vec![],
+            keep_root: false,
+            adopts: false,
+        }
     }
 }
 
@@ -81,7 +90,12 @@ impl Worker {
             std::os::unix::fs::chown(&job_dir, Some(UNALLOCATED), Some(UNALLOCATED)).unwrap();
             become_unallocated(&mut command);
         }
-        give(&mut command, [(theirs.as_raw_fd(), 3), (memfd.as_raw_fd(), 4)]);
+        if options.adopts {
+            command.args(["adopt", "0027"]);
+            command.stdin(theirs.try_clone().unwrap()).stdout(memfd.try_clone().unwrap());
+        } else {
+            give(&mut command, [(theirs.as_raw_fd(), 3), (memfd.as_raw_fd(), 4)]);
+        }
         let child = command.spawn().unwrap();
         let mut worker = Self {
             key,
@@ -93,7 +107,7 @@ impl Worker {
             log: vec![],
             home,
         };
-        drop((theirs, memfd));
+        drop((command, theirs, memfd));
         let ready = worker.until(|e| !e.is_empty());
         assert!(matches!(ready[0], Event::Ready { .. }), "{ready:?}");
         worker

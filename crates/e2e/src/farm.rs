@@ -259,6 +259,18 @@ impl Farm {
         pids.len()
     }
 
+    /// `kill -9` of every process of these roles, before one of them can take another along. Each must be there.
+    #[track_caller]
+    pub fn kill9_all(&self, roles: &[Role]) {
+        let tree = self.processes();
+        for role in roles {
+            assert!(!tree.of(*role).is_empty(), "no {role:?} to kill in {tree:#?}");
+        }
+        for pid in roles.iter().flat_map(|role| tree.of(*role)) {
+            signal(pid, Signal::SIGKILL);
+        }
+    }
+
     /// Waits until the farm answers again after something in it was killed; starts it when it is gone.
     #[track_caller]
     pub fn heal(&mut self) {

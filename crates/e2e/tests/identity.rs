@@ -77,11 +77,7 @@ fn there_is_no_way_back_to_root() {
         return;
     }
     let farm = Farm::user_mode().start();
-    for way in [
-        "setpriv --reuid 0",
-        "setpriv --regid 0 --clear-groups",
-        "setpriv --clear-groups",
-    ] {
+    for way in ["setpriv --reuid 0", "setpriv --regid 0 --clear-groups", "setpriv --clear-groups"] {
         let job = farm.submit_sh("ada", &[], &format!("{way} id"));
         let ended = farm.ends(job, "failed");
         assert!(!farm.log(job).contains("uid="), "{way}: {ended:#}");

@@ -92,17 +92,32 @@ fn a_bad_proxy_account_takes_no_jobs() {
     if !root_or_skip() {
         return;
     }
-    for account in ["nosuchaccount", "toor", "daemon-like", "wheeled"] {
+    for account in ["nosuchaccount", "toor"] {
         let farm = Farm::proxy_mode(account).start();
-        let panics = || farm.stead_as("root", &["worker", "list", "--json"]).ok().json()[0].clone();
-        let worker = until("a worker in panic", || Some(panics()).filter(|w| e2e::state(w) == "panic"));
-        let reason = worker["reason"].as_str().unwrap_or("").to_owned();
-        assert!(reason.contains(account), "{worker:#}");
-        let job = farm.submit_sh("ada", &[], "touch /tmp/ran");
-        let _ = farm.until_job(job, "a reason", |j| j["reason"].as_str().is_some_and(|r| !r.is_empty()));
-        assert_eq!(e2e::state(&farm.job(job)), "pending");
-        assert!(farm.attempts(job).is_empty() && !farm.path("/tmp/ran").exists());
+        let worker = || farm.stead_as("root", &["worker", "list", "--json"]).ok().json()[0].clone();
+        let worker = until(&format!("panic over {account}"), || Some(worker()).filter(|w| e2e::state(w) == "panic"));
+        assert!(worker["reason"].as_str().is_some_and(|r| r.contains(account)), "{worker:#}");
+        runs_nothing(&farm, account);
     }
+}
+
+/// B05: accounts that are there, and that the launcher's own floor or lists refuse.
+#[test]
+fn a_proxy_account_of_the_system_runs_nothing() {
+    if !root_or_skip() {
+        return;
+    }
+    for account in ["daemon-like", "wheeled"] {
+        runs_nothing(&Farm::proxy_mode(account).start(), account);
+    }
+}
+
+#[track_caller]
+fn runs_nothing(farm: &Farm, account: &str) {
+    let job = farm.submit_sh("ada", &[], "touch /tmp/ran");
+    let waits = farm.until_job(job, "a reason", |j| j["reason"].as_str().is_some_and(|r| r.contains(account)));
+    assert_eq!(e2e::state(&waits), "pending", "{waits:#}");
+    assert!(farm.attempts(job).iter().all(|a| a["exit_code"].is_null()) && !farm.path("/tmp/ran").exists());
 }
 
 /// In user mode people share nothing that needs it: each has the host's own /tmp, and its protections.

@@ -1,13 +1,13 @@
 //! The store: jobs, their tasks, sessions and attempts, and what is known of the workers.
 //!
-//! * What was acknowledged is durable: every change returns after its commit ([`writer`] commits in groups).
+//! * What was acknowledged is durable: every change returns after its commit (`writer` commits in groups).
 //! * Tasks are ranges. A job of a million tasks is one row until something happens to it; a task is in exactly one of
 //!   *pieces* (waiting, or set aside as failed, killed, blocked), *leases* (held by a session) and *done* (packed).
 //! * Counters per step and job change in the same transaction as the ranges, and the job's state follows from them.
 //! * Reports are idempotent (numbered per session) and fenced (a session can only speak of what it still holds).
 //!
 //! Decides nothing about who may do what, knows no clock but the `now` it is given, and starts nothing. What differs
-//! between databases is in [`dialect`].
+//! between databases is in `dialect`.
 
 #![forbid(unsafe_code)]
 

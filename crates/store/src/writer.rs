@@ -58,11 +58,13 @@ enum Message {
     Close(oneshot::Sender<()>),
 }
 
+/// Tells the caller: the change's own result, or why the transaction failed.
+type Tell = Box<dyn FnOnce(Option<&StoreError>) + Send>;
+
 /// A change that was carried out but isn't committed.
 struct Outcome {
     verdict: Verdict,
-    /// Tells the caller: the change's own result, or why the transaction failed.
-    tell: Box<dyn FnOnce(Option<&StoreError>) + Send>,
+    tell: Tell,
 }
 
 enum Verdict {

@@ -193,7 +193,7 @@ impl Desktop {
         let (ours, theirs) = packets::pair()?;
         let orders = packets::sealed("stead-orders", &orders(farm, warrant).encode())?;
         let mut command = Command::new(&self.session_program);
-        command.args(["adopt", "0", "1", &format!("{:04o}", warrant.umask)]);
+        command.args(["adopt", &format!("{:04o}", warrant.umask)]);
         command.stdin(Stdio::from(theirs)).stdout(Stdio::from(orders)).stderr(Stdio::inherit());
         command.current_dir(folder).env_clear().envs(self.environment(folder));
         let pid = leftovers::spawn(&mut command)?;

@@ -91,11 +91,17 @@ impl Ending {
         Some(Self { cpu_us: *cpu_us, max_rss: *max_rss, proof: Some(hex), ..ending })
     }
 
-    /// The report. What the session said when it left explains more than how its process ended.
-    pub(crate) fn report(&self, leaving: Option<&str>) -> Report {
+    /// The report. What the session said when it left, or why it was killed, explains more than how its process
+    /// ended.
+    pub(crate) fn report(&self, leaving: Option<&str>, killed: Option<&str>) -> Report {
+        let text = match self.end {
+            SessionEnd::Left => leaving,
+            SessionEnd::Killed => killed,
+            _ => None,
+        };
         Report::Ended {
             end: self.end,
-            text: leaving.filter(|_| self.end == SessionEnd::Left).unwrap_or(&self.text).to_owned(),
+            text: text.unwrap_or(&self.text).to_owned(),
             cpu_us: self.cpu_us,
             max_rss: self.max_rss,
             proof: self.proof.clone(),
@@ -196,11 +202,12 @@ mod tests {
 
     #[test]
     fn the_last_word_of_a_session_explains_only_its_own_leaving() {
-        let word = |e: Ending| match e.report(Some("lease is over")) {
+        let word = |e: Ending| match e.report(Some("all work is done"), Some("it was stuck")) {
             Report::Ended { text, .. } => text,
             other => panic!("{other:?}"),
         };
-        assert_eq!(word(Ending::exited(0)), "lease is over");
+        assert_eq!(word(Ending::exited(0)), "all work is done");
+        assert_eq!(word(Ending::of(SessionEnd::Killed)), "it was stuck");
         assert_eq!(word(Ending::signalled(9)), "session was ended by signal 9");
     }
 }

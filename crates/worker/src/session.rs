@@ -99,7 +99,7 @@ pub(crate) async fn run(setup: Setup) {
         unspooled: None,
         to_report: Vec::new(),
         failing: None,
-        leaving: None,
+        why: None,
         closed: None,
         ending: None,
         discarded: false,
@@ -127,8 +127,8 @@ struct Actor<'a> {
     /// Reports of the worker's own, not yet in the spool.
     to_report: Vec<Report>,
     failing: Option<Failing>,
-    /// The session's last word.
-    leaving: Option<String>,
+    /// Why its end was asked for here.
+    why: Option<String>,
     /// When the session closed its channel.
     closed: Option<Instant>,
     ending: Option<Ending>,
@@ -280,8 +280,7 @@ impl Actor<'_> {
                 Event::Status { task, text } => {
                     self.progress_of(*task).map(|p| p.1 = Some(text.clone()));
                 }
-                Event::Stuck => (self.said)(Said::Kill),
-                Event::Leaving { text } => self.leaving = Some(text.clone()),
+                Event::Stuck => self.end_it("a process that a task left behind could only be ended with the session"),
                 _ => {}
             }
         }
@@ -301,15 +300,19 @@ impl Actor<'_> {
 
     fn broke_protocol(&mut self, how: &str) {
         tracing::warn!(session = self.session, "session broke the protocol and is ended: {how}");
-        self.leaving = None;
         self.closed.get_or_insert_with(Instant::now);
+        self.end_it(&format!("the session broke the protocol: {how}"));
+    }
+
+    fn end_it(&mut self, why: &str) {
+        self.why.get_or_insert_with(|| why.to_owned());
         (self.said)(Said::Kill);
     }
 
     fn overdue(&mut self) {
         // What removes a folder has nothing to say, and may take its time.
         if self.ending.is_none() && !self.spool_is_over() && !self.spool.meta.clean {
-            (self.said)(Said::Kill);
+            self.end_it("the session closed its channel and did not end");
         }
         // Asked again as long as nobody says that it has ended.
         self.closed = Some(Instant::now());
@@ -403,7 +406,7 @@ impl Actor<'_> {
 
     fn last_reports(&self, ending: &Ending) -> Vec<Report> {
         let cleaned = (self.spool.meta.clean && ending.well).then_some(Report::Cleaned { job: self.spool.meta.job });
-        cleaned.into_iter().chain([ending.report(self.leaving.as_deref())]).collect()
+        cleaned.into_iter().chain([ending.report(self.spool.leaving(), self.why.as_deref())]).collect()
     }
 
     fn spool_is_over(&self) -> bool {

@@ -78,6 +78,13 @@ struct Mark {
     end: u64,
 }
 
+/// And the third: event `e` was the session's last word.
+#[derive(Serialize, Deserialize)]
+struct Word {
+    e: u64,
+    leaving: String,
+}
+
 /// Why a session's words were not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AbsorbError {
@@ -102,6 +109,8 @@ pub(crate) struct Spool {
     /// Where the next output of an attempt that has not ended belongs.
     positions: HashMap<(Task, Stream), u64>,
     started: bool,
+    /// The session's last word.
+    leaving: Option<String>,
 }
 
 /// What one packet of events adds, worked out before anything is written.
@@ -114,6 +123,7 @@ struct Plan {
     environment_end: u64,
     positions: Vec<((Task, Stream), u64)>,
     ended: Vec<Task>,
+    leaving: Option<String>,
 }
 
 impl Spool {
@@ -153,6 +163,7 @@ impl Spool {
             environment_end: written.environment_end,
             positions: written.positions,
             started: told.started,
+            leaving: told.leaving,
         })
     }
 
@@ -172,6 +183,11 @@ impl Spool {
     pub(crate) fn started(&self) -> bool {
         // The start is the first report of all: a later spool begins after it.
         self.started || self.meta.first_report > 1
+    }
+
+    /// What the session said when it left.
+    pub(crate) fn leaving(&self) -> Option<&str> {
+        self.leaving.as_deref()
     }
 
     /// The last report of the session is here.
@@ -215,6 +231,7 @@ impl Spool {
         self.seen = self.seen.max(number - 1);
         self.environment_end = plan.environment_end;
         self.positions.extend(plan.positions);
+        self.leaving = plan.leaving.or(self.leaving.take());
         for task in plan.ended {
             self.positions.remove(&(task, Stream::Stdout));
             self.positions.remove(&(task, Stream::Stderr));
@@ -237,6 +254,7 @@ impl Spool {
                 }
                 Ok(())
             }
+            Event::Leaving { text } => Ok(plan.leave(number, text)?),
             other => {
                 if let Event::TaskEnded { task, .. } = other {
                     plan.ended.push((*task).into());
@@ -290,6 +308,11 @@ impl Plan {
         self.reports += 1;
         let raw = serde_json::value::to_raw_value(report)?;
         push_line(&mut self.lines, &Line { n: self.reports, e: event, r: &raw })
+    }
+
+    fn leave(&mut self, event: u64, text: &str) -> io::Result<()> {
+        self.leaving = Some(text.to_owned());
+        push_line(&mut self.lines, &Word { e: event, leaving: text.to_owned() })
     }
 
     fn environment(&mut self, event: u64, data: &[u8]) -> io::Result<()> {
@@ -362,6 +385,7 @@ struct Told {
     over: bool,
     marks: Vec<Mark>,
     ended: Vec<Task>,
+    leaving: Option<String>,
 }
 
 /// Reads the report lines as far as they are whole.
@@ -383,6 +407,11 @@ impl Told {
     fn take(&mut self, line: &[u8]) -> bool {
         if let Ok(mark) = serde_json::from_slice::<Mark>(line) {
             self.marks.push(mark);
+            return true;
+        }
+        if let Ok(word) = serde_json::from_slice::<Word>(line) {
+            self.seen = self.seen.max(word.e);
+            self.leaving = Some(word.leaving);
             return true;
         }
         let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else { return false };

@@ -1,7 +1,7 @@
 //! Brings one session's spool to the supervisor: in order, again and again until it is acknowledged.
 //!
 //! The log goes ahead of the reports, so that whoever sees that a task has ended can read what it printed; a log
-//! that can't be brought doesn't hold the reports up. Reads the spool's files itself, so memory does not grow with
+//! that can't be brought doesn't hold the reports up for long. Reads the spool's files itself, so memory does not grow with
 //! what is waiting.
 
 use crate::backoff::Backoff;
@@ -21,6 +21,9 @@ use wire::{Keep, Reported};
 const GROUP: usize = 1000;
 /// Pieces of the log that go ahead of a group of reports.
 const AHEAD: usize = 4;
+
+/// How often in a row the log may fail before the reports go without it; about two seconds.
+const HOLD: u32 = 5;
 
 /// Why a piece was not acknowledged.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,7 @@ pub(crate) struct Uploader {
     /// Bytes of the session's log segment acknowledged.
     logged: u64,
     cursor: Cursor,
+    log_failures: u32,
 }
 
 /// Where in `reports` the report of this number is, or an earlier place.
@@ -99,6 +103,7 @@ impl Uploader {
             reported: first_report.saturating_sub(1),
             logged: spool.meta.log_base,
             cursor: Cursor { number: first_report, at: 0 },
+            log_failures: 0,
         })
     }
 
@@ -156,10 +161,10 @@ impl Uploader {
 
     async fn push(&mut self, tail: &Tail) -> Result<(), UploadError> {
         let log = self.push_log(tail).await;
-        if let Err(e @ UploadError::Poster(_)) = log {
-            return Err(e);
+        self.log_failures = if log.is_ok() { 0 } else { self.log_failures + 1 };
+        if self.log_failures == 0 || self.log_failures > HOLD {
+            self.push_reports(tail).await?;
         }
-        self.push_reports(tail).await?;
         log
     }
 

@@ -45,10 +45,13 @@ fn storm(seed: u64) {
             _ => supervisor.cut(),
         }
     }
+    for session in &sessions {
+        supervisor.wait_over(*session);
+    }
+    bench.wait_clean();
     for (session, batches) in sessions.iter().zip(&work) {
         check_whole(&supervisor.wait_over(*session), batches);
     }
-    bench.wait_clean();
     drop(worker);
 }
 

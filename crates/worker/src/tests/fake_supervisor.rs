@@ -170,8 +170,24 @@ impl Supervisor {
         });
     }
 
+    fn state(&self, session: u64) -> String {
+        let kept = self.kept(session);
+        let books = self.books();
+        format!(
+            "session {session}, {} reports, last {:?}, {} batches done, {} bytes of log, hellos {:?}, heard {:?}, again {:?}",
+            kept.reports.len(),
+            kept.reports.last(),
+            books.done(session),
+            kept.log.len(),
+            books.hellos.iter().map(|h| (&h.sessions, &h.incarnation[..2], &h.panic)).collect::<Vec<_>>(),
+            books.heard.iter().filter(|m| !matches!(m, FromWorker::Progress { .. })).collect::<Vec<_>>(),
+            books.again,
+        )
+    }
+
     pub(crate) fn wait_over(&self, session: u64) -> Kept {
-        super::eventually("the session is over", || self.kept(self.last(session)).over());
+        let over = || self.kept(self.last(session)).over();
+        super::eventually_or("the session is over", over, || self.state(self.last(session)));
         let kept = self.kept(self.last(session));
         assert_eq!(self.books().faults, Vec::<String>::new());
         kept

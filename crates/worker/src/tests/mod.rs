@@ -102,10 +102,15 @@ pub(crate) fn launcher_socket(dir: &Path) -> PathBuf {
 }
 
 /// Looks until it is so.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_or(what, is_so, String::new);
+}
+
+/// The same; says how things stand when it never is.
+pub(crate) fn eventually_or(what: &str, mut is_so: impl FnMut() -> bool, state: impl Fn() -> String) {
     let until = Instant::now() + Duration::from_secs(60);
     while !is_so() {
-        assert!(Instant::now() < until, "still not so: {what}");
+        assert!(Instant::now() < until, "still not so: {what} {}", state());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

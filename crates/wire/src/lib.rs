@@ -128,6 +128,7 @@ pub struct Abilities {
 }
 
 /// Worker → supervisor on the channel.
+#[expect(clippy::large_enum_variant, reason = "the large one is sent once per connection")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FromWorker {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -119,7 +120,6 @@ impl Client {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "stead")
             .header("content-type", "application/json")
             .body(Full::new(bytes))
             .map_err(|e| Failure::usage(format!("{path:?} can't be asked for: {e}")))?;
@@ -131,14 +131,24 @@ impl Client {
         let mut tried = Vec::new();
         for place in &self.places {
             match connect(place).await {
-                Ok(Stream::Unix(stream)) => return exchange(TokioIo::new(stream), request).await,
-                Ok(Stream::Tcp(stream)) => return exchange(TokioIo::new(stream), request).await,
+                Ok(Stream::Unix(stream)) => return exchange(TokioIo::new(stream), named(request, place)).await,
+                Ok(Stream::Tcp(stream)) => return exchange(TokioIo::new(stream), named(request, place)).await,
                 Err(Reach::Absent(why)) => tried.push((place.to_string(), why)),
                 Err(Reach::Distrusted(failure)) => return Err(failure),
             }
         }
         Err(Failure::NoSupervisor { tried })
     }
+}
+
+/// The supervisor checks that it is meant.
+fn named(mut request: Request<Full<Bytes>>, place: &Place) -> Request<Full<Bytes>> {
+    let host = match place {
+        Place::Tcp(host) => HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static("localhost")),
+        Place::Socket(_) => HeaderValue::from_static("localhost"),
+    };
+    request.headers_mut().insert(HOST, host);
+    request
 }
 
 enum Stream {

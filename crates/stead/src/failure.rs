@@ -177,7 +177,7 @@ impl fmt::Display for Sentence<'_> {
         write!(f, "stead: {}", self.0)?;
         if let Some((rule, value)) = self.0.rule() {
             write!(f, "\n  rule: {rule}")?;
-            if let Some(value) = value {
+            if let Some(value) = value.filter(|v| !v.is_empty()) {
                 write!(f, " = {value}")?;
             }
         }

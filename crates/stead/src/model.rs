@@ -1,5 +1,7 @@
 //! The supervisor's answers as far as tables need them. `--json` prints the answers themselves, untouched.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -41,12 +43,24 @@ pub(crate) struct Task {
     pub(crate) step_name: Option<String>,
     pub(crate) task: u64,
     pub(crate) frame: Option<i64>,
+    pub(crate) params: BTreeMap<String, Value>,
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
     pub(crate) attempts: Vec<Attempt>,
 }
 
 impl Task {
+    /// Whether it makes this frame, alone or within a chunk.
+    pub(crate) fn has_frame(&self, frame: i64) -> bool {
+        let number = |name: &str| self.params.get(name).and_then(Value::as_str).and_then(|v| v.parse::<i64>().ok());
+        let chunk = match (number("start"), number("end")) {
+            (Some(start), Some(end)) => start.min(end)..=start.max(end),
+            _ => return self.frame == Some(frame),
+        };
+        let step = number("step").unwrap_or(1).max(1);
+        chunk.contains(&frame) && (frame - chunk.start()) % step == 0
+    }
+
     /// What a person calls it.
     pub(crate) fn step_name(&self) -> String {
         self.step_name.clone().unwrap_or_else(|| self.step())

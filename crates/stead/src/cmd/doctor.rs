@@ -124,7 +124,7 @@ fn privilege() -> Finding {
     if launcher.exists() {
         return Finding::fine("privilege", "a launcher is installed: jobs can run as their users");
     }
-    Finding::fine("privilege", "this is not root and no launcher is installed: jobs run as you (desktop mode)")
+    Finding::fine("privilege", "this is not root and no launcher is installed: a farm of your own runs jobs as you")
 }
 
 /// Which limits the kernel can enforce, by either version of control groups.

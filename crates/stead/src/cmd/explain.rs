@@ -43,7 +43,9 @@ fn trail(explanation: &Explanation, colour: bool) -> String {
     if explanation.workers.is_empty() && explanation.refused.is_none() {
         text += "\n\nthere is no worker";
     }
-    for verdict in &explanation.workers {
+    // What was refused at once is refused everywhere, by the same rules.
+    let verdicts = if explanation.refused.is_some() { &[][..] } else { &explanation.workers };
+    for verdict in verdicts {
         text += "\n\n";
         text += &verdict_text(verdict, colour);
     }
@@ -100,7 +102,8 @@ fn rules_text(rules: &[Rule], colour: bool) -> String {
 
 fn refused_text(refused: Option<&Refused>) -> String {
     let Some(refused) = refused else { return String::new() };
-    let value = refused.value.as_ref().map(|v| format!(" = {}", out::plain(v))).unwrap_or_default();
+    let value =
+        refused.value.as_ref().filter(|v| !v.is_empty()).map(|v| format!(" = {}", out::plain(v))).unwrap_or_default();
     let hint = refused.hint.as_ref().map(|h| format!("\n  hint: {}", out::plain(h))).unwrap_or_default();
     format!("\n  rule: {}{value}{hint}", out::plain(&refused.rule))
 }

@@ -110,7 +110,7 @@ async fn find(client: &Client, address: &TaskAddress) -> Result<Value, Failure> 
             let task: Task = model::read(row)?;
             let found = match address.point {
                 Point::Task(number) => task.task == number,
-                Point::Frame(frame) => task.frame == Some(frame),
+                Point::Frame(frame) => task.has_frame(frame),
                 Point::Whole => false,
             };
             if found {
@@ -132,6 +132,16 @@ async fn find(client: &Client, address: &TaskAddress) -> Result<Value, Failure> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_is_found_within_its_chunk() {
+        let chunk = serde_json::json!({"task": 1, "frame": 11, "params": {"start": "11", "end": "19", "step": "2"}});
+        let chunk: Task = model::read(&chunk).expect("task");
+        let frames: Vec<_> = (9..22).filter(|f| chunk.has_frame(*f)).collect();
+        assert_eq!(frames, [11, 13, 15, 17, 19]);
+        let single: Task = model::read(&serde_json::json!({"task": 1, "frame": -3, "params": {}})).expect("task");
+        assert!(single.has_frame(-3) && !single.has_frame(3));
+    }
 
     #[test]
     fn a_task_shows_who_ran_it_and_how_it_ended() {

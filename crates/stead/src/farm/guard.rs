@@ -74,9 +74,13 @@ pub(super) fn settle(out: &OutDir, copied: &Copied) -> Result<(), Failure> {
         return Ok(());
     }
     out.hand_over()?;
-    let mut line = format!("{}: {} files, {}", out.path.display(), copied.files, out::bytes(copied.bytes));
-    if copied.special + copied.closed > 0 {
-        line += &format!(" ({} links and the like left out, {} not readable)", copied.special, copied.closed);
+    let some = |n: u64, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+    let mut line = format!("{}: {}, {}", out.path.display(), some(copied.files, "file"), out::bytes(copied.bytes));
+    if copied.special > 0 {
+        line += &format!("; not copied: {}", some(copied.special, "link or special file"));
+    }
+    if copied.closed > 0 {
+        line += &format!("; not readable: {}", copied.closed);
     }
     out::note(line);
     Ok(())

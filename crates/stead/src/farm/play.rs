@@ -92,13 +92,16 @@ pub(crate) enum Show {
     Output,
     /// A bar, on a terminal.
     Bar,
+    /// Nothing: a program reads the result.
+    Nothing,
 }
 
 impl Show {
     /// One command's output is what one wants to see; of many tasks, how far they are.
     pub(crate) fn of(spec: &JobSpec, json: bool) -> Self {
         match &spec.body {
-            Body::Command(body) if body.space == Space::Single && !json => Self::Output,
+            _ if json => Self::Nothing,
+            Body::Command(body) if body.space == Space::Single => Self::Output,
             _ => Self::Bar,
         }
     }
@@ -131,9 +134,12 @@ pub(crate) async fn play(
             }
         }
         Show::Bar => watch(client, job, &bar()).await?,
+        Show::Nothing => watch(client, job, &ProgressBar::hidden()).await?,
     }
     let outcome = outcome(client, job).await?;
-    say_failure(client, &outcome, show).await?;
+    if show != Show::Nothing {
+        say_failure(client, &outcome, show).await?;
+    }
     Ok(outcome)
 }
 

@@ -154,14 +154,16 @@ pub(crate) fn read() -> Result<(), Failure> {
 
 fn by_a_person(options: &Run, folder: &OwnedFd) -> Result<(), Failure> {
     let tour = load(folder.as_fd())?;
-    let scenes: Vec<_> = tour.scene.iter().enumerate().filter(|(_, s)| s.mode == "desktop").collect();
+    let scenes: Vec<_> = tour.scene.iter().filter(|s| s.mode == "desktop").enumerate().collect();
     if scenes.is_empty() {
         return Err(Failure::Input {
             file: FILE.into(),
             text: "has no desktop scene, and the others need root".into(),
         });
     }
-    out::note("Not root: the desktop scene only, as you. As root, the same job is played as ada, bob and qubeproxy.\n");
+    out::note(
+        "Not root: desktop mode only, and you play the person's part. As root, the same job is played by all of them.\n",
+    );
     let gallery = OutDir::create(&options.out, "tour")?;
     let mut all = Vec::new();
     for (number, scene) in scenes {

@@ -1,7 +1,7 @@
 //! A farm started by `stead dev`, and what a test does with it.
 
 use crate::answer::Answer;
-use crate::processes::{Role, Tree, lives, signal};
+use crate::processes::{Role, Tree, lives, remove_control_groups, signal};
 use crate::stage::{Stage, bin_dir, own};
 use crate::{PATIENCE, is_root, until};
 use nix::sys::signal::Signal;
@@ -93,7 +93,7 @@ impl Builder {
         let owner = match &place {
             Place::Stage(_) if self.owner.is_empty() => "root".to_owned(),
             Place::Stage(_) => self.owner,
-            Place::Here(_) => me(),
+            Place::Here(_) | Place::Gone => me(),
         };
         let farm = Farm {
             place,
@@ -115,6 +115,8 @@ enum Place {
     Stage(Stage),
     /// Without root: as whoever runs the tests.
     Here(tempfile::TempDir),
+    /// Ended.
+    Gone,
 }
 
 /// A farm. It ends, with everything in it, when it is dropped.
@@ -300,6 +302,7 @@ impl Farm {
         match &self.place {
             Place::Stage(_) => own("data"),
             Place::Here(dir) => dir.path().join("data").display().to_string(),
+            Place::Gone => String::new(),
         }
     }
 
@@ -308,7 +311,7 @@ impl Farm {
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         match &self.place {
             Place::Stage(stage) => stage.path(inside),
-            Place::Here(_) => inside.as_ref().to_owned(),
+            Place::Here(_) | Place::Gone => inside.as_ref().to_owned(),
         }
     }
 
@@ -329,7 +332,7 @@ impl Farm {
     pub fn stage(&self) -> &Stage {
         match &self.place {
             Place::Stage(stage) => stage,
-            Place::Here(_) => panic!("no stage without root"),
+            Place::Here(_) | Place::Gone => panic!("no stage without root"),
         }
     }
 
@@ -339,7 +342,7 @@ impl Farm {
         match (&self.place, &self.dev) {
             (Place::Stage(stage), _) => stage.processes(),
             (Place::Here(_), Some(dev)) => Tree::descendants(pid_of(dev)),
-            (Place::Here(_), None) => Tree::default(),
+            (Place::Here(_), None) | (Place::Gone, _) => Tree::default(),
         }
     }
 
@@ -364,7 +367,7 @@ impl Farm {
     pub fn command_as(&self, who: &str, program: &str) -> Command {
         let mut command = match &self.place {
             Place::Stage(stage) => stage.command_as(who, program),
-            Place::Here(_) => {
+            Place::Here(_) | Place::Gone => {
                 let program = if program == "stead" { bin_dir().join(program) } else { program.into() };
                 let mut command = Command::new(program);
                 command.stdin(Stdio::null());
@@ -490,12 +493,16 @@ impl Drop for Farm {
             crate::say(&format!("what stead dev printed:\n{}", self.said()));
         }
         let left: Vec<i32> = self.processes().all().iter().map(|p| p.pid).collect();
-        if let (Place::Here(_), Some(_)) = (&self.place, &self.dev) {
-            end_all(&left);
+        match std::mem::replace(&mut self.place, Place::Gone) {
+            Place::Stage(stage) => drop(stage),
+            Place::Here(_) | Place::Gone => end_all(&left),
         }
         if let Some(mut dev) = self.dev.take() {
             drop(dev.kill());
             drop(dev.wait());
+        }
+        if let Some((_, key)) = self.said().split_once("host key ") {
+            remove_control_groups(key.split_whitespace().next().unwrap_or_default());
         }
     }
 }

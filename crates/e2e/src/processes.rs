@@ -2,8 +2,10 @@
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What a process of a farm is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,7 +84,9 @@ impl Tree {
         while let Some(more) = Some(children(&all, &inside, root)).filter(|m| !m.is_empty()) {
             inside.extend(more);
         }
-        Self { processes: all.into_iter().filter(|(pid, _)| inside.contains(pid)).collect() }
+        // The first process holds the namespace open by waiting for this one.
+        let holds = |p: &Process| p.parent == root && p.argv == ["sleep", "infinity"];
+        Self { processes: all.into_iter().filter(|(pid, p)| inside.contains(pid) && !holds(p)).collect() }
     }
 
     /// All living descendants of `root`, where it has no namespace of its own.
@@ -142,42 +146,30 @@ pub fn lives(pid: i32) -> bool {
     Process::read(pid).is_some()
 }
 
-/// The control groups that these processes have to themselves, the deepest first.
-pub(crate) fn control_groups(tree: &Tree) -> Vec<PathBuf> {
-    let own = own_groups();
-    let mut groups = BTreeSet::new();
-    for process in tree.all() {
-        let Ok(text) = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid)) else { continue };
-        for line in text.lines().filter(|l| !own.contains(*l)) {
-            groups.extend(group_dirs(line));
+/// Removes the control groups of a farm that was killed, the one thing of it that no namespace holds. They are named
+/// after the launcher's key.
+pub(crate) fn remove_control_groups(host_key: &str) {
+    let name = format!("stead-{}", key_id(host_key));
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path());
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        remove_groups(&hierarchy.join(&name));
+    }
+}
+
+/// The first eight bytes of the key's SHA-256, in hexadecimal.
+fn key_id(key: &str) -> String {
+    let bytes: Vec<u8> =
+        (0..key.len() / 2).filter_map(|i| u8::from_str_radix(key.get(2 * i..2 * i + 2)?, 16).ok()).collect();
+    Sha256::digest(bytes).iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// A group and those in it. A group may be busy for a moment after its last process was killed.
+fn remove_groups(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_groups(&entry.path());
         }
     }
-    let mut groups: Vec<PathBuf> = groups.into_iter().collect();
-    groups.sort_by_key(|g| std::cmp::Reverse(g.components().count()));
-    groups
-}
-
-fn own_groups() -> BTreeSet<String> {
-    std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default().lines().map(str::to_owned).collect()
-}
-
-/// `4:memory:/a/b` → the folder of that group, wherever its hierarchy is mounted, when it names the farm.
-fn group_dirs(line: &str) -> Vec<PathBuf> {
-    let mut parts = line.splitn(3, ':').skip(1);
-    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return Vec::new() };
-    if !path.contains("stead") {
-        return Vec::new();
-    }
-    let roots: Vec<PathBuf> = match controllers {
-        "" => vec!["/sys/fs/cgroup/unified".into(), "/sys/fs/cgroup".into()],
-        names => vec![Path::new("/sys/fs/cgroup").join(names)],
-    };
-    let dirs = roots.into_iter().map(|r| r.join(path.trim_start_matches('/'))).filter(|d| d.is_dir());
-    dirs.flat_map(|d| farm_groups(&d)).collect()
-}
-
-/// A group and those above it that are the farm's.
-fn farm_groups(dir: &Path) -> Vec<PathBuf> {
-    let named = |d: &&Path| d.components().any(|c| c.as_os_str().to_string_lossy().contains("stead"));
-    dir.ancestors().take_while(named).map(Path::to_path_buf).collect()
+    let _ =
+        crate::within_or(Duration::from_secs(2), || (!dir.exists() || std::fs::remove_dir(dir).is_ok()).then_some(()));
 }

@@ -1,13 +1,12 @@
 //! Mount and PID namespaces with accounts of their own, and what may be started in them.
 
 use crate::processes::{Tree, signal};
-use crate::{until, within};
+use crate::until;
 use nix::sys::signal::Signal;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// An account that exists only on a stage.
 #[derive(Debug, Clone)]
@@ -175,15 +174,9 @@ impl Stage {
 impl Drop for Stage {
     /// Ends the first process of the PID namespace; the kernel ends the others before that one is gone.
     fn drop(&mut self) {
-        let groups = crate::processes::control_groups(&self.processes());
         signal(self.init, Signal::SIGKILL);
         drop(self.unshare.kill());
         drop(self.unshare.wait());
-        // A killed farm can't remove its control groups: they are the one thing of it that a namespace does not hold.
-        for group in groups {
-            let gone = || (!group.exists() || std::fs::remove_dir(&group).is_ok()).then_some(());
-            within(Duration::from_secs(5), "an empty control group", gone);
-        }
     }
 }
 

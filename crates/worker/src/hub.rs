@@ -42,7 +42,7 @@ const RENEWAL_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) enum Prepared {
     Service(Address, Box<(Connection, Welcome)>),
-    Desktop(Desktop),
+    Desktop(Box<Desktop>),
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ enum Host {
         welcome: Option<Welcome>,
         up: bool,
     },
-    Desktop(Desktop),
+    Desktop(Box<Desktop>),
 }
 
 /// Anything that happens.

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use warrant::codec::DecodeError;
 use warrant::launcher_wire::{FromLauncher, HostAbilities, ToLauncher};
 use warrant::proof::{PROOF_MAX, Proof};
@@ -20,6 +20,8 @@ use warrant::{Incarnation, PublicKey, Signed, hex};
 use wire::Report;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A launcher is back after less than this when it is restarted.
+const RESTART: Duration = Duration::from_secs(1);
 /// A proof with its signature around it.
 const SIGNED_PROOF_MAX: usize = PROOF_MAX + 1024;
 
@@ -129,6 +131,20 @@ impl Launcher {
 
     pub(crate) fn ask(&self, request: Request) {
         let _ = self.to.send((self.generation, request));
+    }
+}
+
+/// The first connection. A launcher that is just being restarted is waited for, one that is not there is not.
+pub(crate) async fn connect_first(address: &Address) -> Result<(Connection, Welcome), LauncherError> {
+    let until = Instant::now() + RESTART;
+    let mut backoff = Backoff::new();
+    loop {
+        match connect(address).await {
+            Err(LauncherError::Connect { .. } | LauncherError::Closed | LauncherError::Io(_))
+                if Instant::now() < until => {}
+            other => return other,
+        }
+        backoff.wait().await;
     }
 }
 

@@ -119,7 +119,7 @@ async fn prepare_host(config: &Config) -> Result<hub::Prepared, WorkerError> {
     match &config.mode {
         Mode::Service { launcher, launcher_uid, .. } => {
             let address = launcher::Address { path: launcher.clone(), uid: *launcher_uid };
-            let connected = launcher::connect(&address).await?;
+            let connected = launcher::connect_first(&address).await?;
             Ok(hub::Prepared::Service(address, Box::new(connected)))
         }
         Mode::Desktop { accept, session_program } => {
@@ -131,7 +131,7 @@ async fn prepare_host(config: &Config) -> Result<hub::Prepared, WorkerError> {
             make_folder(&config.work, 0o711)?;
             let program = session_program.clone();
             desktop::Desktop::new(config.name.clone(), accept.clone(), owner, program, config.work.clone())
-                .map(hub::Prepared::Desktop)
+                .map(|desktop| hub::Prepared::Desktop(Box::new(desktop)))
                 .map_err(WorkerError::Prepare)
         }
     }

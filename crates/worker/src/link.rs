@@ -38,7 +38,7 @@ pub(crate) enum FromLink {
 /// What the worker tells the link.
 #[derive(Debug)]
 enum ToLink {
-    Send(FromWorker),
+    Send(Box<FromWorker>),
     /// Say hello again.
     Reconnect,
 }
@@ -61,7 +61,7 @@ impl Link {
 
     /// Sends if there is a connection and room; else it is not worth keeping.
     pub(crate) fn send(&self, message: FromWorker) {
-        let _ = self.to.try_send(ToLink::Send(message));
+        let _ = self.to.try_send(ToLink::Send(Box::new(message)));
     }
 
     pub(crate) fn reconnect(&self) {

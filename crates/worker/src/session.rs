@@ -275,10 +275,14 @@ impl Actor<'_> {
         for event in events.events.iter().skip(usize::try_from(fresh).unwrap_or(usize::MAX)) {
             match event {
                 Event::Progress { task, hundredths } => {
-                    self.progress_of(*task).map(|p| p.0 = Some(*hundredths));
+                    if let Some(progress) = self.progress_of(*task) {
+                        progress.0 = Some(*hundredths);
+                    }
                 }
                 Event::Status { task, text } => {
-                    self.progress_of(*task).map(|p| p.1 = Some(text.clone()));
+                    if let Some(progress) = self.progress_of(*task) {
+                        progress.1 = Some(text.clone());
+                    }
                 }
                 Event::Stuck => self.end_it("a process that a task left behind could only be ended with the session"),
                 _ => {}

@@ -1,5 +1,7 @@
 //! The worker against a supervisor, a launcher and sessions that can be told to misbehave.
 
+#![expect(clippy::print_stderr, reason = "a test says its seed, and that it was skipped")]
+
 mod chaos;
 mod desktop;
 mod fake_launcher;

@@ -12,6 +12,9 @@ use warrant::{Batch, Item, ItemKind, Mode, Renewal, TaskRef};
 use wire::log::Stream;
 use wire::{End, FromWorker, Report, SessionEnd, Task, ToWorker};
 
+/// Tasks by index, with what they print in bytes.
+pub(crate) type Tasks = Vec<(u64, usize)>;
+
 /// A farm in one folder: everything but the worker.
 pub(crate) struct Bench {
     pub(crate) supervisor: fake_supervisor::Serving,
@@ -101,7 +104,7 @@ pub(crate) fn streams(log: &[u8]) -> BTreeMap<(Task, u8), Vec<u8>> {
 }
 
 /// The reports a session must have made, whatever happened meanwhile.
-pub(crate) fn check_whole(kept: &Kept, batches: &[Vec<(u64, usize)>]) {
+pub(crate) fn check_whole(kept: &Kept, batches: &[Tasks]) {
     let mut expected = Vec::new();
     for (sequence, tasks) in (1..).zip(batches) {
         for (index, _) in tasks {
@@ -151,8 +154,8 @@ fn assert_same(have: &[Report], want: &[Report]) {
 fn a_session_is_reported_from_its_start_to_its_end() {
     let bench = Bench::new();
     let worker = bench.connected();
-    let tasks: Vec<(u64, usize)> = vec![(0, 10), (1, 0), (2, 5000)];
-    let more: Vec<(u64, usize)> = vec![(3, 1)];
+    let tasks: Tasks = vec![(0, 10), (1, 0), (2, 5000)];
+    let more: Tasks = vec![(3, 1)];
     let supervisor = &bench.supervisor.supervisor;
     let session = supervisor.want(wanted(vec![batch(tasks.clone().into_iter()), batch(more.clone().into_iter())]));
     check_whole(&supervisor.wait_over(session), &[tasks, more]);
@@ -198,7 +201,7 @@ fn what_the_supervisor_fails_to_take_is_brought_again() {
     // Each kind of request fails before and after it was stored.
     supervisor.books().failures = [false, true, false, true, true, false, true].into();
     let _worker = bench.connected();
-    let tasks: Vec<(u64, usize)> = (0..40).map(|n| (n, 900)).collect();
+    let tasks: Tasks = (0..40).map(|n| (n, 900)).collect();
     let session = supervisor.want(wanted(vec![batch(tasks.clone().into_iter())]));
     check_whole(&supervisor.wait_over(session), &[tasks]);
     assert!(supervisor.books().failures.is_empty());
@@ -210,7 +213,7 @@ fn more_reports_than_fit_a_request_come_in_order() {
     let bench = Bench::new();
     let supervisor = &bench.supervisor.supervisor;
     let _worker = bench.connected();
-    let tasks: Vec<(u64, usize)> = (0..1500).map(|n| (n, 0)).collect();
+    let tasks: Tasks = (0..1500).map(|n| (n, 0)).collect();
     // Nothing gets through until there is a lot of it.
     supervisor.books().failures = vec![false; 8].into();
     let session = supervisor.want(wanted(vec![batch(tasks.clone().into_iter())]));
@@ -222,7 +225,7 @@ fn a_worker_that_was_killed_goes_on_where_it_was() {
     let bench = Bench::new();
     let supervisor = &bench.supervisor.supervisor;
     let mut worker = bench.connected();
-    let tasks: Vec<(u64, usize)> = (0..400).map(|n| (n, 1500)).collect();
+    let tasks: Tasks = (0..400).map(|n| (n, 1500)).collect();
     let session = supervisor.want(wanted(vec![batch(tasks.clone().into_iter())]));
     for reports in [3, 100, 300] {
         eventually("some reports came", || supervisor.kept(session).reports.len() > reports);
@@ -239,7 +242,7 @@ fn sessions_go_on_without_a_worker_after_it_was_stopped() {
     let bench = Bench::new();
     let supervisor = &bench.supervisor.supervisor;
     let worker = bench.connected();
-    let tasks: Vec<(u64, usize)> = vec![(0, 20), (1, 20)];
+    let tasks: Tasks = vec![(0, 20), (1, 20)];
     let session = supervisor.want(Wanted { finish: false, ..wanted(vec![batch(tasks.clone().into_iter())]) });
     eventually("it runs", || supervisor.kept(session).reports.len() > 2);
     worker.stop().unwrap();
@@ -254,7 +257,7 @@ fn a_living_session_whose_spool_is_lost_goes_on_where_the_supervisor_is() {
     let bench = Bench::new();
     let supervisor = &bench.supervisor.supervisor;
     let worker = bench.connected();
-    let (before, after): (Vec<(u64, usize)>, Vec<(u64, usize)>) = (vec![(0, 20)], vec![(1, 30)]);
+    let (before, after): (Tasks, Tasks) = (vec![(0, 20)], vec![(1, 30)]);
     let mut what = wanted(vec![batch(before.clone().into_iter())]);
     what.finish = false;
     let session = supervisor.want(what);
@@ -291,7 +294,7 @@ fn a_session_nobody_wants_any_more_is_ended_and_forgotten() {
 fn a_restarted_launcher_is_told_and_its_sessions_go_on() {
     let mut bench = Bench::new();
     let worker = bench.connected();
-    let tasks: Vec<(u64, usize)> = (0..300).map(|n| (n, 100)).collect();
+    let tasks: Tasks = (0..300).map(|n| (n, 100)).collect();
     let session = {
         let supervisor = &bench.supervisor.supervisor;
         let session = supervisor.want(wanted(vec![batch(tasks.clone().into_iter())]));
@@ -309,9 +312,8 @@ fn a_restarted_launcher_is_told_and_its_sessions_go_on() {
     });
     eventually("the worker is well again", || {
         let books = supervisor.books();
-        let panics =
-            books.heard.iter().filter_map(|m| if let FromWorker::Panic { reason } = m { Some(reason) } else { None });
-        panics.last().is_none_or(Option::is_none)
+        let panic = |m: &FromWorker| if let FromWorker::Panic { reason } = m { Some(reason.clone()) } else { None };
+        books.heard.iter().rev().find_map(panic).is_none_or(|reason| reason.is_none())
     });
     check_whole(&supervisor.wait_over(session), &[tasks]);
     bench.wait_clean();

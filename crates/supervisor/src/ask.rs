@@ -270,27 +270,23 @@ impl Service {
         VerdictView { worker: place.worker.clone(), mode: place.mode.as_str(), run_as, verdict, refused, rules }
     }
 
-    /// What the account is on that host: the host's own answer.
+    /// What the account is on that host: the host's own answer. A throwaway account is in no database.
     async fn run_as(&self, place: &Place, account: &Account) -> Result<RunAsView, RefusedView> {
-        let name = match account {
-            Account::Named { name, .. } => name.to_string(),
-            Account::Throwaway => "throwaway".to_owned(),
-        };
+        let only_name = |name: &str| RunAsView { name: name.to_owned(), uid: None, gid: None, groups: None };
+        let Account::Named { name, .. } = account else { return Ok(only_name("throwaway")) };
         let unknown = |text: String| RefusedView {
             rule: "account_on_host".to_owned(),
-            value: name.clone(),
+            value: name.to_string(),
             hint: format!("see `getent passwd {name}` on the host of {}", place.worker),
             text,
         };
-        match self.dispatcher.look_up(&place.worker, &name).await {
+        match self.dispatcher.look_up(&place.worker, name.as_str()).await {
             Some(Ok(Some(a))) => {
                 Ok(RunAsView { name: a.name, uid: Some(a.uid), gid: Some(a.gid), groups: Some(a.groups) })
             }
-            Some(Ok(None)) if *account != Account::Throwaway => {
-                Err(unknown(format!("the host of {} knows no account {name}", place.worker)))
-            }
+            Some(Ok(None)) => Err(unknown(format!("the host of {} knows no account {name}", place.worker))),
             Some(Err(error)) => Err(unknown(error)),
-            Some(Ok(None)) | None => Ok(RunAsView { name, uid: None, gid: None, groups: None }),
+            None => Ok(only_name(name.as_str())),
         }
     }
 

@@ -9,11 +9,12 @@ use hyper::body::Incoming;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -23,6 +24,8 @@ use tower::ServiceExt as _;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 const HEAD_MAX: usize = 64 << 10;
 const CONNECTIONS_MAX: usize = 2048;
+/// Nobody takes all connections away from the others.
+pub(crate) const OF_ONE_UID_MAX: usize = 256;
 
 /// Binds a unix socket that everybody may connect to; who they are is asked of the kernel. Takes the place of a
 /// socket that nobody answers.
@@ -51,30 +54,66 @@ fn loopback(text: &str) -> Result<SocketAddr, StartError> {
     if address.ip().is_loopback() { Ok(address) } else { Err(StartError::NotLoopback(address)) }
 }
 
-/// Answers people on a unix socket until `stop`.
+/// Answers the accounts that `allowed` names on a unix socket until `stop`.
 pub(crate) async fn serve_unix(
     listener: UnixListener,
     router: Router,
     allowed: impl Fn(u32) -> bool,
+    of_one_uid: usize,
     stop: watch::Receiver<bool>,
 ) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let turns = Turns::default();
     let mut stopped = stop.clone();
     loop {
         let Some((stream, permit)) = next(&connections, listener.accept(), &mut stopped).await else { return };
         let Some((stream, _)) = stream else { continue };
         match stream.peer_cred() {
             Ok(peer) if allowed(peer.uid()) => {
+                let Some(turn) = turns.take(peer.uid(), of_one_uid) else {
+                    tracing::warn!(uid = peer.uid(), "connection refused: it has {of_one_uid} already");
+                    continue;
+                };
                 let router = router.clone();
                 let peer = Peer::Unix { uid: peer.uid() };
                 let stop = stop.clone();
                 tokio::spawn(async move {
                     answer(stream, router, peer, None, stop).await;
-                    drop(permit);
+                    drop((permit, turn));
                 });
             }
             Ok(peer) => tracing::warn!(uid = peer.uid(), "connection refused: this socket is for other accounts"),
             Err(error) => tracing::warn!(%error, "the kernel names no peer for a connection"),
+        }
+    }
+}
+
+/// How many connections each account has.
+#[derive(Debug, Default, Clone)]
+struct Turns(Arc<Mutex<HashMap<u32, usize>>>);
+
+/// One connection of an account; given back when dropped.
+#[derive(Debug)]
+struct Turn(Turns, u32);
+
+impl Turns {
+    fn take(&self, uid: u32, max: usize) -> Option<Turn> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(uid).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Turn(self.clone(), uid))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(&self.1) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(counts.remove(&self.1)),
         }
     }
 }
@@ -197,6 +236,18 @@ mod tests {
         for text in ["", "7878", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999"] {
             assert!(matches!(loopback(text), Err(StartError::Listen(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn one_account_leaves_room_for_others() {
+        let turns = Turns::default();
+        let mut taken: Vec<Turn> = (0..5).map(|_| turns.take(7, 5).expect("room")).collect();
+        assert!(turns.take(7, 5).is_none());
+        assert!(turns.take(8, 5).is_some());
+        taken.pop();
+        assert!(turns.take(7, 5).is_some());
+        taken.clear();
+        assert!(turns.0.lock().expect("lock").is_empty());
     }
 
     #[test]

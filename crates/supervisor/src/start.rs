@@ -110,8 +110,14 @@ pub(crate) async fn start_as(config: Config, own: u32, accounts: Arc<dyn Account
     let router = api::router(api::routes(), app.clone());
     let worker_router = api::router(api::worker_routes(), app);
     let servers = vec![
-        tokio::spawn(listen::serve_unix(people, router.clone(), |_| true, stopped.clone())),
-        tokio::spawn(listen::serve_unix(workers, worker_router, move |uid| allowed.contains(&uid), stopped.clone())),
+        tokio::spawn(listen::serve_unix(people, router.clone(), |_| true, listen::OF_ONE_UID_MAX, stopped.clone())),
+        tokio::spawn(listen::serve_unix(
+            workers,
+            worker_router,
+            move |uid| allowed.contains(&uid),
+            usize::MAX,
+            stopped.clone(),
+        )),
         tokio::spawn(listen::serve_tcp(tcp, router, stopped)),
     ];
     let dispatching = tokio::spawn(dispatcher.clone().run());

@@ -15,8 +15,10 @@ use warrant::Limits;
 
 /// How often it is looked what is over for long.
 const EVERY: Duration = Duration::from_secs(600);
-/// Jobs looked at in one go.
-const AT_ONCE: u32 = 50;
+/// Jobs looked at in one go; so many that some which can't be cleaned now don't stand before all others.
+const AT_ONCE: u32 = 1000;
+/// The same for logs, which are only files.
+const LOGS_AT_ONCE: u32 = 100_000;
 /// A folder that could not be removed in so many times the retention stays; its history goes.
 const PATIENCE: i64 = 2;
 const DAY_US: i64 = 86_400 * 1_000_000;
@@ -36,7 +38,7 @@ impl Dispatcher {
     /// One look at what has been over for long.
     pub(super) async fn retire_once(&self, now: i64) -> Result<(), DispatchError> {
         let days = |n: u64| i64::try_from(n).unwrap_or(36_500) * DAY_US;
-        for job in self.store().retire_jobs(now - days(self.settings().logs_keep_days), AT_ONCE).await? {
+        for job in self.store().retire_jobs(now - days(self.settings().logs_keep_days), LOGS_AT_ONCE).await? {
             self.remove_logs(job);
         }
         let keep = days(self.settings().jobs_keep_days);

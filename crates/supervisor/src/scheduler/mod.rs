@@ -176,8 +176,8 @@ impl<'a> Farm<'a> {
             let Some(steps) = jobs.get_mut(&job) else { continue };
             let Some(first) = steps.front_mut() else { continue };
             let candidate = first.candidate;
-            if let Some(worker) = self.best(candidate) {
-                plan.placements.push(self.take(worker, candidate));
+            if let Some(placement) = self.place(candidate) {
+                plan.placements.push(placement);
                 *sessions.entry(job).or_default() += 1;
                 first.left -= 1;
                 if first.left == 0 {
@@ -191,20 +191,29 @@ impl<'a> Farm<'a> {
         }
     }
 
-    /// The worker with most free slots among those that may and can.
-    fn best(&mut self, candidate: &Candidate) -> Option<usize> {
-        let mut best: Option<(u32, usize)> = None;
+    /// Takes a slot of the worker with most free slots among those that may and can.
+    fn place(&mut self, candidate: &Candidate) -> Option<Placement> {
+        let mut best: Option<(u32, usize, RunPlan, Vec<Rule>)> = None;
         for index in 0..self.workers.len() {
             let (slots, room) = self.free[index];
-            if slots > best.map_or(0, |(s, _)| s)
-                && candidate.asks.fits(room)
-                && candidate.requires.admits(&self.workers[index].place.worker, &self.workers[index].labels).is_ok()
-                && matches!(self.decision(index, &candidate.who), Decision::Run(..))
+            let is_better = slots > best.as_ref().map_or(0, |(most, ..)| *most);
+            let place = &self.workers[index].place;
+            if !is_better
+                || !candidate.asks.fits(room)
+                || candidate.requires.admits(&place.worker, &self.workers[index].labels).is_err()
             {
-                best = Some((slots, index));
+                continue;
+            }
+            if let Decision::Run(plan, rules) = self.decision(index, &candidate.who) {
+                best = Some((slots, index, plan.clone(), rules.clone()));
             }
         }
-        best.map(|(_, index)| index)
+        let (_, index, plan, rules) = best?;
+        self.free[index].0 -= 1;
+        self.free[index].1 = self.free[index].1.minus(candidate.asks);
+        let worker = self.workers[index].place.worker.clone();
+        let (job, step, who, asks) = (candidate.job, candidate.step, candidate.who.clone(), candidate.asks);
+        Some(Placement { worker, job, step, who, asks, plan, rules })
     }
 
     fn decision(&mut self, worker: usize, who: &Who) -> &Decision {
@@ -212,17 +221,6 @@ impl<'a> Farm<'a> {
         self.decisions
             .entry((worker, who.login_user.to_string(), who.user.to_string(), who.grant))
             .or_insert_with(|| policy::decide(who, place))
-    }
-
-    fn take(&mut self, worker: usize, candidate: &Candidate) -> Placement {
-        self.free[worker].0 -= 1;
-        self.free[worker].1 = self.free[worker].1.minus(candidate.asks);
-        let name = self.workers[worker].place.worker.clone();
-        let Decision::Run(plan, rules) = self.decision(worker, &candidate.who).clone() else {
-            unreachable!("best() only returns workers that may run it")
-        };
-        let (job, step, who, asks) = (candidate.job, candidate.step, candidate.who.clone(), candidate.asks);
-        Placement { worker: name, job, step, who, asks, plan, rules }
     }
 
     /// Why no worker would take it, if free slots alone would not help.

@@ -245,11 +245,13 @@ impl Farm {
     /// Ends the services as a person does, by SIGTERM, and waits for it.
     #[track_caller]
     pub fn stop(&mut self) {
-        let Some(mut dev) = self.dev.take() else { return };
         for pid in self.processes().of(Role::Dev) {
             signal(pid, Signal::SIGTERM);
         }
-        until("an end of stead dev after SIGTERM", || dev.try_wait().expect("its status"));
+        if let Some(dev) = &mut self.dev {
+            until("an end of stead dev after SIGTERM", || dev.try_wait().expect("its status"));
+        }
+        self.dev = None;
     }
 
     /// `kill -9` of every process of a role. Returns how many there were.

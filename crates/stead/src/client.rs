@@ -134,7 +134,7 @@ impl Client {
                 Ok(Stream::Unix(stream)) => return exchange(TokioIo::new(stream), named(request, place)).await,
                 Ok(Stream::Tcp(stream)) => return exchange(TokioIo::new(stream), named(request, place)).await,
                 Err(Reach::Absent(why)) => tried.push((place.to_string(), why)),
-                Err(Reach::Distrusted(failure)) => return Err(failure),
+                Err(Reach::Distrusted(failure)) => return Err(*failure),
             }
         }
         Err(Failure::NoSupervisor { tried })
@@ -158,7 +158,7 @@ enum Stream {
 
 enum Reach {
     Absent(String),
-    Distrusted(Failure),
+    Distrusted(Box<Failure>),
 }
 
 async fn connect(place: &Place) -> Result<Stream, Reach> {
@@ -188,7 +188,7 @@ fn check_peer(path: &Path, stream: &UnixStream) -> Result<(), Reach> {
     if owner == peer {
         return Ok(());
     }
-    Err(Reach::Distrusted(Failure::Impostor { place: path.display().to_string(), owner, peer }))
+    Err(Reach::Distrusted(Box::new(Failure::Impostor { place: path.display().to_string(), owner, peer })))
 }
 
 async fn exchange<I>(io: I, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure>

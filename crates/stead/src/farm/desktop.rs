@@ -21,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A service that lives shorter than this, this many times in a row, is not started again.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
 const SHORT_LIVES: u32 = 5;
+/// It was started wrongly, and said how: starting it again can't help.
+const EXIT_USAGE: i32 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Desktop {
@@ -72,7 +74,11 @@ impl Desktop {
         loop {
             let waits = self.services.iter_mut().map(|s| Box::pin(s.child.wait()));
             let (status, index, _) = select_all(waits).await;
+            let hopeless = status.as_ref().is_ok_and(|s| s.code() == Some(EXIT_USAGE));
             let how = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+            if hopeless {
+                return self.services[index].ended_early();
+            }
             if let Err(failure) = self.services[index].again(&how).await {
                 return failure;
             }

@@ -245,7 +245,12 @@ pub(crate) fn clear(data: &Path) -> Result<(), Failure> {
     }
     let fail = |e| Failure::file("remove", data, e);
     let top = open(data, FOLDER, Mode::empty()).map_err(fail)?;
-    empty_by_owners(top.as_fd(), DEPTH_MAX).map_err(fail)?;
+    let stat = fstat(&top).map_err(fail)?;
+    if stat.st_uid == 0 {
+        empty_by_owners(top.as_fd(), DEPTH_MAX).map_err(fail)?;
+    } else {
+        empty_as(&top, stat.st_uid, stat.st_gid).map_err(fail)?;
+    }
     std::fs::remove_dir(data).map_err(|e| Failure::file("remove", data, e))
 }
 

@@ -16,7 +16,8 @@ use crate::failure::Failure;
 use crate::farm::{self, Programs, host_name};
 use crate::out;
 
-const MANIFEST: &str = "/usr/local/lib/stead/installed.json";
+/// Outlives the programs: a later purge still knows what was made.
+const MANIFEST: &str = "/var/lib/stead/installed.json";
 const AUTOSTART: &str = "autostart/stead.desktop";
 
 pub(crate) fn install(options: &Install) -> Result<(), Failure> {
@@ -194,11 +195,10 @@ pub(crate) fn uninstall(options: &Uninstall) -> Result<(), Failure> {
     for undo in &going {
         undo.act(&mut made)?;
     }
-    if made == Made::default() || options.part == Part::All {
-        remove(&manifest_path)?;
-        // With everything in it gone, the folder goes too.
-        let _ = std::fs::remove_dir(place.at(LIB));
-        return Ok(());
+    // With every program gone, their folder goes too.
+    let lib = place.at(LIB);
+    if std::fs::remove_dir(&lib).is_ok() {
+        made.dirs.retain(|p| *p != lib);
     }
     write_manifest(&place, &made)
 }
@@ -247,7 +247,11 @@ impl Undo {
                 made.dirs.retain(|p| p != path);
             }
             Self::Account(name) => {
+                let home = Path::new("/var/lib").join(name);
                 steps::run(&["userdel".into(), name.clone()])?;
+                if home.is_dir() {
+                    farm::clear(&home)?;
+                }
                 made.accounts.retain(|n| n != name);
             }
         }
@@ -456,6 +460,9 @@ mod tests {
         assert!(
             place.at("/etc/stead/worker.toml").exists() && place.at("/var/lib/stead/supervisor/warrant.key").exists()
         );
+        // What is left is still known.
+        let left = manifest(&place);
+        assert!(left.files.is_empty() && left.settings.len() == 1 && left.dirs.contains(&place.at(DATA)), "{left:?}");
         // Root removes folders of others only as those others, which a test as root can't be here.
         if !nix::unistd::geteuid().is_root() {
             let (_dir, place) = undo(true);

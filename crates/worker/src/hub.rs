@@ -82,6 +82,8 @@ struct Entry {
     orders: mpsc::UnboundedSender<Order>,
     phase: Phase,
     killed: bool,
+    /// Its end was seen, if not stored.
+    ended: bool,
     renewal: Option<Signed>,
 }
 
@@ -379,7 +381,7 @@ impl Hub {
             orders: received,
             said: Box::new(move |said| tell(&to_hub, Happening::Said(session, said))),
         }));
-        self.entries.insert(session, Entry { orders, phase, killed: false, renewal: None });
+        self.entries.insert(session, Entry { orders, phase, killed: false, ended: false, renewal: None });
     }
 
     fn launch(&mut self, session: u64, warrant: &[u8]) {
@@ -503,6 +505,12 @@ impl Hub {
                 }
             }
             HostEvent::Refused { session, refusal } => self.refuse(session, refusal),
+            HostEvent::NoSession(session) => {
+                let opening = |e: &Entry| matches!(e.phase, Phase::Opening(_)) && !e.ended;
+                if self.entries.get(&session).is_some_and(opening) {
+                    self.refuse(session, void("the launch failed, and its reason was lost with a connection"));
+                }
+            }
             HostEvent::Unproved(session) => {
                 self.set_phase(session, Phase::Alive);
                 self.kill(session);
@@ -564,8 +572,9 @@ impl Hub {
         if let Host::Desktop(desktop) = &mut self.host {
             ending = desktop.gone(session, ending);
         }
-        if self.entries.contains_key(&session) {
-            self.order(session, Order::Ended(ending));
+        if let Some(entry) = self.entries.get_mut(&session) {
+            entry.ended = true;
+            entry.order(Order::Ended(ending));
         } else if let Some(stray) = self.strays.get_mut(&session) {
             *stray = Some(ending);
         } else {

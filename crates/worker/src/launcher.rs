@@ -6,7 +6,7 @@
 use crate::backoff::Backoff;
 use crate::meaning::{self, Ending, Refusal};
 use crate::packets::{Packet, Packets, read_sealed};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,8 @@ pub(crate) enum HostEvent {
         session: u64,
         refusal: Refusal,
     },
+    /// There is no channel to attach to: it has ended, which is told, or it never ran.
+    NoSession(u64),
     /// It runs, but nobody signed as whom: it is to be ended.
     Unproved(u64),
     Ended {
@@ -104,6 +106,8 @@ pub(crate) struct Connection {
     packets: Packets,
     host_key: PublicKey,
     next_id: u32,
+    /// Requests to attach that were not answered.
+    attaching: BTreeSet<u32>,
     out: VecDeque<Vec<u8>>,
 }
 
@@ -161,7 +165,8 @@ pub(crate) async fn connect(address: &Address) -> Result<(Connection, Welcome), 
         return Err(LauncherError::NoWelcome);
     };
     let key = PublicKey::from_bytes(&host_key).ok_or(LauncherError::HostKey)?;
-    let connection = Connection { packets, host_key: key, next_id: 1, out: VecDeque::new() };
+    let connection =
+        Connection { packets, host_key: key, next_id: 1, attaching: BTreeSet::new(), out: VecDeque::new() };
     Ok((connection, Welcome { incarnation, host_key, abilities, sessions }))
 }
 
@@ -228,7 +233,10 @@ impl Connection {
         self.next_id = self.next_id.wrapping_add(1);
         let message = match request {
             Request::Launch(warrant) => ToLauncher::Launch { id, warrant: warrant.clone() },
-            Request::Attach(session) => ToLauncher::Attach { id, session: *session },
+            Request::Attach(session) => {
+                self.attaching.insert(id);
+                ToLauncher::Attach { id, session: *session }
+            }
             Request::Kill(session) => ToLauncher::Kill { id, session: *session },
             Request::Renew(renewal) => ToLauncher::Renew { id, renewal: renewal.clone() },
             Request::Forget(session) => ToLauncher::Forget { id, session: *session },
@@ -240,15 +248,23 @@ impl Connection {
         let mut fds = packet.fds.into_iter();
         match FromLauncher::decode(&packet.bytes)? {
             FromLauncher::Launched { session, .. } => events(self.channel(session, fds, false)),
-            FromLauncher::Attached { session, .. } => events(self.channel(session, fds, true)),
+            FromLauncher::Attached { id, session } => {
+                self.attaching.remove(&id);
+                events(self.channel(session, fds, true));
+            }
+            FromLauncher::NoSession { id, session } => {
+                // What else was asked of it has no answer to wait for.
+                if self.attaching.remove(&id) {
+                    events(HostEvent::NoSession(session));
+                }
+            }
             FromLauncher::Refused { session, kind, stage, errno, text, hint, .. } => {
                 let proof = fds.next().and_then(|fd| read_sealed(fd, SIGNED_PROOF_MAX).ok()).map(|p| hex(&p));
                 let refusal = Refusal { kind, stage, errno, text, hint, proof };
                 events(HostEvent::Refused { session, refusal });
             }
             FromLauncher::Ended { session } => events(self.ended(session, fds.next())),
-            // A session of the welcome that is not alive has ended, and that is said unasked.
-            FromLauncher::NoSession { .. } | FromLauncher::Done { .. } | FromLauncher::Welcome { .. } => {}
+            FromLauncher::Done { .. } | FromLauncher::Welcome { .. } => {}
         }
         Ok(())
     }

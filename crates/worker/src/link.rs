@@ -98,7 +98,10 @@ async fn keep_connected(endpoint: Endpoint, mut from: mpsc::Receiver<ToLink>, ev
         let mut welcomed = false;
         let Err(error) = talk(&endpoint, &mut from, &events, &mut welcomed).await else { return };
         if welcomed {
-            backoff.reset();
+            // What the worker has to say again is not better said at once, and again, and again.
+            if !matches!(error, LinkError::Asked) {
+                backoff.reset();
+            }
             tracing::info!("{error}");
             events(FromLink::Down);
         } else {

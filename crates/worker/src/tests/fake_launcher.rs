@@ -45,6 +45,9 @@ struct State {
     forgotten: Vec<u64>,
     killed: Vec<u64>,
     clean_code: u8,
+    lose_next: bool,
+    /// Launches that came to nothing, and nobody was told.
+    lost: Vec<u64>,
 }
 
 #[derive(Clone)]
@@ -113,6 +116,15 @@ impl Launcher {
 
     pub(crate) fn refuse_next(&self, kind: RefusalKind, stage: &str) {
         self.state().refuse = Some((kind, stage.to_owned()));
+    }
+
+    /// The next launch fails, and the answer never comes.
+    pub(crate) fn lose_next(&self) {
+        self.state().lose_next = true;
+    }
+
+    pub(crate) fn lost(&self) -> usize {
+        self.state().lost.len()
     }
 
     /// What a session that cleans exits with.
@@ -186,8 +198,13 @@ impl Launcher {
                     tick: crate::host::tick(),
                     host_key: host_key().public().to_bytes(),
                     abilities,
-                    sessions: state.sessions.keys().copied().collect(),
+                    sessions: state.sessions.keys().chain(&state.lost).copied().collect(),
                 }
+            }
+            ToLauncher::Launch { warrant, .. } if std::mem::take(&mut self.state().lose_next) => {
+                let session = Warrant::open(&warrant, &[farm_public()]).unwrap().session;
+                self.state().lost.push(session);
+                return Some(());
             }
             ToLauncher::Launch { id, warrant } => match self.launch(&warrant) {
                 Ok(session) => {

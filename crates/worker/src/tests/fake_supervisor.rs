@@ -170,6 +170,14 @@ impl Supervisor {
         });
     }
 
+    /// The worker's last word on itself is that it can work.
+    pub(crate) fn well(&self) -> bool {
+        let books = self.books();
+        let panic = |m: &FromWorker| if let FromWorker::Panic { reason } = m { Some(reason.clone()) } else { None };
+        let since = books.heard.iter().rev().find_map(panic);
+        since.unwrap_or_else(|| books.hellos.last().and_then(|h| h.panic.clone())).is_none()
+    }
+
     fn state(&self, session: u64) -> String {
         let kept = self.kept(session);
         let books = self.books();

@@ -4,8 +4,11 @@ use super::fake_launcher::{self, output_of};
 use super::fake_supervisor::{self, Kept, Wanted};
 use super::{FARM, Running, WORKER, eventually, farm_key, service};
 use crate::{Mode as WorkerMode, WorkerError};
+use nix::mount::MsFlags;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 use tempfile::TempDir;
 use warrant::launcher_wire::RefusalKind;
 use warrant::{Batch, Item, ItemKind, Mode, Renewal, TaskRef};
@@ -310,11 +313,7 @@ fn a_restarted_launcher_is_told_and_its_sessions_go_on() {
             .iter()
             .any(|m| matches!(m, FromWorker::NewIncarnation { incarnation, .. } if incarnation.starts_with("0202")))
     });
-    eventually("the worker is well again", || {
-        let books = supervisor.books();
-        let panic = |m: &FromWorker| if let FromWorker::Panic { reason } = m { Some(reason.clone()) } else { None };
-        books.heard.iter().rev().find_map(panic).is_none_or(|reason| reason.is_none())
-    });
+    eventually("the worker is well again", || supervisor.well());
     check_whole(&supervisor.wait_over(session), &[tasks]);
     bench.wait_clean();
     worker.stop().unwrap();
@@ -466,4 +465,71 @@ fn a_launcher_that_is_someone_else_is_no_launcher() {
     *launcher_uid += 1;
     let text = Running::start(config).refusal().to_string();
     assert!(text.contains("runs as uid"), "{text}");
+}
+
+#[test]
+fn a_launch_whose_answer_is_lost_is_tried_again() {
+    let mut bench = Bench::new();
+    let _worker = bench.connected();
+    let supervisor = bench.supervisor.supervisor.clone();
+    bench.launcher.launcher.lose_next();
+    let tasks: Tasks = vec![(0, 20)];
+    let session = supervisor.want(wanted(vec![batch(tasks.clone().into_iter())]));
+    eventually("it was asked for", || bench.launcher.launcher.lost() == 1);
+    bench.launcher.restart(true);
+    check_whole(&supervisor.wait_over(session), &[tasks]);
+    assert!(matches!(&supervisor.kept(session).reports[..], [Report::Refused { kind, .. }] if kind == "warrant"));
+    assert_ne!(supervisor.last(session), session);
+}
+
+/// Tells the process that makes the test, in a mount namespace of its own.
+const OWN_MOUNTS: &str = "TEST_OWN_MOUNTS";
+
+#[test]
+fn a_full_disk_holds_sessions_back_and_loses_nothing() {
+    if !nix::unistd::getuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI runs these tests as root");
+        eprintln!("skipped: only root can mount a small file system");
+        return;
+    }
+    if std::env::var_os(OWN_MOUNTS).is_none() {
+        let test = "tests::service::a_full_disk_holds_sessions_back_and_loses_nothing";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", test, "--nocapture"]).env(OWN_MOUNTS, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains(" 1 passed"), "{said}");
+        return;
+    }
+    let bench = Bench::new();
+    let spool = bench.dir.path().join("worker");
+    std::fs::create_dir(&spool).unwrap();
+    mount(&spool, MsFlags::empty(), "size=128k");
+    let _worker = bench.connected();
+    let supervisor = &bench.supervisor.supervisor;
+    let tasks: Tasks = (0..300).map(|n| (n, 4000)).collect();
+    let session = supervisor.want(wanted(vec![batch(tasks.clone().into_iter())]));
+    let free = || nix::sys::statvfs::statvfs(&spool).unwrap().blocks_available();
+    eventually("the disk is nearly full", || free() < 3);
+    let mut rest = std::fs::File::create(spool.join("rest")).unwrap();
+    while rest.write_all(&[0; 512]).is_ok() {}
+    eventually("what is in the spool was brought", || supervisor.kept(session).log.len() > 50_000);
+    assert!(!supervisor.kept(session).over());
+    // A second session finds no room at all: it is not begun, and the supervisor is told why.
+    let second = supervisor.want(wanted(vec![batch(tasks.clone().into_iter())]));
+    eventually("the worker says what is wrong", || {
+        let books = supervisor.books();
+        let told = books.hellos.iter().filter_map(|h| h.panic.as_deref());
+        told.into_iter().any(|p| p.contains("spool can't be written"))
+    });
+    mount(&spool, MsFlags::MS_REMOUNT, "size=64m");
+    for session in [session, second] {
+        check_whole(&supervisor.wait_over(session), std::slice::from_ref(&tasks));
+    }
+    eventually("the worker is well again", || supervisor.well());
+    bench.wait_clean();
+}
+
+fn mount(on: &Path, flags: MsFlags, options: &str) {
+    nix::mount::mount(Some("tmpfs"), on, Some("tmpfs"), flags, Some(options)).unwrap();
 }

@@ -42,12 +42,15 @@ fn each_ran_once(farm: &Farm, frames: u32) {
     assert!(wrong.is_empty(), "frames with (begun, ended) other than once: {wrong:?}");
 }
 
-/// The record says so, too: one attempt each, complete, with its output.
+/// The record says so, too: one complete attempt each, with its output. A task whose batch was on its way when its
+/// session came to an end may be recorded as lost besides, if nobody can say that it never began.
 #[track_caller]
 fn each_is_recorded_once(farm: &Farm, job: JobId, frames: u32) {
     let attempts = farm.attempts(job);
-    assert_eq!(attempts.len(), frames as usize, "{attempts:#?}");
-    assert!(attempts.iter().all(|a| e2e::state(a) == "complete"), "{attempts:#?}");
+    let complete = attempts.iter().filter(|a| e2e::state(a) == "complete").count();
+    assert_eq!(complete, frames as usize, "{attempts:#?}");
+    let never_began = |a: &&serde_json::Value| e2e::state(a) == "lost" && a["started_at"].is_null();
+    assert_eq!(attempts.iter().filter(never_began).count(), attempts.len() - complete, "{attempts:#?}");
     let log = farm.log(job);
     for frame in 1..=frames {
         let line = format!("frame {frame}");

@@ -4,11 +4,11 @@
 //! sessions; in desktop mode the worker starts them itself, as the person who owns it. It holds no password, knows
 //! no policy and chooses no account: it carries signed decisions out and reports what it saw.
 //!
-//! What must not be lost goes through the [`spool`] and is brought to the supervisor until it is acknowledged, so
+//! What must not be lost goes through a spool on disk and is brought to the supervisor until it is acknowledged, so
 //! that a `kill -9` of the worker, the launcher or the supervisor loses nothing and reports nothing twice.
 //!
-//! [`run`] in desktop mode makes its process a child subreaper; see [`leftovers`] for what that asks of a program
-//! around it.
+//! [`run`] in desktop mode makes its process a child subreaper, and ends every child that is in another session of
+//! the kernel's than its own: a program around it must not make its other children leaders.
 
 #![forbid(unsafe_code)]
 

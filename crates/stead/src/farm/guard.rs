@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, mkdtemp};
@@ -18,9 +19,12 @@ use crate::cli::Run;
 use crate::failure::Failure;
 use crate::out;
 
+/// How long a launcher takes at most to end its sessions and services.
+const ENDING: Duration = Duration::from_secs(25);
+
 pub(super) fn run(options: &Run, name: &str) -> Result<(), Failure> {
-    let data = temporary(Path::new("/tmp"), 0o755)?;
     let out = if options.no_out { None } else { Some(OutDir::create(&options.out, name)?) };
+    let data = temporary(Path::new("/tmp"), 0o755)?;
     let mut command = myself();
     command.args(["run", "--inner"]).arg(&data);
     if let Some(out) = &out {
@@ -33,8 +37,19 @@ pub(super) fn run(options: &Run, name: &str) -> Result<(), Failure> {
         let copied = collect(&data, None, &out)?;
         settle(&out, &copied)?;
     }
-    handover::clear(&data)?;
+    clear(&data)?;
     ended
+}
+
+/// Where the farm's process was killed, the launcher is still ending what it had started.
+pub(super) fn clear(data: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + ENDING;
+    loop {
+        match handover::clear(data) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
+            done => return done,
+        }
+    }
 }
 
 /// A new folder that only we can put anything into.

@@ -20,7 +20,7 @@ use nix::unistd::{User, chown};
 use serde::{Deserialize, Serialize};
 use warrant::{AccountName, Mode};
 
-use super::guard::{attend, collect, temporary};
+use super::guard::{self, attend, collect, temporary};
 use super::handover::{self, FOLDER, OutDir};
 use super::host::{Host, HostPlan, inheritable};
 use super::identity;
@@ -288,7 +288,7 @@ fn clear_stage(base: &Path) -> Result<(), Failure> {
     for name in ["passwd", "group", "nsswitch.conf"] {
         let _ = nix::mount::umount2(&Path::new("/etc").join(name), nix::mount::MntFlags::MNT_DETACH);
     }
-    handover::clear(base)
+    guard::clear(base)
 }
 
 fn play_all(options: &Run, plan: &Plan, folder: OwnedFd, base: &Path, gallery: &OutDir) -> Result<(), Failure> {

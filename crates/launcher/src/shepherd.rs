@@ -272,7 +272,7 @@ fn plan(task: &Task, who: &Identity, folder: &Folder, fds: [i32; 4], shared: boo
     Ok(ChildPlan {
         target: Target::new(who.uid, who.gid, who.groups.clone()),
         v1_procs: Vec::new(),
-        private: if shared { Some(PrivateMounts { uncover: uncover(&folder.path)? }) } else { None },
+        private: if shared { Some(private_mounts(&task.work_path, &folder.path)?) } else { None },
         no_new_privs: match task.conf.no_new_privs {
             NoNewPrivs::Always => true,
             NoNewPrivs::Shared => shared,
@@ -293,14 +293,15 @@ fn plan(task: &Task, who: &Identity, folder: &Folder, fds: [i32; 4], shared: boo
     })
 }
 
-/// The folders to make again below a covered one, so that the job's folder is seen.
-fn uncover(path: &str) -> Res<Vec<CString>> {
+/// What hides the other jobs' folders, and the folders to make again so that this job's own is seen.
+fn private_mounts(work: &str, job: &str) -> Res<PrivateMounts> {
     let covered = switch::COVERED.iter().filter_map(|c| c.to_str().ok());
-    let Some(top) = covered.into_iter().find(|c| path.strip_prefix(c).is_some_and(|rest| rest.starts_with('/'))) else {
-        return Ok(Vec::new());
-    };
-    let cuts = path.match_indices('/').map(|(i, _)| i).filter(|i| *i > top.len()).chain([path.len()]);
-    cuts.map(|i| sys::cstr(path.get(..i).unwrap_or_default())).collect()
+    let top = covered.into_iter().find(|c| job.strip_prefix(c).is_some_and(|rest| rest.starts_with('/')));
+    let hide = if top.is_none() { Some(sys::cstr(work)?) } else { None };
+    let from = top.unwrap_or(work).len();
+    let cuts = job.match_indices('/').map(|(i, _)| i).filter(|i| *i > from).chain([job.len()]);
+    let uncover = cuts.map(|i| sys::cstr(job.get(..i).unwrap_or_default())).collect::<Res<_>>()?;
+    Ok(PrivateMounts { hide, uncover })
 }
 
 /// The session's environment, from nothing.
@@ -690,14 +691,20 @@ mod tests {
     }
 
     #[test]
-    fn a_covered_job_folder_is_uncovered_step_by_step() {
-        let texts = |path: &str| -> Vec<String> {
-            let list = uncover(path).expect("no NUL");
-            list.into_iter().map(|c| c.into_string().expect("text")).collect()
-        };
-        assert_eq!(texts("/srv/farm/work/3"), [""; 0]);
-        assert_eq!(texts("/tmpfoo/work/3"), [""; 0]);
-        assert_eq!(texts("/tmp/a/work/3"), ["/tmp/a", "/tmp/a/work", "/tmp/a/work/3"]);
-        assert_eq!(texts("/dev/shm/3"), ["/dev/shm/3"]);
+    fn of_the_jobs_folders_only_the_own_one_is_uncovered() {
+        let texts =
+            |list: Vec<CString>| -> Vec<String> { list.into_iter().map(|c| c.into_string().expect("text")).collect() };
+        let cases: [(&str, Option<&str>, &[&str]); 5] = [
+            ("/srv/farm/work", Some("/srv/farm/work"), &["/srv/farm/work/3"]),
+            ("/tmpfoo/work", Some("/tmpfoo/work"), &["/tmpfoo/work/3"]),
+            ("/tmp/a/work", None, &["/tmp/a", "/tmp/a/work", "/tmp/a/work/3"]),
+            ("/dev/shm", None, &["/dev/shm/3"]),
+            ("/run/lock/w", None, &["/run/lock/w", "/run/lock/w/3"]),
+        ];
+        for (work, hide, uncover) in cases {
+            let mounts = private_mounts(work, &format!("{work}/3")).expect("no NUL");
+            assert_eq!(mounts.hide.map(|c| c.into_string().expect("text")).as_deref(), hide, "{work}");
+            assert_eq!(texts(mounts.uncover), uncover, "{work}");
+        }
     }
 }

@@ -203,13 +203,14 @@ fn verify(target: &mut Target) -> Step {
 /// A private view of the file system, for sessions under a shared account.
 #[derive(Debug)]
 pub(crate) struct PrivateMounts {
-    /// Where the job's folder is, when one of the covered folders hides it: each folder to make, then the last one
-    /// to mount it on.
+    /// The folder of all jobs, when none of [`COVERED`] hides it already: other jobs' folders have the same owner.
+    pub(crate) hide: Option<CString>,
+    /// Where the job's folder is, hidden by one of those: each folder to make, then the last one to mount it on.
     pub(crate) uncover: Vec<CString>,
 }
 
 /// Folders every process may write to: each shared session gets its own.
-pub(crate) const COVERED: [&CStr; 3] = [c"/tmp", c"/var/tmp", c"/dev/shm"];
+pub(crate) const COVERED: [&CStr; 4] = [c"/tmp", c"/var/tmp", c"/dev/shm", c"/run/lock"];
 
 /// All that a child needs, made before it exists.
 #[derive(Debug)]
@@ -327,7 +328,7 @@ fn mount(stage: Stage, from: &CStr, to: &CStr, kind: &CStr, flags: libc::c_ulong
     check(stage, ret.into())
 }
 
-/// Own `/proc`, own `/tmp`. Mounts made on the host still arrive; none of these leaves.
+/// Own `/proc`, own `/tmp`, and of the jobs' folders only the own one. Mounts made on the host still arrive; none of these leaves.
 fn mount_private(private: &PrivateMounts, job: &CStr, id: (u64, u64)) -> Step {
     let hard = libc::MS_NOSUID | libc::MS_NODEV;
     mount(Stage::MountPrivate, c"none", c"/", c"", libc::MS_REC | libc::MS_SLAVE, c"")?;
@@ -344,7 +345,15 @@ fn mount_private(private: &PrivateMounts, job: &CStr, id: (u64, u64)) -> Step {
             other => other?,
         }
     }
-    let Some(place) = private.uncover.last() else { return Ok(()) };
+    // Message queues are the IPC namespace's, but a mount goes on showing those of the one it was made in.
+    match mount(Stage::MountTmp, c"mqueue", c"/dev/mqueue", c"mqueue", hard | libc::MS_NOEXEC, c"") {
+        Err((_, Errno(libc::ENOENT | libc::ENODEV))) => {}
+        other => other?,
+    }
+    if let Some(work) = &private.hide {
+        mount(Stage::MountJob, c"tmpfs", work, c"tmpfs", hard, c"mode=0711,size=64k")?;
+    }
+    let Some(place) = private.uncover.last() else { return refuse(Stage::MountJob) };
     // SAFETY: always succeeds; the session's own mask is set later.
     unsafe { libc::umask(0o022) };
     for dir in &private.uncover {

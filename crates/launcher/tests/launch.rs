@@ -63,7 +63,10 @@ fn fake_session() -> ! {
             b"orders" => orders(),
             b"touch" => format!("{:?}", fs::write("file", "x").map_err(|e| e.kind())),
             b"tmp" => format!("{:?}", fs::write("/tmp/mine", "x").map_err(|e| e.kind())),
-            _ => "pong".to_owned(),
+            other => match other.strip_prefix(b"write ").map(std::str::from_utf8) {
+                Some(Ok(path)) => format!("{:?}", fs::write(path, "x").map_err(|e| e.kind())),
+                _ => "pong".to_owned(),
+            },
         };
         // SAFETY: a buffer and its length.
         unsafe { libc::send(3, answer.as_ptr().cast(), answer.len(), libc::MSG_NOSIGNAL) };
@@ -791,6 +794,35 @@ fn a_shared_account_gets_a_world_of_its_own() {
         assert_eq!(worker.end_of(warrant.session).0, SessionEnd::Exited(7));
         assert_eq!(processes_of(warrant.session), [0; 0]);
     }
+}
+
+/// Jobs under one account have the same uid, so only the view keeps them out of each other's folders (B15).
+#[test]
+fn jobs_under_a_shared_account_do_not_reach_each_others_folders() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    // A place that no covered folder hides, seen by this test only.
+    mount(&stage.dir.path().join("run"), "/mnt", libc::MS_BIND);
+    let work = Path::new("/mnt/work");
+    fs::create_dir(work).expect("work");
+    fs::set_permissions(work, fs::Permissions::from_mode(0o711)).expect("mode");
+    stage.extra = vec!["--work".into(), "/mnt/work".into()];
+    let mut worker = stage.start();
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let mut warrant = stage.warrant(&worker, "qubeproxy");
+        (warrant.mode, warrant.shared) = (Mode::Proxy, true);
+        let session = stage.launched(&mut worker, &warrant);
+        assert_eq!(session.say("touch"), "Ok(())", "its own folder");
+        sessions.push((warrant.job, session));
+    }
+    let (first, second) = (&sessions[0], &sessions[1]);
+    assert_eq!(first.1.say(&format!("write /mnt/work/{}/file", first.0)), "Ok(())");
+    assert_eq!(second.1.say(&format!("write /mnt/work/{}/file", first.0)), "Err(NotFound)");
+    assert_eq!(second.1.say("write /mnt/work/new"), "Err(PermissionDenied)");
+    assert_eq!(fs::metadata(format!("/mnt/work/{}/file", second.0)).expect("on the host").uid(), 1503);
 }
 
 /// A step that fails, or only says that it succeeded, executes nothing.

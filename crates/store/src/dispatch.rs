@@ -22,6 +22,9 @@ pub(crate) async fn open_session(
     let Some(range) = take_ready(conn, &mut job, step, max_tasks, now).await? else { return Ok(None) };
     let id = insert_session(conn, &session, now).await?;
     job.started(now);
+    if session.purpose == Purpose::Run {
+        job.sessions(1);
+    }
     let lease = hand_out(conn, job, id, range, now).await?;
     Ok(Some((id, lease)))
 }

@@ -198,6 +198,8 @@ pub(crate) struct JobEdit {
     pub(crate) refusals: i64,
     pub(crate) counters: Counters,
     stuck: i64,
+    /// Living sessions that run tasks.
+    live: i64,
     linked: bool,
     started_at: Option<i64>,
     ended_at: Option<i64>,
@@ -213,7 +215,7 @@ impl JobEdit {
     pub(crate) async fn load(conn: &mut Conn, id: u64) -> Result<Self> {
         let row = query(
             "SELECT state, hold, reason, retries, waits, not_before, refusals, pending, running, complete, failed, \
-             killed, blocked, stuck, linked, started_at, ended_at FROM jobs WHERE id = $1",
+             killed, blocked, stuck, live, linked, started_at, ended_at FROM jobs WHERE id = $1",
         )
         .bind(i(id))
         .fetch_optional(conn)
@@ -230,6 +232,7 @@ impl JobEdit {
             refusals: get(&row, "refusals")?,
             counters: Counters::of(&row)?,
             stuck: get(&row, "stuck")?,
+            live: get(&row, "live")?,
             linked: get(&row, "linked")?,
             started_at: get(&row, "started_at")?,
             ended_at: get(&row, "ended_at")?,
@@ -261,6 +264,12 @@ impl JobEdit {
     pub(crate) fn started(&mut self, now: i64) {
         self.dirty |= self.started_at.is_none();
         self.started_at.get_or_insert(now);
+    }
+
+    /// A session that runs tasks began (1) or is over (-1).
+    pub(crate) fn sessions(&mut self, change: i64) {
+        self.live += change;
+        self.dirty = true;
     }
 
     pub(crate) fn set_waits(&mut self, waits: i64) {
@@ -409,7 +418,7 @@ impl JobEdit {
             self.stuck = stuck(conn, self.id).await?;
         }
         let before = self.state;
-        self.state = state_of(&self.counters, self.stuck, self.hold);
+        self.state = state_of(&self.counters, self.stuck, self.live, self.hold);
         self.choose_reason(before, culprit);
         self.mark_end(effects, now);
         self.write_job(conn).await?;
@@ -519,7 +528,7 @@ impl JobEdit {
         query(
             "UPDATE jobs SET state = $2, hold = $3, reason = $4, waits = $5, not_before = $6, refusals = $7, \
              pending = $8, running = $9, complete = $10, failed = $11, killed = $12, blocked = $13, stuck = $14, \
-             started_at = $15, ended_at = $16 WHERE id = $1",
+             started_at = $15, ended_at = $16, live = $17 WHERE id = $1",
         )
         .bind(i(self.id))
         .bind(self.state.as_str())
@@ -537,6 +546,7 @@ impl JobEdit {
         .bind(self.stuck)
         .bind(self.started_at)
         .bind(self.ended_at)
+        .bind(self.live)
         .execute(conn)
         .await?;
         Ok(())
@@ -544,9 +554,12 @@ impl JobEdit {
 }
 
 /// The state that follows. Differs from [`JobState::of`] where only tasks are left that wait for killed ones: that job
-/// is over, for nothing but a retry would make it go on.
-pub(crate) fn state_of(counters: &Counters, stuck: i64, hold: Hold) -> JobState {
+/// is over, for nothing but a retry would make it go on. And where a session is between two batches: its job runs.
+pub(crate) fn state_of(counters: &Counters, stuck: i64, live: i64, hold: Hold) -> JobState {
     let state = JobState::of(&counters.seen(stuck, Hold::None), hold);
+    if state == JobState::Pending && live > 0 && counters.pending > stuck {
+        return JobState::Running;
+    }
     let only_stuck = stuck > 0 && counters.pending == stuck && counters.running == 0 && counters.blocked == 0;
     if state == JobState::Blocked && hold == Hold::None && only_stuck { JobState::Killed } else { state }
 }

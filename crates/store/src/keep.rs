@@ -18,6 +18,16 @@ pub(crate) async fn logged(conn: &mut Conn, session: u64, through: u64) -> Resul
     Ok(())
 }
 
+pub(crate) async fn enters(conn: &mut Conn, session: u64, steps: Vec<u32>) -> Result<()> {
+    let steps = serde_json::Value::from(steps).to_string();
+    query("UPDATE session_states SET entered = $2 WHERE session = $1")
+        .bind(i(session))
+        .bind(steps)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn clear_exclusions(conn: &mut Conn, worker: String) -> Result<()> {
     query("DELETE FROM exclusions WHERE worker = $1").bind(worker).execute(conn).await?;
     Ok(())

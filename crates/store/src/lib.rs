@@ -137,7 +137,12 @@ impl Store {
 
     /// Steps with work that may start now: higher priority first, then the older job, then the earlier step.
     pub async fn ready(&self, limit: usize, now: i64) -> Result<Vec<Ready>> {
-        read::ready(&self.readers, limit, now).await.map_err(|e| self.explain(e))
+        self.ready_after(limit, None, now).await
+    }
+
+    /// The same, behind one that was seen.
+    pub async fn ready_after(&self, limit: usize, after: Option<ReadyAt>, now: i64) -> Result<Vec<Ready>> {
+        read::ready(&self.readers, limit, after, now).await.map_err(|e| self.explain(e))
     }
 
     /// When the earliest backed-off job may be dispatched again; `None` when none waits for that.
@@ -164,6 +169,12 @@ impl Store {
     /// More tasks of its job for a living session; `None` when nothing is ready, or the session may have no more.
     pub async fn claim(&self, session: u64, step: u32, max_tasks: u64, now: i64) -> Result<Option<Lease>> {
         self.writer.write(move |c| Box::pin(dispatch::claim(c, session, step, max_tasks, now))).await
+    }
+
+    /// Notes the steps whose environments a session may have entered, before it is told to enter them.
+    pub async fn enters(&self, session: u64, steps: &[u32]) -> Result<()> {
+        let steps = steps.to_vec();
+        self.writer.write(move |c| Box::pin(keep::enters(c, session, steps))).await
     }
 
     /// Moves the deadline of living sessions. Returns those that were renewed: the others are over.
@@ -228,17 +239,26 @@ impl Store {
     }
 
     pub async fn tasks(&self, job: u64, filter: TaskFilter) -> Result<Vec<TaskRow>> {
-        read::tasks(&self.readers, job, &filter).await.map_err(|e| self.explain(e))
+        let mut snapshot = self.snapshot().await?;
+        let found = read::tasks(&mut snapshot, job, &filter).await.map_err(|e| self.explain(e));
+        self.done_with(snapshot).await;
+        found
     }
 
     /// The attempts of one task, oldest first.
     pub async fn attempts(&self, job: u64, step: u32, index: u64) -> Result<Vec<AttemptRow>> {
-        read::attempts(&self.readers, job, step, index, index).await.map_err(|e| self.explain(e))
+        let mut snapshot = self.snapshot().await?;
+        let found = read::attempts(&mut snapshot, job, step, index, index).await.map_err(|e| self.explain(e));
+        self.done_with(snapshot).await;
+        found
     }
 
     /// Tasks with their attempts, in a number of queries that doesn't depend on the number of tasks.
     pub async fn attempts_page(&self, job: u64, filter: TaskFilter) -> Result<Vec<TaskAttempts>> {
-        read::attempts_page(&self.readers, job, &filter).await.map_err(|e| self.explain(e))
+        let mut snapshot = self.snapshot().await?;
+        let found = read::attempts_page(&mut snapshot, job, &filter).await.map_err(|e| self.explain(e));
+        self.done_with(snapshot).await;
+        found
     }
 
     /// All sessions of a job, oldest first.
@@ -262,6 +282,11 @@ impl Store {
     /// Sessions that are launching or running, of one worker or of all.
     pub async fn live_sessions(&self, worker: Option<&str>) -> Result<Vec<SessionRow>> {
         read::live_sessions(&self.readers, worker).await.map_err(|e| self.explain(e))
+    }
+
+    /// The tasks a session holds that are to end instead of going on: what it has to be told when it is back.
+    pub async fn asked(&self, session: u64) -> Result<Vec<RunningTask>> {
+        read::asked(&self.readers, session).await.map_err(|e| self.explain(e))
     }
 
     /// What a session holds, in the order in which it was given.
@@ -331,6 +356,18 @@ impl Store {
     /// The hash of one audit record, if its act is stored.
     pub async fn audited(&self, chain: &str, sequence: u64) -> Result<Option<[u8; 32]>> {
         read::audited(&self.readers, chain, sequence).await.map_err(|e| self.explain(e))
+    }
+
+    /// All that is read through it is of one moment.
+    async fn snapshot(&self) -> Result<sqlx::Transaction<'static, dialect::Engine>> {
+        self.readers.begin().await.map_err(|e| self.explain(e.into()))
+    }
+
+    async fn done_with(&self, snapshot: sqlx::Transaction<'static, dialect::Engine>) {
+        if let Err(error) = snapshot.rollback().await {
+            // Nothing was written; the connection is replaced.
+            tracing::debug!(%error, "a snapshot was not ended cleanly");
+        }
     }
 
     fn explain(&self, error: StoreError) -> StoreError {

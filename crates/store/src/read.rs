@@ -5,12 +5,12 @@ use sqlx::query;
 
 use crate::Result;
 use crate::convert::{attempt_state, get, hold, i, job_state, number, small, task_state};
-use crate::dialect::{Pool, Row};
+use crate::dialect::{Conn, Pool, Row};
 use crate::edit::Counters;
 use crate::pack;
 use crate::types::{
-    AttemptRow, Exclusion, JobFilter, JobRow, Lease, Purpose, Ready, SessionRow, SessionState, StepRow, TaskAttempts,
-    TaskFilter, TaskRow, WorkerRow,
+    AttemptRow, Exclusion, JobFilter, JobRow, Lease, Purpose, Ready, ReadyAt, RunningTask, SessionRow, SessionState,
+    StepRow, TaskAttempts, TaskFilter, TaskRow, WorkerRow,
 };
 
 const EXPIRED_MAX: i64 = 1000;
@@ -122,17 +122,48 @@ fn step_row(job: u64, row: &Row, links: &[(u32, u32)]) -> Result<StepRow> {
 
 // --- dispatch
 
-pub(crate) async fn ready(pool: &Pool, limit: usize, now: i64) -> Result<Vec<Ready>> {
+pub(crate) async fn ready(pool: &Pool, limit: usize, after: Option<ReadyAt>, now: i64) -> Result<Vec<Ready>> {
+    // Within the priority first, then below it: both are ranges of the queue's index.
+    let mut ready = Vec::new();
+    let mut below = i64::MAX;
+    if let Some(after) = after {
+        below = i64::from(after.priority);
+        let rows = query(
+            "SELECT steps.job, steps.step, steps.priority, steps.pending, login_user, run_user \
+             FROM steps JOIN jobs ON jobs.id = steps.job \
+             WHERE steps.queued AND jobs.not_before <= $1 \
+             AND steps.priority = $3 AND (steps.job, steps.step) > ($4, $5) \
+             ORDER BY steps.job, steps.step LIMIT $2",
+        )
+        .bind(now)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(below)
+        .bind(i(after.job))
+        .bind(i64::from(after.step))
+        .fetch_all(pool)
+        .await?;
+        ready = ready_rows(&rows)?;
+    }
+    let left = limit.saturating_sub(ready.len());
+    if left == 0 {
+        return Ok(ready);
+    }
     let rows = query(
         "SELECT steps.job, steps.step, steps.priority, steps.pending, login_user, run_user \
          FROM steps JOIN jobs ON jobs.id = steps.job \
-         WHERE steps.queued AND jobs.not_before <= $1 \
+         WHERE steps.queued AND jobs.not_before <= $1 AND steps.priority < $3 \
          ORDER BY steps.priority DESC, steps.job, steps.step LIMIT $2",
     )
     .bind(now)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(left).unwrap_or(i64::MAX))
+    .bind(below)
     .fetch_all(pool)
     .await?;
+    ready.extend(ready_rows(&rows)?);
+    Ok(ready)
+}
+
+fn ready_rows(rows: &[Row]) -> Result<Vec<Ready>> {
     rows.iter()
         .map(|row| {
             Ok(Ready {
@@ -164,6 +195,24 @@ pub(crate) async fn expired(pool: &Pool, now: i64) -> Result<Vec<u64>> {
             .fetch_all(pool)
             .await?;
     rows.iter().map(|row| number(row, "session")).collect()
+}
+
+/// Tasks that are to end instead of going on, and are still held.
+pub(crate) async fn asked(pool: &Pool, session: u64) -> Result<Vec<RunningTask>> {
+    let rows = query(
+        "SELECT step, first, last, epoch, worker FROM leases JOIN sessions ON sessions.id = session \
+         WHERE session = $1 AND asked IS NOT NULL ORDER BY leases.id",
+    )
+    .bind(i(session))
+    .fetch_all(pool)
+    .await?;
+    let mut tasks = Vec::new();
+    for row in &rows {
+        let (step, epoch, worker): (u32, u32, &str) = (small(row, "step")?, small(row, "epoch")?, get(row, "worker")?);
+        let range = number(row, "first")?..=number(row, "last")?;
+        tasks.extend(range.map(|index| RunningTask { session, worker: worker.to_owned(), step, index, epoch }));
+    }
+    Ok(tasks)
 }
 
 pub(crate) async fn leases(pool: &Pool, session: u64) -> Result<Vec<Lease>> {
@@ -207,10 +256,11 @@ struct View {
 }
 
 impl View {
-    async fn load(pool: &Pool, job: u64) -> Result<Option<Self>> {
-        let row = query("SELECT hold, reason FROM jobs WHERE id = $1").bind(i(job)).fetch_optional(pool).await?;
+    async fn load(conn: &mut Conn, job: u64) -> Result<Option<Self>> {
+        let row = query("SELECT hold, reason FROM jobs WHERE id = $1").bind(i(job)).fetch_optional(&mut *conn).await?;
         let Some(row) = row else { return Ok(None) };
-        let steps = query("SELECT step FROM steps WHERE job = $1 AND hopeless").bind(i(job)).fetch_all(pool).await?;
+        let steps =
+            query("SELECT step FROM steps WHERE job = $1 AND hopeless").bind(i(job)).fetch_all(&mut *conn).await?;
         let hopeless = steps.iter().map(|row| small(row, "step")).collect::<Result<_>>()?;
         Ok(Some(Self { hold: hold(get(&row, "hold")?)?, hopeless, reason: get(&row, "reason")? }))
     }
@@ -232,14 +282,14 @@ impl View {
     }
 }
 
-pub(crate) async fn tasks(pool: &Pool, job: u64, filter: &TaskFilter) -> Result<Vec<TaskRow>> {
-    let Some(view) = View::load(pool, job).await? else { return Ok(Vec::new()) };
+pub(crate) async fn tasks(conn: &mut Conn, job: u64, filter: &TaskFilter) -> Result<Vec<TaskRow>> {
+    let Some(view) = View::load(conn, job).await? else { return Ok(Vec::new()) };
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     let mut rows = Vec::new();
     let mut steps = query("SELECT step FROM steps WHERE job = $1 AND step >= $2 ORDER BY step")
         .bind(i(job))
         .bind(i64::from(filter.from_step))
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?
         .iter()
         .map(|row| small(row, "step"))
@@ -250,26 +300,33 @@ pub(crate) async fn tasks(pool: &Pool, job: u64, filter: &TaskFilter) -> Result<
             break;
         }
         let first = if step == filter.from_step { filter.first } else { 0 };
-        expand(&mut rows, spans(pool, job, step, first, filter, &view).await?, first, limit);
+        expand(&mut rows, spans(conn, job, step, first, filter, &view).await?, first, limit);
     }
     Ok(rows)
 }
 
 /// The ranges of a step from `first` on, as people see them, in order. Each source gives at most `limit` of them.
-async fn spans(pool: &Pool, job: u64, step: u32, first: u64, filter: &TaskFilter, view: &View) -> Result<Vec<Span>> {
+async fn spans(
+    conn: &mut Conn,
+    job: u64,
+    step: u32,
+    first: u64,
+    filter: &TaskFilter,
+    view: &View,
+) -> Result<Vec<Span>> {
     let wanted = |state: TaskState| filter.states.is_empty() || filter.states.contains(&state);
     let mut spans = Vec::new();
     for state in [TaskState::Pending, TaskState::Failed, TaskState::Killed, TaskState::Blocked] {
         // Pending ones may look blocked.
         if wanted(state) || (state == TaskState::Pending && wanted(TaskState::Blocked)) {
-            spans.extend(piece_spans(pool, job, step, first, state, filter.limit).await?);
+            spans.extend(piece_spans(conn, job, step, first, state, filter.limit).await?);
         }
     }
     if wanted(TaskState::Running) || wanted(TaskState::Suspended) {
-        spans.extend(lease_spans(pool, job, step, first, filter.limit).await?);
+        spans.extend(lease_spans(conn, job, step, first, filter.limit).await?);
     }
     if wanted(TaskState::Complete) {
-        spans.extend(done_spans(pool, job, step, first, filter.limit).await?);
+        spans.extend(done_spans(conn, job, step, first, filter.limit).await?);
     }
     let mut spans: Vec<Span> = spans.into_iter().map(|s| view.seen(s)).filter(|s| wanted(s.state)).collect();
     spans.sort_unstable_by_key(|s| s.first);
@@ -293,7 +350,14 @@ fn expand(rows: &mut Vec<TaskRow>, spans: Vec<Span>, first: u64, limit: usize) {
     }
 }
 
-async fn piece_spans(pool: &Pool, job: u64, step: u32, first: u64, state: TaskState, limit: u32) -> Result<Vec<Span>> {
+async fn piece_spans(
+    conn: &mut Conn,
+    job: u64,
+    step: u32,
+    first: u64,
+    state: TaskState,
+    limit: u32,
+) -> Result<Vec<Span>> {
     // The range that reaches over `first` begins before it, and is the last one that does.
     let rows = query(
         "SELECT step, first, last, epoch, state, reason FROM pieces WHERE job = $1 AND step = $2 AND state = $3 \
@@ -305,12 +369,12 @@ async fn piece_spans(pool: &Pool, job: u64, step: u32, first: u64, state: TaskSt
     .bind(state.as_str())
     .bind(i(first))
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     rows.iter().map(|row| span(row, task_state(get(row, "state")?)?, get(row, "reason")?)).collect()
 }
 
-async fn lease_spans(pool: &Pool, job: u64, step: u32, first: u64, limit: u32) -> Result<Vec<Span>> {
+async fn lease_spans(conn: &mut Conn, job: u64, step: u32, first: u64, limit: u32) -> Result<Vec<Span>> {
     let rows = query(
         "SELECT step, first, last, epoch FROM leases WHERE job = $1 AND step = $2 AND last >= $3 \
          ORDER BY first LIMIT $4",
@@ -319,12 +383,12 @@ async fn lease_spans(pool: &Pool, job: u64, step: u32, first: u64, limit: u32) -
     .bind(i64::from(step))
     .bind(i(first))
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     rows.iter().map(|row| span(row, TaskState::Running, None)).collect()
 }
 
-async fn done_spans(pool: &Pool, job: u64, step: u32, first: u64, limit: u32) -> Result<Vec<Span>> {
+async fn done_spans(conn: &mut Conn, job: u64, step: u32, first: u64, limit: u32) -> Result<Vec<Span>> {
     let rows = query(
         "SELECT step, first, last, epoch FROM done WHERE job = $1 AND step = $2 AND last >= $3 AND current \
          ORDER BY last LIMIT $4",
@@ -333,7 +397,7 @@ async fn done_spans(pool: &Pool, job: u64, step: u32, first: u64, limit: u32) ->
     .bind(i64::from(step))
     .bind(i(first))
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     rows.iter().map(|row| span(row, TaskState::Complete, None)).collect()
 }
@@ -352,21 +416,21 @@ fn span(row: &Row, state: TaskState, reason: Option<String>) -> Result<Span> {
 // --- attempts
 
 /// The attempts of tasks `first..=last` of a step, by task and epoch.
-pub(crate) async fn attempts(pool: &Pool, job: u64, step: u32, first: u64, last: u64) -> Result<Vec<AttemptRow>> {
-    let mut rows = kept_attempts(pool, job, step, first, last).await?;
-    rows.extend(done_attempts(pool, job, step, first, last).await?);
-    rows.extend(living_attempts(pool, job, step, first, last).await?);
+pub(crate) async fn attempts(conn: &mut Conn, job: u64, step: u32, first: u64, last: u64) -> Result<Vec<AttemptRow>> {
+    let mut rows = kept_attempts(conn, job, step, first, last).await?;
+    rows.extend(done_attempts(conn, job, step, first, last).await?);
+    rows.extend(living_attempts(conn, job, step, first, last).await?);
     rows.sort_unstable_by_key(|a| (a.index, a.attempt));
     Ok(rows)
 }
 
-pub(crate) async fn attempts_page(pool: &Pool, job: u64, filter: &TaskFilter) -> Result<Vec<TaskAttempts>> {
-    let tasks = tasks(pool, job, filter).await?;
+pub(crate) async fn attempts_page(conn: &mut Conn, job: u64, filter: &TaskFilter) -> Result<Vec<TaskAttempts>> {
+    let tasks = tasks(conn, job, filter).await?;
     let mut page: Vec<TaskAttempts> =
         tasks.into_iter().map(|task| TaskAttempts { task, attempts: Vec::new() }).collect();
     for of_step in page.chunk_by_mut(|a, b| a.task.step == b.task.step) {
         let (Some(first), Some(last)) = (of_step.first(), of_step.last()) else { continue };
-        let found = attempts(pool, job, first.task.step, first.task.index, last.task.index).await?;
+        let found = attempts(conn, job, first.task.step, first.task.index, last.task.index).await?;
         let mut found = found.into_iter().peekable();
         for one in of_step {
             while found.next_if(|a| a.index < one.task.index).is_some() {}
@@ -378,7 +442,7 @@ pub(crate) async fn attempts_page(pool: &Pool, job: u64, filter: &TaskFilter) ->
     Ok(page)
 }
 
-async fn kept_attempts(pool: &Pool, job: u64, step: u32, first: u64, last: u64) -> Result<Vec<AttemptRow>> {
+async fn kept_attempts(conn: &mut Conn, job: u64, step: u32, first: u64, last: u64) -> Result<Vec<AttemptRow>> {
     let rows = query(
         "SELECT step, task, epoch, session, state, exit_code, signal, started_at, ended_at, cpu_us, max_rss, reason \
          FROM attempts WHERE job = $1 AND step = $2 AND task BETWEEN $3 AND $4",
@@ -387,7 +451,7 @@ async fn kept_attempts(pool: &Pool, job: u64, step: u32, first: u64, last: u64) 
     .bind(i64::from(step))
     .bind(i(first))
     .bind(i(last))
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     rows.iter()
         .map(|row| {
@@ -413,7 +477,7 @@ fn optional(row: &Row, column: &str) -> Result<Option<i32>> {
     Ok(get::<Option<i64>, _>(row, column)?.and_then(|n| i32::try_from(n).ok()))
 }
 
-async fn done_attempts(pool: &Pool, job: u64, step: u32, first: u64, last: u64) -> Result<Vec<AttemptRow>> {
+async fn done_attempts(conn: &mut Conn, job: u64, step: u32, first: u64, last: u64) -> Result<Vec<AttemptRow>> {
     // Chunks may overlap where tasks were done again: all that reach into the range.
     let rows = query(
         "SELECT step, first, epoch, session, data FROM done \
@@ -423,7 +487,7 @@ async fn done_attempts(pool: &Pool, job: u64, step: u32, first: u64, last: u64) 
     .bind(i64::from(step))
     .bind(i(first))
     .bind(i(last))
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     let mut attempts = Vec::new();
     for row in &rows {
@@ -451,7 +515,7 @@ async fn done_attempts(pool: &Pool, job: u64, step: u32, first: u64, last: u64) 
 }
 
 /// The task that runs now in each session, or the one that a session is being launched for.
-async fn living_attempts(pool: &Pool, job: u64, step: u32, first: u64, last: u64) -> Result<Vec<AttemptRow>> {
+async fn living_attempts(conn: &mut Conn, job: u64, step: u32, first: u64, last: u64) -> Result<Vec<AttemptRow>> {
     let rows = query(
         "SELECT leases.first, leases.epoch, leases.session, leases.started, leases.started_at, state \
          FROM leases JOIN session_states ON session_states.session = leases.session \
@@ -461,7 +525,7 @@ async fn living_attempts(pool: &Pool, job: u64, step: u32, first: u64, last: u64
     .bind(i64::from(step))
     .bind(i(first))
     .bind(i(last))
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     let mut attempts = Vec::new();
     for row in &rows {
@@ -500,7 +564,7 @@ macro_rules! sessions_where {
         concat!(
             "SELECT id, job, worker, incarnation, mode, login_user, run_user, account, grant_id, policy_version, \
              decision, purpose, opened_at, state, lease_until, run_as, attested_by, started_at, ended_at, ending, \
-             reason, proof_started, proof_ended, reported, logged, cpu_us, max_rss \
+             reason, proof_started, proof_ended, reported, logged, cpu_us, max_rss, batches, entered \
              FROM sessions JOIN session_states ON session = id WHERE ",
             $condition,
             " ORDER BY id"
@@ -539,7 +603,14 @@ fn session_row(row: &Row) -> Result<SessionRow> {
         logged: number(row, "logged")?,
         cpu_us: number(row, "cpu_us")?,
         max_rss: number(row, "max_rss")?,
+        batches: number(row, "batches")?,
+        entered: entered(get(row, "entered")?)?,
     })
+}
+
+fn entered(json: Option<&str>) -> Result<Vec<u32>> {
+    let steps = json.map_or(Ok(Vec::new()), serde_json::from_str);
+    steps.map_err(|_| crate::convert::unknown("entered environments", json.unwrap_or_default()))
 }
 
 pub(crate) async fn sessions(pool: &Pool, job: u64) -> Result<Vec<SessionRow>> {

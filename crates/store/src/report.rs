@@ -13,10 +13,12 @@ use crate::edit::{Effects, JobEdit, Range, Tries};
 use crate::error::StoreError;
 use crate::lease::{Ask, Held, Leases};
 use crate::pack::{self, Done};
-use crate::types::{Reported, SessionState};
+use crate::types::{Purpose, Reported, SessionState};
 
 /// A task that was lost, or not launched, so many times has failed.
 const TRIES_MAX: i64 = 3;
+/// A task whose session was ended under it, by nobody here, so many times has failed: log-outs of a desktop's owner.
+const INTERRUPTIONS_MAX: i64 = 10;
 const TEXT_MAX: usize = 2000;
 
 pub(crate) async fn report(
@@ -78,6 +80,7 @@ struct Known {
     job: u64,
     worker: String,
     account: String,
+    purpose: Purpose,
     state: SessionState,
     lease_until: i64,
     run_as: Option<String>,
@@ -93,13 +96,15 @@ struct Known {
     max_rss: u64,
     tasks_ended: i64,
     environment: Option<String>,
+    /// Highest number of a batch that is done.
+    batches: u64,
 }
 
 impl Known {
     async fn load(conn: &mut Conn, id: u64) -> Result<Self> {
         let row = query(
-            "SELECT job, worker, account, state, lease_until, run_as, attested_by, started_at, ended_at, ending, \
-             reason, proof_started, proof_ended, reported, cpu_us, max_rss, tasks_ended, environment \
+            "SELECT job, worker, account, purpose, state, lease_until, run_as, attested_by, started_at, ended_at, ending, \
+             reason, proof_started, proof_ended, reported, cpu_us, max_rss, tasks_ended, environment, batches \
              FROM sessions JOIN session_states ON session = id WHERE id = $1",
         )
         .bind(i(id))
@@ -111,6 +116,7 @@ impl Known {
             job: number(&row, "job")?,
             worker: get(&row, "worker")?,
             account: get(&row, "account")?,
+            purpose: Purpose::parse(get(&row, "purpose")?)?,
             state: SessionState::parse(get(&row, "state")?)?,
             lease_until: get(&row, "lease_until")?,
             run_as: get(&row, "run_as")?,
@@ -126,6 +132,7 @@ impl Known {
             max_rss: number(&row, "max_rss")?,
             tasks_ended: get(&row, "tasks_ended")?,
             environment: get(&row, "environment")?,
+            batches: number(&row, "batches")?,
         })
     }
 
@@ -133,7 +140,7 @@ impl Known {
         query(
             "UPDATE session_states SET state = $2, alive = $3, run_as = $4, attested_by = $5, started_at = $6, \
              ended_at = $7, ending = $8, reason = $9, proof_started = $10, proof_ended = $11, reported = $12, \
-             cpu_us = $13, max_rss = $14, tasks_ended = $15, environment = $16 WHERE session = $1",
+             cpu_us = $13, max_rss = $14, tasks_ended = $15, environment = $16, batches = $17 WHERE session = $1",
         )
         .bind(i(self.id))
         .bind(self.state.as_str())
@@ -151,6 +158,7 @@ impl Known {
         .bind(i(self.max_rss))
         .bind(self.tasks_ended)
         .bind(self.environment.as_deref())
+        .bind(i(self.batches))
         .execute(conn)
         .await?;
         Ok(())
@@ -197,6 +205,10 @@ impl Reading {
     async fn finish(mut self, conn: &mut Conn) -> Result<Reported> {
         self.write_run(conn).await?;
         self.leases.write(conn).await?;
+        let ends = self.was.state.is_alive() && !self.known.state.is_alive();
+        if ends && self.known.purpose == Purpose::Run {
+            self.job.sessions(-1);
+        }
         let mut effects = Effects::default();
         self.job.finish(conn, &mut effects, self.now).await?;
         effects.release(conn, self.now).await?;
@@ -224,7 +236,7 @@ impl Reading {
                 self.task_ended(conn, task, &end, times, cpu_us, max_rss).await?;
             }
             Report::Recalled { tasks } => self.recalled(conn, &tasks).await?,
-            Report::BatchDone { .. } => {}
+            Report::BatchDone { sequence } => self.known.batches = self.known.batches.max(sequence),
             Report::BatchRefused { text } => {
                 self.known.reason = Some(clip(&text));
                 self.out.batch_refused = Some(text);
@@ -270,7 +282,9 @@ impl Reading {
     }
 
     fn environment_ended(&mut self, name: &str, entered: bool, end: &End) {
-        if entered && *end != (End::Exited { code: 0 }) {
+        // Given back before it began, like the tasks behind it: nothing is wrong with it.
+        let is_recalled = matches!(end, End::CannotStart { stage, .. } if stage == "recalled");
+        if entered && !is_recalled && *end != (End::Exited { code: 0 }) {
             let what = format!("environment {name} could not be entered: {}", end_text(end, 0));
             self.known.reason = Some(clip(&what));
             self.known.environment = Some(clip(&what));
@@ -370,7 +384,14 @@ impl Reading {
 
     async fn interrupted(&mut self, conn: &mut Conn, range: Range, ending: Ending<'_>) -> Result<()> {
         self.keep_attempt(conn, range, &Ending { state: AttemptState::Killed, ..ending }).await?;
-        self.put(conn, range.again(range.tries), TaskState::Pending, None).await
+        // A task can bring this about itself, by a signal to its session: not for ever, and not in a tight loop.
+        self.out.retry_at = Some(self.job.back_off(self.now));
+        let tries = Tries { losses: range.tries.losses + 1, ..range.tries };
+        if tries.losses >= INTERRUPTIONS_MAX {
+            let reason = clip(&format!("interrupted {INTERRUPTIONS_MAX} times; the last time: {}", ending.reason));
+            return self.put(conn, range, TaskState::Failed, Some(&reason)).await;
+        }
+        self.put(conn, range.again(tries), TaskState::Pending, None).await
     }
 
     async fn failed(&mut self, conn: &mut Conn, range: Range, ending: Ending<'_>) -> Result<()> {

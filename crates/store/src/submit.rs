@@ -138,7 +138,7 @@ async fn insert_job(conn: &mut Conn, job: &NewJob, waits: &Waits, now: i64) -> R
     .bind(&job.name)
     .bind(&job.login_user)
     .bind(&job.user)
-    .bind(state_of(&counters, 0, hold).as_str())
+    .bind(state_of(&counters, 0, 0, hold).as_str())
     .bind(hold.as_str())
     .bind(reason)
     .bind(now)

@@ -151,6 +151,21 @@ pub struct Ready {
     pub count: u64,
 }
 
+impl Ready {
+    #[must_use]
+    pub const fn at(&self) -> ReadyAt {
+        ReadyAt { priority: self.priority, job: self.job, step: self.step }
+    }
+}
+
+/// A place in the order in which steps are dispatched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadyAt {
+    pub priority: i32,
+    pub job: u64,
+    pub step: u32,
+}
+
 /// Tasks `first..=last` of a step, held by a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
@@ -238,6 +253,10 @@ pub struct SessionRow {
     pub logged: u64,
     pub cpu_us: u64,
     pub max_rss: u64,
+    /// The highest number of a batch that it said was done.
+    pub batches: u64,
+    /// Steps whose environments it may have entered, the latest last.
+    pub entered: Vec<u32>,
 }
 
 /// A worker as it said hello.

@@ -4,7 +4,9 @@ mod common;
 
 use common::*;
 use job::{AttemptState, JobAction, JobState, TaskState};
-use store::{AuditRef, JobFilter, NewJob, NewStep, NewWorker, Purpose, SessionState, StoreError, TaskFilter};
+use store::{
+    AuditRef, JobFilter, NewJob, NewSession, NewStep, NewWorker, Purpose, SessionState, StoreError, TaskFilter,
+};
 use wire::{End, Report, SessionEnd};
 
 #[tokio::test]
@@ -117,7 +119,7 @@ async fn a_failed_task_is_retried_as_often_as_asked() {
     let id = farm.store.submit(NewJob { retries: 1, ..job(&[3]) }, T0).await.expect("job");
     let (session, lease) = farm.open(id, 3).await;
     farm.report(session, vec![started(), exit(&lease, 0, 0), exit(&lease, 1, 3), exit(&lease, 2, 0)]).await;
-    assert_eq!(farm.state(id).await, JobState::Pending);
+    assert_eq!(farm.state(id).await, JobState::Running, "its session is there for the second try");
     farm.check(id).await;
     let again = farm.store.claim(session, 0, 9, T0).await.expect("claim").expect("retry");
     assert_eq!((again.first, again.last, again.epoch), (1, 1, 2));
@@ -133,7 +135,7 @@ async fn a_failed_task_is_retried_as_often_as_asked() {
 
     // A person's retry begins to count anew.
     let acted = farm.store.act(id, JobAction::Retry, None, None, T0).await.expect("retried");
-    assert_eq!(acted.state, JobState::Pending);
+    assert_eq!(acted.state, JobState::Running);
     let third = farm.store.claim(session, 0, 9, T0).await.expect("claim").expect("retry");
     assert_eq!(third.epoch, 3);
     farm.report_at(session, 6, vec![exit(&third, 1, 1)], T0).await;
@@ -609,7 +611,7 @@ async fn one_of_many_complete_tasks_is_done_again() {
     farm.report(session, complete(&lease)).await;
     let before = farm.store.attempts(id, 0, 4).await.expect("attempts");
     let acted = farm.store.act_on_tasks(id, vec![(0, 2)], JobAction::Retry, None, None, T0).await.expect("retried");
-    assert_eq!(acted.state, JobState::Pending);
+    assert_eq!(acted.state, JobState::Running);
     farm.check(id).await;
     assert_eq!(farm.store.attempts(id, 0, 4).await.expect("attempts"), before, "the others keep their history");
     assert_eq!(farm.store.attempts(id, 0, 2).await.expect("attempts").len(), 1);
@@ -685,7 +687,7 @@ async fn independent_steps_go_on_when_one_fails() {
     let id = farm.store.submit(diamond, T0).await.expect("job");
     let (session, lease) = farm.open(id, 1).await;
     farm.report(session, vec![exit(&lease, 0, 1)]).await;
-    assert_eq!(farm.state(id).await, JobState::Pending, "two can still run");
+    assert_eq!(farm.state(id).await, JobState::Running, "two can still run, and the session is there");
     for step in [1, 2] {
         let (session, lease) = farm.try_open(id, step, 1, T0).await.expect("ready");
         farm.report(session, complete(&lease)).await;
@@ -912,4 +914,132 @@ async fn changes_at_once_are_each_carried_out() {
     kept.sort_unstable();
     acknowledged.sort_unstable();
     assert_eq!(kept, acknowledged);
+}
+
+// --- what happens at once
+
+/// While a job runs, a page is of one moment: every task once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_of_one_moment() {
+    const TASKS: u64 = 300;
+    let farm = Farm::fresh().await;
+    let id = farm.submit(TASKS).await;
+    let (session, first) = farm.open(id, 1).await;
+    let store = farm.store.clone();
+    let running = tokio::spawn(async move {
+        let (mut lease, mut next) = (first, 1);
+        loop {
+            let reports: Vec<_> = [begun(&lease, lease.first)].into_iter().chain(complete(&lease)).collect();
+            let n = reports.len() as u64;
+            store.report(session, WORKER, next, reports, T0).await.expect("reported");
+            next += n;
+            match store.claim(session, 0, 3, T0).await.expect("claimed") {
+                Some(more) => lease = more,
+                None => return,
+            }
+        }
+    });
+    let all = TaskFilter { limit: 1000, ..TaskFilter::default() };
+    let mut pages = 0;
+    while !running.is_finished() {
+        let page = farm.store.attempts_page(id, all.clone()).await.expect("a page");
+        let indices: Vec<u64> = page.iter().map(|t| t.task.index).collect();
+        assert_eq!(indices, (0..TASKS).collect::<Vec<_>>(), "each task once");
+        for task in page.iter().filter(|t| t.task.state == TaskState::Complete) {
+            assert_eq!(task.attempts.len(), 1, "{task:?}");
+        }
+        pages += 1;
+    }
+    running.await.expect("it ran");
+    assert!(pages > 5, "the job ran too fast to be looked at: {pages} pages");
+}
+
+#[tokio::test]
+async fn a_job_runs_as_long_as_a_session_is_there_for_its_work() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(4).await;
+    let (session, lease) = farm.open(id, 1).await;
+    let (other, second) = farm.open(id, 1).await;
+    farm.report(session, vec![started(), exit(&lease, 0, 0)]).await;
+    farm.report(other, vec![started(), exit(&second, 1, 0)]).await;
+    let job = farm.job(id).await;
+    assert_eq!((job.state, job.counts.running, job.counts.pending), (JobState::Running, 0, 2), "between two batches");
+    let acted = farm.store.act(id, JobAction::Suspend, None, None, T0).await.expect("can be suspended");
+    assert_eq!((acted.state, acted.sessions.len()), (JobState::Suspended, 2));
+    let acted = farm.store.act(id, JobAction::Resume, None, None, T0).await.expect("resumed");
+    assert_eq!(acted.state, JobState::Running);
+    farm.report_at(session, 3, vec![over(SessionEnd::Left)], T0).await;
+    assert_eq!(farm.state(id).await, JobState::Running, "one is left");
+    farm.store.session_lost(other, "gone".into(), T0).await.expect("lost");
+    assert_eq!(farm.state(id).await, JobState::Pending);
+    // Said again, it is not over twice.
+    farm.store.session_lost(other, "gone".into(), T0).await.expect("lost");
+    let (third, lease) = farm.open(id, 2).await;
+    farm.report(third, vec![started(), exit(&lease, 2, 0)]).await;
+    farm.report_at(third, 3, vec![refused("transient"), over(SessionEnd::Left)], T0).await;
+    assert_eq!(farm.state(id).await, JobState::Pending);
+    // An errand is no work.
+    let errand = NewSession { purpose: Purpose::Clean, ..common::session(id) };
+    farm.store.open_errand(errand, T0).await.expect("opened");
+    assert_eq!(farm.state(id).await, JobState::Pending);
+    farm.check(id).await;
+}
+
+#[tokio::test]
+async fn what_is_needed_to_take_leave_of_a_session_is_kept() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(9).await;
+    let (session, _) = farm.open(id, 1).await;
+    let row = async || farm.store.session(session).await.expect("read").expect("there");
+    assert_eq!((row().await.batches, row().await.entered), (0, vec![]));
+    farm.store.enters(session, &[0, 3]).await.expect("noted");
+    farm.report(session, vec![started(), Report::BatchDone { sequence: 2 }, Report::BatchDone { sequence: 1 }]).await;
+    assert_eq!((row().await.batches, row().await.entered), (2, vec![0, 3]));
+}
+
+#[tokio::test]
+async fn an_environment_that_was_recalled_has_not_failed() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(2).await;
+    let (session, lease) = farm.open(id, 1).await;
+    let recalled = End::CannotStart { stage: "recalled".into(), errno: 0, text: "it was recalled".into() };
+    let environment = Report::EnvironmentEnded { name: "house".into(), entered: true, end: recalled };
+    let back = Report::Recalled { tasks: vec![task(&lease, 0)] };
+    farm.report(session, vec![started(), environment, back, over(SessionEnd::Left)]).await;
+    assert_eq!(farm.task(id, 0).await.state, TaskState::Pending);
+    assert_eq!(farm.store.session(session).await.expect("read").expect("there").reason, None);
+}
+
+#[tokio::test]
+async fn what_was_asked_of_a_session_can_be_asked_again() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(6).await;
+    let (session, _) = farm.open(id, 4).await;
+    assert!(farm.store.asked(session).await.expect("read").is_empty());
+    farm.store.act_on_tasks(id, vec![(0, 2), (0, 5)], JobAction::Kill, None, None, T0).await.expect("killed");
+    let asked = farm.store.asked(session).await.expect("read");
+    let seen: Vec<_> = asked.iter().map(|t| (t.session, t.worker.as_str(), t.step, t.index, t.epoch)).collect();
+    assert_eq!(seen, [(session, WORKER, 0, 2, 1)]);
+}
+
+#[tokio::test]
+async fn the_queue_is_read_in_pages() {
+    let farm = Farm::fresh().await;
+    for priority in [0, 5, 0, 5, -3, 0, 5] {
+        farm.store.submit(NewJob { priority, ..job(&[1, 1]) }, T0).await.expect("job");
+    }
+    let whole = farm.store.ready(100, T0).await.expect("all");
+    assert_eq!(whole.len(), 14);
+    for size in [1, 3, 4, 14] {
+        let mut pages = Vec::new();
+        let mut after = None;
+        loop {
+            let page = farm.store.ready_after(size, after, T0).await.expect("a page");
+            let Some(last) = page.last() else { break };
+            assert!(page.len() <= size);
+            after = Some(last.at());
+            pages.extend(page);
+        }
+        assert_eq!(pages, whole, "in pages of {size}");
+    }
 }

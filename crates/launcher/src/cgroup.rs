@@ -69,7 +69,7 @@ impl Cgroups {
     /// The group of a session, with its limits set. An error names the step.
     pub(crate) fn make(&self, session: u64, limits: Limits, conf: &Conf) -> Result<Group, (&'static str, Errno)> {
         let name = session.to_string();
-        let mut group = Group { v2: None, v1: Vec::new(), memory_limited: limits.memory > 0 };
+        let mut group = Group { v2: None, v1: Vec::new() };
         if let Some(v2) = &self.v2 {
             let dir = v2.dir.join(&name);
             // Somebody may have tidied up the empty parent.
@@ -98,7 +98,7 @@ impl Cgroups {
     pub(crate) fn abandoned(&self, session: u64) -> Group {
         let name = session.to_string();
         let v1 = self.v1.iter().map(|v| V1 { controller: v.controller, dir: v.dir.join(&name) });
-        Group { v2: self.v2.as_ref().map(|v| v.dir.join(&name)), v1: v1.collect(), memory_limited: false }
+        Group { v2: self.v2.as_ref().map(|v| v.dir.join(&name)), v1: v1.collect() }
     }
 
     /// Removes what is empty, at the end of a launcher.
@@ -114,7 +114,6 @@ impl Cgroups {
 pub(crate) struct Group {
     v2: Option<PathBuf>,
     v1: Vec<V1>,
-    memory_limited: bool,
 }
 
 impl Group {
@@ -138,10 +137,6 @@ impl Group {
         self.set("memory", "memory.max", "memory.limit_in_bytes", &bytes.to_string())?;
         // Swap would be a second memory. Where swap isn't counted, these files are missing.
         let _ = self.set("memory", "memory.swap.max", "memory.memsw.limit_in_bytes", &bytes_of_swap(self, bytes));
-        if let Some(dir) = &self.v2 {
-            // The session dies as a whole, so that no half of it reports something else.
-            let _ = write(&dir.join("memory.oom.group"), "1");
-        }
         Ok(())
     }
 
@@ -214,7 +209,8 @@ impl Group {
         }
     }
 
-    /// How often the kernel killed something inside for want of memory.
+    /// How often the kernel killed something inside for want of memory. A task's end by it is told by the session, which
+    /// looks at the same count; here it matters only when it was the session itself.
     pub(crate) fn oom_kills(&self) -> u64 {
         let file = match (self.v1("memory"), &self.v2) {
             (Some(dir), _) => dir.join("memory.oom_control"),
@@ -222,15 +218,6 @@ impl Group {
             (None, None) => return 0,
         };
         keyed(&file, "oom_kill").unwrap_or(0)
-    }
-
-    /// The kernel kills single processes here, so somebody has to look whether it did.
-    pub(crate) fn watch_memory(&self) -> bool {
-        self.memory_limited && self.oom_possible()
-    }
-
-    fn oom_possible(&self) -> bool {
-        self.v1("memory").is_some() || self.v2.as_ref().is_some_and(|d| d.join("memory.events").exists())
     }
 
     /// CPU time in µs and peak memory in bytes, where they are counted.

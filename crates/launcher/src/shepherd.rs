@@ -22,7 +22,6 @@ use warrant::{Purpose, SessionEnd, Warrant};
 const ORPHAN_LIMIT_MS: u64 = 600_000;
 /// How long a child may take for its steps.
 const CHILD_PATIENCE_MS: u64 = 20_000;
-const MEMORY_LOOK_MS: u64 = 100;
 /// Between two tries to kill what is left.
 const KILL_AGAIN_MS: u64 = 20;
 const CONNECTIONS_MAX: usize = 4;
@@ -496,7 +495,6 @@ impl Watch<'_> {
 
     fn patience(&self) -> Option<u64> {
         match self.life {
-            Life::Alive if self.session.group.watch_memory() => Some(MEMORY_LOOK_MS),
             Life::Alive if self.why.is_some() => Some(0),
             Life::Ending => Some(KILL_AGAIN_MS),
             Life::Alive | Life::Ended(_) => None,
@@ -514,12 +512,8 @@ impl Watch<'_> {
     }
 
     fn look_after(&mut self) {
-        if self.status.is_none() && self.why.is_none() {
-            if sys::boot_ms() >= self.lease {
-                self.why = Some(SessionEnd::LeaseExpired);
-            } else if self.session.group.watch_memory() && self.session.group.oom_kills() > 0 {
-                self.why = Some(SessionEnd::OutOfMemory);
-            }
+        if self.status.is_none() && self.why.is_none() && sys::boot_ms() >= self.lease {
+            self.why = Some(SessionEnd::LeaseExpired);
         }
         if self.status.is_some() || self.why.is_some() {
             self.life = Life::Ending;

@@ -60,6 +60,7 @@ fn fake_session() -> ! {
             b"crash" => unsafe { libc::abort() },
             b"tree" => tree(),
             b"hog" => hog(),
+            b"child-hog" => child_hog(),
             b"orders" => orders(),
             b"touch" => format!("{:?}", fs::write("file", "x").map_err(|e| e.kind())),
             b"tmp" => format!("{:?}", fs::write("/tmp/mine", "x").map_err(|e| e.kind())),
@@ -100,6 +101,19 @@ fn hog() -> ! {
     loop {
         all.push(vec![1_u8; 1 << 20]);
     }
+}
+
+/// What a task would do: its end is the session's to tell.
+fn child_hog() -> String {
+    // SAFETY: this process has one thread.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        hog();
+    }
+    let mut status = 0;
+    // SAFETY: one number for the result.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    format!("{:?}", sys::ending(status))
 }
 
 fn orders() -> String {
@@ -1058,6 +1072,8 @@ fn out_of_memory_is_an_end_of_its_own() {
     let mut warrant = stage.warrant(&worker, "ada");
     warrant.limits = Limits { memory: 48 << 20, cpu_milli: 500, pids: 50 };
     let session = stage.launched(&mut worker, &warrant);
+    assert_eq!(session.say("child-hog"), "Err(9)", "a task that is killed leaves its session alive");
+    assert_eq!(session.say("ping"), "pong");
     session.order("hog");
     let (end, cpu_us, max_rss) = worker.end_of(warrant.session);
     assert_eq!(end, SessionEnd::OutOfMemory);

@@ -261,12 +261,14 @@ impl Said {
 }
 
 impl Running {
-    /// How the item ended, from how its first process ended.
-    pub(crate) fn end(&mut self, ending: Ending) -> ItemEnd {
+    /// How the item ended, from how its first process ended. `exhausted`: the kernel killed some process of it, which
+    /// makes its result worthless even where the first process took it for a success.
+    pub(crate) fn end(&mut self, ending: Ending, exhausted: Option<String>) -> ItemEnd {
         let enters = matches!(self.kind, ItemKind::Enter { .. });
         match (self.stop, ending) {
             (Some(Stop::TimedOut), _) => ItemEnd::TimedOut,
             (Some(Stop::Cancelled), _) => ItemEnd::Cancelled,
+            (None, _) if exhausted.is_some() => ItemEnd::Failed { text: exhausted.unwrap_or_default() },
             (None, Ending::Signalled(signal)) => ItemEnd::Signalled(signal),
             (None, Ending::Exited(0)) => match self.said.malformed {
                 Some(kind) if enters => {

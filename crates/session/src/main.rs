@@ -34,6 +34,7 @@ mod environment;
 mod files;
 mod item;
 mod leftovers;
+mod memory;
 mod openjd;
 mod outbox;
 mod place;
@@ -151,8 +152,11 @@ fn start() -> Result<session::Session, StartError> {
     let place = place::Place::new(job_dir, orders.session);
     let base: environment::Pairs = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
     let account = text::Account { name: account_name(&base), uid: sys::uid() };
+    // Nobody limits a person's own session.
+    let memory = if orders.desktop { memory::Memory::default() } else { memory::Memory::of(orders.session) };
     files::make_folder(orders.session);
-    Ok(session::Session::new(session::Setup { channel, signals, spawner, orders, keys, place, account, base }))
+    let setup = session::Setup { channel, signals, spawner, orders, keys, place, account, base, memory };
+    Ok(session::Session::new(setup))
 }
 
 /// Only for sentences: who the process is, the kernel says.

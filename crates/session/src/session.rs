@@ -8,6 +8,7 @@ use crate::environment::{self, Environments, Layers, Pairs};
 use crate::files;
 use crate::item::{Buffers, Pumped, Running, Said, Sink, Source, Stop, Sweep, Timeout, in_words};
 use crate::leftovers;
+use crate::memory::Memory;
 use crate::openjd::Message;
 use crate::outbox::{Gone, NeverSent, Outbox};
 use crate::place::Place;
@@ -49,6 +50,7 @@ pub(crate) struct Setup {
     pub(crate) place: Place,
     pub(crate) account: Account,
     pub(crate) base: Pairs,
+    pub(crate) memory: Memory,
 }
 
 #[derive(Debug)]
@@ -445,7 +447,7 @@ impl Session {
         if let ItemKind::Task(task) = running.kind {
             running.said.tell(task, &mut self.outbox, now);
         }
-        let end = running.end(ending);
+        let end = running.end(ending, self.setup.memory.exhausted());
         let times = [running.started_wall_us, running.ended_wall_us(ended_us)];
         self.report_end(&running.kind, end, times, running.usage);
     }

@@ -13,14 +13,20 @@ pub(crate) struct Used {
 }
 
 impl Used {
-    const SWEEP_AT: usize = 4096;
+    const MAX: usize = 65_536;
 
     /// `false` when it was used before.
-    fn take(&mut self, number: u64, not_after: u64, now: u64) -> bool {
-        if self.numbers.len() >= Self::SWEEP_AT {
+    fn take(&mut self, number: u64, not_after: u64) -> bool {
+        self.numbers.insert(number, not_after).is_none()
+    }
+
+    /// Forgets what has expired; `false` when even so there is no room. Only a supervisor that signs warrants which
+    /// hardly expire gets there.
+    fn make_room(&mut self, now: u64) -> bool {
+        if self.numbers.len() >= Self::MAX {
             self.numbers.retain(|_, until| *until >= now);
         }
-        self.numbers.insert(number, not_after).is_none()
+        self.numbers.len() < Self::MAX
     }
 }
 
@@ -54,7 +60,10 @@ pub(crate) fn admit(warrant: &Warrant, us: &Addressee, used: &mut Used, now: u64
     if warrant.purpose == Purpose::Read {
         return void("warrant_purpose", "this launcher does not start sessions that only read".to_owned());
     }
-    if !used.take(warrant.sequence, warrant.not_after, now) {
+    if !used.make_room(now) {
+        return void("warrants", format!("{} used warrants are still valid", Used::MAX));
+    }
+    if !used.take(warrant.sequence, warrant.not_after) {
         return void("warrant_used", format!("the warrant {} was used before", warrant.sequence));
     }
     Ok(())
@@ -125,10 +134,27 @@ mod tests {
     #[test]
     fn memory_of_used_numbers_is_bounded_by_what_is_still_valid() {
         let mut used = Used::default();
-        for n in 0..100_000 {
-            assert!(used.take(n, n + 10, n));
-            assert!(!used.take(n, n + 10, n), "still remembered");
+        for n in 0..200_000 {
+            assert!(used.make_room(n) && used.take(n, n + 10));
+            assert!(!used.take(n, n + 10), "still remembered");
         }
-        assert!(used.numbers.len() <= Used::SWEEP_AT);
+        assert!(used.numbers.len() <= Used::MAX);
+    }
+
+    #[test]
+    fn warrants_that_never_expire_do_not_fill_the_memory() {
+        let mut used = Used::default();
+        let mut w = warrant();
+        w.not_after = u64::MAX;
+        for n in 0..Used::MAX {
+            w.sequence = n as u64;
+            assert_eq!(admit(&w, &us(), &mut used, 0), Ok(()));
+        }
+        for n in [0, Used::MAX] {
+            w.sequence = n as u64;
+            let refusal = admit(&w, &us(), &mut used, 0).expect_err("full");
+            assert_eq!((refusal.stage.as_str(), refusal.kind), ("warrants", RefusalKind::Warrant));
+        }
+        assert_eq!(used.numbers.len(), Used::MAX);
     }
 }

@@ -433,13 +433,22 @@ fn end_sessions(run: &Folder) {
 }
 
 fn try_end_sessions(run: &Folder) -> Res<()> {
+    /// Asked at once: more would overflow the queues of the two sockets.
+    const AT_ONCE: usize = 32;
     let until = Instant::now() + SESSIONS_PATIENCE;
     let conn = sys::connect_at(as_fd(&run.fd), "launcher.socket")?;
     sys::send(as_fd(&conn), &ToLauncher::Hello { id: 0 }.encode(), &[])?;
-    let mut alive: Option<Vec<u64>> = None;
-    while alive.as_ref().is_none_or(|a| !a.is_empty()) {
+    let mut welcome = false;
+    let (mut waiting, mut asked): (Vec<u64>, Vec<u64>) = Default::default();
+    while !(welcome && waiting.is_empty() && asked.is_empty()) {
         if Instant::now() >= until {
             return Err(Errno(libc::ETIMEDOUT));
+        }
+        while asked.len() < AT_ONCE
+            && let Some(session) = waiting.pop()
+        {
+            sys::send(as_fd(&conn), &ToLauncher::Kill { id: 1, session }.encode(), &[])?;
+            asked.push(session);
         }
         let _ = sys::wait_readable(&[conn.as_raw_fd()], Some(200));
         let bytes = match sys::receive(as_fd(&conn), PACKET_MAX, 2)? {
@@ -448,16 +457,11 @@ fn try_end_sessions(run: &Folder) -> Res<()> {
             Received::Closed | Received::Oversized => return Err(Errno(libc::ECONNRESET)),
         };
         match FromLauncher::decode(&bytes) {
-            Ok(FromLauncher::Welcome { sessions, .. }) => {
-                for session in &sessions {
-                    let kill = ToLauncher::Kill { id: 1, session: *session };
-                    sys::send(as_fd(&conn), &kill.encode(), &[])?;
-                }
-                alive = Some(sessions);
-            }
+            Ok(FromLauncher::Welcome { sessions, .. }) => (welcome, waiting) = (true, sessions),
             // Over already, or gone.
             Ok(FromLauncher::Ended { session } | FromLauncher::NoSession { session, .. }) => {
-                alive.as_mut().map(|a| a.retain(|s| *s != session)).unwrap_or_default();
+                waiting.retain(|s| *s != session);
+                asked.retain(|s| *s != session);
             }
             Ok(_) => {}
             Err(_) => return Err(Errno(libc::EBADMSG)),

@@ -23,9 +23,13 @@ use warrant::{Fact, Proof, PublicKey, Renewal, SecretKey, SessionEnd, Signed, Wa
 
 const CLIENTS_MAX: usize = 64;
 const SESSIONS_MAX: usize = 1024;
+/// Kept free for root, which ends the sessions of a farm: whatever the worker's account does.
+const CLIENTS_OF_ROOT: usize = 8;
 const WAITING_MAX: usize = 16;
+/// Connections taken per turn: strangers who come without end keep nobody waiting.
+const ACCEPTS_PER_TURN: usize = 64;
 /// How long a shepherd may take until its session runs: directories can hang.
-const LAUNCH_PATIENCE_MS: u64 = 30_000;
+pub(crate) const LAUNCH_PATIENCE_MS: u64 = 30_000;
 const LOG_AGAIN_MS: u64 = 1000;
 
 /// What `serve` was asked to do.
@@ -115,6 +119,7 @@ struct Launcher {
     clients: BTreeMap<u64, Client>,
     next_client: u64,
     sessions: BTreeMap<u64, Entry>,
+    complaints: Complaints,
     /// Held, not used.
     _lock: OwnedFd,
 }
@@ -202,6 +207,7 @@ impl Launcher {
             clients: BTreeMap::new(),
             next_client: 1,
             sessions: BTreeMap::new(),
+            complaints: Complaints::default(),
             _lock: lock,
         };
         launcher.adopt();
@@ -221,7 +227,9 @@ impl Launcher {
             let Some(session) = name.strip_suffix(".sock").and_then(|n| n.parse::<u64>().ok()) else { continue };
             match sys::connect_at(as_fd(&self.sessions_dir), name) {
                 Ok(conn) => {
-                    let state = State::Launching(Launching { asked: None, deadline: u64::MAX });
+                    // One that runs says so at once; one that hangs must not keep its number for ever.
+                    let deadline = sys::boot_ms().saturating_add(LAUNCH_PATIENCE_MS);
+                    let state = State::Launching(Launching { asked: None, deadline });
                     self.sessions.insert(session, Entry { conn: Some(conn), pid: None, state, waiting: Vec::new() });
                 }
                 Err(Errno(libc::ECONNREFUSED)) => self.bury(session, name),
@@ -391,11 +399,13 @@ impl Launcher {
     }
 
     fn accept(&mut self) {
-        while let Ok(Some((conn, uid))) = sys::accept(as_fd(&self.listener)) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Ok(Some((conn, uid))) = sys::accept(as_fd(&self.listener)) else { return };
+            let most = if uid == 0 { CLIENTS_MAX + CLIENTS_OF_ROOT } else { CLIENTS_MAX };
             if uid != self.worker_uid && uid != 0 {
-                say!("refused a connection of uid {uid}");
-            } else if self.clients.len() >= CLIENTS_MAX {
-                say!("refused a connection: there are {CLIENTS_MAX}");
+                self.complaints.say(&format!("refused a connection of uid {uid}"));
+            } else if self.clients.len() >= most {
+                self.complaints.say(&format!("refused a connection: there are {most}"));
             } else {
                 self.clients.insert(self.next_client, Client { conn, greeted: false });
                 self.next_client = self.next_client.saturating_add(1);
@@ -410,7 +420,7 @@ impl Launcher {
             None => return,
         };
         if let Err(e) = sent {
-            say!("dropped a connection: {e}");
+            self.complaints.say(&format!("dropped a connection: {e}"));
             self.clients.remove(&client);
         }
     }
@@ -432,7 +442,7 @@ impl Launcher {
                             }
                         }
                         Err(e) => {
-                            say!("closed a connection: {e}");
+                            self.complaints.say(&format!("closed a connection: {e}"));
                             self.clients.remove(&client);
                         }
                     },
@@ -528,7 +538,7 @@ impl Launcher {
             }
             Ok(r) => self.tell(client, &FromLauncher::NoSession { id, session: r.session }, &[]),
             Err(e) => {
-                say!("closed a connection: renewal: {e}");
+                self.complaints.say(&format!("closed a connection: renewal: {e}"));
                 self.clients.remove(&client);
             }
         }
@@ -833,7 +843,59 @@ impl Launcher {
     }
 }
 
+/// What strangers and broken workers make us say: so much, then only how much more there was. The disk that our
+/// messages end on is not theirs to fill.
+#[derive(Debug, Default)]
+struct Complaints {
+    /// Start of the present minute, boot-time clock in ms.
+    since: u64,
+    said: u32,
+    more: u64,
+}
+
+impl Complaints {
+    const PER_MINUTE: u32 = 20;
+
+    fn say(&mut self, line: &str) {
+        for line in self.lines(line, sys::boot_ms()).into_iter().flatten() {
+            say!("{line}");
+        }
+    }
+
+    fn lines(&mut self, line: &str, now: u64) -> [Option<String>; 2] {
+        let mut about_more = None;
+        if now.saturating_sub(self.since) >= 60_000 {
+            about_more = (self.more > 0).then(|| format!("{} more connections were refused or closed", self.more));
+            *self = Self { since: now, said: 0, more: 0 };
+        }
+        if self.said >= Self::PER_MINUTE {
+            self.more = self.more.saturating_add(1);
+            return [about_more, None];
+        }
+        self.said += 1;
+        [about_more, Some(line.to_owned())]
+    }
+}
+
 enum Forked {
     Parent { conn: OwnedFd, pid: i32 },
     Child(Box<Task>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_strangers_is_told_in_few_lines() {
+        let mut complaints = Complaints::default();
+        let mut said = Vec::new();
+        for i in 0..300_000_u64 {
+            said.extend(complaints.lines("refused", 1_000_000 + i).into_iter().flatten());
+        }
+        assert!(said.len() <= 6 * 21, "{}", said.len());
+        let more: u64 = said.iter().filter_map(|l| l.split(' ').next()?.parse::<u64>().ok()).sum();
+        let plain = said.iter().filter(|l| *l == "refused").count() as u64;
+        assert_eq!(plain + more + complaints.more, 300_000, "every one is counted");
+    }
 }

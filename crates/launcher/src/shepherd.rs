@@ -9,6 +9,7 @@ use crate::cgroup::{Cgroups, Group};
 use crate::conf::{Conf, NoNewPrivs};
 use crate::refusal::Refusal;
 use crate::rpc::{self, End, Heard, Start, ToShepherd};
+use crate::serve::LAUNCH_PATIENCE_MS;
 use crate::switch::{self, ChildPlan, PrivateMounts, Stage, Target};
 use crate::sys::{self, Errno, Res, as_fd};
 use std::ffi::CString;
@@ -103,6 +104,7 @@ struct Session {
 /// The main story: `docs/launch.md` is its list of steps.
 fn launch(task: &Task) -> Result<Session, Refusal> {
     let warrant = &task.warrant;
+    let deadline = sys::boot_ms().saturating_add(LAUNCH_PATIENCE_MS);
     let notes = limits_possible(task)?;
     let identity = account::resolve(&Ask {
         account: &warrant.account,
@@ -116,7 +118,7 @@ fn launch(task: &Task) -> Result<Session, Refusal> {
         .cgroups
         .make(warrant.session, warrant.limits, &task.conf)
         .map_err(|(stage, e)| Refusal::stage(stage, e, "see the control groups of the host"))?;
-    start(task, &identity, &folder, &group, notes).inspect_err(|_| {
+    start(task, &identity, &folder, &group, (notes, deadline)).inspect_err(|_| {
         wipe(&group);
         group.remove();
     })
@@ -211,7 +213,7 @@ fn start(
     identity: &Identity,
     folder: &Folder,
     group: &Group,
-    notes: Vec<String>,
+    (notes, deadline): (Vec<String>, u64),
 ) -> Result<Session, Refusal> {
     const HINT: &str = "the host is out of something; see its log";
     let failed = |stage: &'static str| move |e| Refusal::stage(stage, e, HINT);
@@ -232,6 +234,11 @@ fn start(
     await_ready(&errors_read)?;
     let run_as = look(pid, identity)?;
     let (_, _, pid_start) = sys::proc_stat(pid).ok_or_else(|| failed("read_back")(Errno(libc::ESRCH)))?;
+    // Whoever asked has given up on it, and a launcher that came meanwhile can't end a shepherd that is not its child.
+    if sys::boot_ms() >= deadline {
+        let text = format!("the launch took more than {} s", LAUNCH_PATIENCE_MS / 1000);
+        return Err(Refusal::new(RefusalKind::Transient, "launch_late", text, "is the directory answering?"));
+    }
     sys::write_all(as_fd(&go_write), b"g").map_err(failed("exec"))?;
     await_exec(&errors_read)?;
     let start = Start {

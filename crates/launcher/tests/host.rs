@@ -2,6 +2,10 @@
 
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
+#[path = "../src/sys.rs"]
+#[allow(dead_code, unused_macros, unused_imports, reason = "the launcher's own room, of which a part is used")]
+mod sys;
+
 use std::fs;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -11,6 +15,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use sys::{Received, as_fd};
+use warrant::launcher_wire::{FromLauncher, ToLauncher};
+use warrant::{Account, Limits, LoginUser, Mode, Purpose, SecretKey, User, Warrant, unhex};
 
 /// Runs before the test harness: under the name `stead` this program is a service that waits.
 #[used]
@@ -20,6 +27,12 @@ static BEFORE_MAIN: extern "C" fn(i32, *const *const libc::c_char) = before_main
 extern "C" fn before_main(count: i32, argv: *const *const libc::c_char) {
     // SAFETY: the C library passes `count` arguments.
     let name = (count > 0).then(|| unsafe { std::ffi::CStr::from_ptr(*argv) }.to_bytes());
+    if name == Some(b"stead-session") {
+        loop {
+            // SAFETY: waits for a signal.
+            unsafe { libc::pause() };
+        }
+    }
     if name == Some(b"stead") {
         let words = fs::read("/proc/self/cmdline").unwrap_or_default();
         if words.split(|b| *b == 0).any(|w| w == b"--bad-usage") {
@@ -57,13 +70,14 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 struct Farm {
     top: tempfile::TempDir,
     host: Option<(Child, UnixStream)>,
+    extra: Vec<&'static str>,
 }
 
 impl Farm {
     fn new() -> Self {
         let open = fs::Permissions::from_mode(0o755);
         let top = tempfile::Builder::new().prefix("stead-host-").permissions(open).tempdir().expect("dir");
-        Self { top, host: None }
+        Self { top, host: None, extra: Vec::new() }
     }
 
     fn data(&self) -> PathBuf {
@@ -75,7 +89,7 @@ impl Farm {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stead-launcher"));
         command.arg("host").arg("--data").arg(data).arg("--stead").arg(&exe).arg("--session").arg(&exe);
         command.args(["--worker", "w1", "--worker", "w2", "--supervisor-arg", "--listen", "--supervisor-arg", "x:1"]);
-        command.arg("--throwaway-proxy").env("CANARY", "secret").env("STEAD_TEST", "yes");
+        command.args(&self.extra).arg("--throwaway-proxy").env("CANARY", "secret").env("STEAD_TEST", "yes");
         if let Some(fd) = control.map(|c| c.as_raw_fd()) {
             command.arg("--control-fd").arg(fd.to_string());
             // SAFETY: only system calls between fork and exec.
@@ -280,6 +294,89 @@ fn services_do_not_outlive_a_killed_host() {
     let gone = |pid: &u32| status(*pid, "State").is_none_or(|s| s.starts_with('Z'));
     until("all are gone", || all.iter().all(gone).then_some(()));
     farm.start();
+}
+
+fn receive(conn: &OwnedFd) -> (FromLauncher, Vec<OwnedFd>) {
+    until("the launcher answers", || match sys::receive(as_fd(conn), 64 << 10, 2).expect("receive") {
+        Received::Packet(bytes, fds) => Some((FromLauncher::decode(&bytes).expect("answer"), fds)),
+        Received::Nothing => None,
+        Received::Closed | Received::Oversized => panic!("the connection was closed"),
+    })
+}
+
+/// Starts sessions under the throwaway account, as the supervisor would, and returns the first one's process.
+fn launch(farm: &Farm, count: u64) -> Vec<u32> {
+    let hex = |name: &str| unhex(fs::read_to_string(farm.data().join(name)).expect(name).trim()).expect("hex");
+    let key = SecretKey::from_seed(&hex("supervisor/warrant.key").try_into().expect("seed"));
+    let run = fs::File::open(farm.data().join("run")).expect("run");
+    let conn =
+        until("the launcher listens", || sys::connect_at(std::os::fd::AsFd::as_fd(&run), "launcher.socket").ok());
+    sys::send(as_fd(&conn), &ToLauncher::Hello { id: 1 }.encode(), &[]).expect("hello");
+    let FromLauncher::Welcome { incarnation, .. } = receive(&conn).0 else { panic!("no welcome") };
+    let login_user = LoginUser::parse("ada").expect("name");
+    let mut pids = Vec::new();
+    for session in 1..=count {
+        let warrant = Warrant {
+            farm: hex("launcher/farm").try_into().expect("farm"),
+            worker: "w1".into(),
+            incarnation,
+            sequence: session,
+            not_after: sys::boot_ms() + 60_000,
+            lease_until: sys::boot_ms() + 600_000,
+            purpose: Purpose::Run,
+            session,
+            job: 1,
+            user: User::themself(&login_user),
+            login_user: login_user.clone(),
+            account: Account::Throwaway,
+            mode: Mode::Proxy,
+            shared: true,
+            grant: None,
+            policy_version: [0; 32],
+            limits: Limits::default(),
+            umask: 0o022,
+            submitter_signature: Vec::new(),
+        };
+        let request = ToLauncher::Launch { id: 2, warrant: warrant.sign(&key) };
+        sys::send(as_fd(&conn), &request.encode(), &[]).expect("launch");
+        let (answer, fds) = receive(&conn);
+        assert_eq!(answer, FromLauncher::Launched { id: 2, session });
+        let proof = sys::read_from(as_fd(&fds[1]), 0, 1 << 20).expect("proof");
+        let signed = warrant::Signed::decode(&proof, 1 << 20).expect("signed");
+        let host: [u8; 32] = hex("launcher/host.key").try_into().expect("seed");
+        let proof = warrant::Proof::open(&signed, &[SecretKey::from_seed(&host).public()]).expect("proof");
+        let warrant::Fact::Started { pid, .. } = proof.fact else { panic!("{proof:?}") };
+        pids.push(pid);
+    }
+    pids
+}
+
+/// With `--end-sessions` nothing of the farm outlives it, whatever the worker's account does to the launcher's socket.
+#[test]
+fn sessions_end_with_the_host_when_they_are_to() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut farm = Farm::new();
+    farm.extra = vec!["--end-sessions"];
+    let worker = farm.start()[1];
+    let pids = launch(&farm, 40);
+    assert!(pids.iter().all(|pid| status(*pid, "State").is_some()));
+    // Every connection there is, taken by a worker that does not let go.
+    let run = fs::File::open(farm.data().join("run")).expect("run");
+    let held: Vec<OwnedFd> = std::thread::scope(|s| {
+        let thread = s.spawn(|| {
+            // SAFETY: the raw call changes this thread alone, which ends here.
+            unsafe { libc::syscall(libc::SYS_setresuid, worker, worker, worker) };
+            let connect = || sys::connect_at(std::os::fd::AsFd::as_fd(&run), "launcher.socket");
+            (0..80).map(|_| until("it may connect", || connect().ok())).collect()
+        });
+        thread.join().expect("thread")
+    });
+    assert_eq!(farm.stop(), Some(0));
+    drop(held);
+    let left: Vec<&u32> = pids.iter().filter(|pid| status(**pid, "State").is_some()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

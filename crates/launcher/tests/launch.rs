@@ -1162,6 +1162,142 @@ fn only_the_workers_account_is_listened_to_and_only_while_it_makes_sense() {
     }
 }
 
+/// A stranger on the host may connect as often as they like: nobody waits for them, and no disk is filled with them.
+#[test]
+fn strangers_in_numbers_change_nothing() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let said = stage.path("said");
+    let mut command = stage.command();
+    stage.launcher = Some(command.stderr(fs::File::create(&said).expect("file")).spawn().expect("launcher"));
+    let mut worker = stage.connect();
+    let run = fs::File::open(stage.path("run")).expect("run");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let stranger = s.spawn(|| {
+            // SAFETY: the raw call changes this thread alone, which ends here.
+            unsafe { libc::syscall(libc::SYS_setresuid, 1502, 1502, 1502) };
+            let mut times = 0;
+            while times < 5000 || !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                times += usize::from(sys::connect_at(std::os::fd::AsFd::as_fd(&run), "launcher.socket").is_ok());
+            }
+        });
+        for _ in 0..5 {
+            let warrant = stage.warrant(&worker, "ada");
+            assert_eq!(stage.launched(&mut worker, &warrant).say("hi"), "pong");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stranger.join().expect("thread");
+    });
+    let text = until("it was told", || {
+        Some(fs::read_to_string(&said).expect("text")).filter(|t| t.contains("refused a connection of uid 1502"))
+    });
+    assert!(text.lines().count() < 60, "{} lines", text.lines().count());
+}
+
+/// A directory that hangs costs its own launch and nothing else, also when the launcher is replaced meanwhile.
+#[test]
+fn a_directory_that_hangs_delays_nobody_else() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let mut worker = stage.start();
+    let good = stage.warrant(&worker, "ada");
+    let session = stage.launched(&mut worker, &good);
+    // Opened by a look-up, it waits for a writer who never comes.
+    let fifo = sys::cstr(stage.path("fifo").as_os_str().as_encoded_bytes()).expect("path");
+    // SAFETY: a NUL-terminated path.
+    assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o644) }, 0);
+    mount(&stage.path("fifo"), "/etc/passwd", libc::MS_BIND);
+
+    let adopted = stage.warrant(&worker, "bob");
+    let launch = ToLauncher::Launch { id: 5, warrant: adopted.sign(&stage.supervisor) };
+    sys::send(as_fd(&worker.conn), &launch.encode(), &[]).expect("sent");
+    let shepherd = until("it looks for the account", || titled(adopted.session).first().copied());
+    stage.kill_launcher();
+    let mut worker = stage.start();
+    assert_eq!(worker.sessions.len(), 2, "{:?}", worker.sessions);
+
+    let late = stage.warrant(&worker, "bob");
+    let before = sys::boot_ms();
+    let launch = ToLauncher::Launch { id: 6, warrant: late.sign(&stage.supervisor) };
+    sys::send(as_fd(&worker.conn), &launch.encode(), &[]).expect("sent");
+    let mut other = stage.connect();
+    assert_eq!(
+        other.ask(&ToLauncher::Attach { id: 7, session: good.session }).0,
+        FromLauncher::Attached { id: 7, session: good.session }
+    );
+    assert_eq!(session.say("hi"), "pong");
+    assert!(sys::boot_ms() - before < 10_000, "others are served meanwhile");
+
+    let (answer, fds) = worker.next().expect("an answer");
+    let FromLauncher::Refused { id: 6, kind: RefusalKind::Transient, stage: step, .. } = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!((step.as_str(), fds.len()), ("launch_late", 1));
+    until("both are forgotten", || (stage.connect().sessions == [good.session]).then_some(()));
+    assert_eq!(titled(late.session), [0; 0]);
+    // The adopted one is no child of this launcher. When the directory answers after all, it executes nothing.
+    // SAFETY: a NUL-terminated path.
+    unsafe { libc::umount2(c"/etc/passwd".as_ptr(), libc::MNT_DETACH) };
+    assert_eq!(titled(adopted.session), [shepherd], "it hangs as before");
+    drop(fs::OpenOptions::new().write(true).open(stage.path("fifo")).expect("a reader waits"));
+    until("it leaves", || sys::proc_stat(shepherd).is_none_or(|(_, state, _)| state == 'Z').then_some(()));
+    assert_eq!(processes_of(adopted.session), [0; 0]);
+}
+
+/// What can't be recorded doesn't run, and what has ended is told when it can be recorded again.
+#[test]
+fn a_full_disk_under_the_log_starts_nothing_and_loses_nothing() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let log = stage.path("launcher/log");
+    fs::create_dir(&log).expect("folder");
+    let target = sys::cstr(log.as_os_str().as_encoded_bytes()).expect("path");
+    let disk = |flags: libc::c_ulong, options: &std::ffi::CStr| {
+        let (kind, options) = (c"tmpfs".as_ptr(), options.as_ptr().cast());
+        // SAFETY: NUL-terminated strings.
+        let ret = unsafe { libc::mount(kind, target.as_ptr(), kind, flags, options) };
+        assert_eq!(ret, 0, "{}", sys::last());
+    };
+    disk(0, c"size=8k,mode=700");
+    let mut worker = stage.start();
+    let first = stage.warrant(&worker, "ada");
+    let living = stage.launched(&mut worker, &first);
+    let mut refused = None;
+    for _ in 0..20 {
+        let warrant = stage.warrant(&worker, "ada");
+        match stage.launch(&mut worker, &warrant) {
+            (FromLauncher::Launched { .. }, _) => {}
+            (FromLauncher::Refused { stage, .. }, fds) => {
+                refused = Some((warrant, stage, fds.len()));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (warrant, step, proofs) = refused.expect("the disk is full");
+    assert_eq!((step.as_str(), proofs), ("launch_log", 0));
+    until("nothing of it runs", || processes_of(warrant.session).is_empty().then_some(()));
+
+    living.order("exit");
+    until("it has ended", || processes_of(first.session).is_empty().then_some(()));
+    assert_eq!(
+        worker.ask(&ToLauncher::Forget { id: 8, session: first.session }).0,
+        FromLauncher::NoSession { id: 8, session: first.session }
+    );
+    disk(libc::MS_REMOUNT, c"size=1m,mode=700");
+    assert_eq!(worker.end_of(first.session).0, SessionEnd::Exited(7));
+    let proofs = stage.log(&worker.host);
+    assert!(proofs.iter().any(|p| p.session == first.session && matches!(p.fact, Fact::Ended { .. })));
+    assert!(!proofs.iter().any(|p| p.session == warrant.session), "no half of a record");
+}
+
 #[test]
 fn it_does_not_start_on_anything_doubtful() {
     if !root_or_skip() {

@@ -6,7 +6,7 @@ use crate::logs::{Filter, Reader};
 use crate::service::{Service, may_see, no_such_job, step_of};
 use crate::views::{ExplainView, JobView, RefusedView, RunAsView, SessionView, TaskView, VerdictView, WorkerView};
 use futures_util::future::join_all;
-use job::{JobSpec, JobState, Plan, StepRef, TaskState};
+use job::{JobState, Plan, StepRef, TaskState};
 use policy::{Decision, FarmFacts, Identified, Place, Principal, Request, Who};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -105,8 +105,9 @@ impl Service {
         query: TasksQuery,
     ) -> Result<Vec<TaskView>, ServiceError> {
         let row = self.visible(principal, id).await?;
-        let plan = worked_out(row.spec).await?;
-        let step = query.step.as_deref().map(|s| step_of(&plan, Some(&step_ref(s)))).transpose()?;
+        let job = self.worked_out(row.id).await?;
+        let plan = &job.plan;
+        let step = query.step.as_deref().map(|s| step_of(plan, Some(&step_ref(s)))).transpose()?;
         let mut filter = TaskFilter {
             step,
             states: words(query.state.as_deref(), TaskState::parse)?,
@@ -115,22 +116,23 @@ impl Service {
             limit: query.limit.unwrap_or(PAGE).min(PAGE_MAX),
         };
         if let Some(after) = &query.after {
-            let (after_step, index) = position(&plan, after)?;
+            let (after_step, index) = position(plan, after)?;
             (filter.from_step, filter.first) = (after_step, index.saturating_add(1));
         }
         if let Some(task) = query.task {
             let step = match step {
                 Some(step) => step,
-                None => step_of(&plan, None)?,
+                None => step_of(plan, None)?,
             };
             (filter.step, filter.from_step, filter.first, filter.limit) = (Some(step), step, task, 1);
         }
         let mut page = self.store.attempts_page(id, filter).await?;
         page.retain(|t| query.task.is_none_or(|task| task == t.task.index));
         let ids: BTreeSet<u64> = page.iter().flat_map(|t| t.attempts.iter().map(|a| a.session)).collect();
+        let progress = self.dispatcher.progress(id);
         let sessions = self.store.sessions_by_id(&ids.into_iter().collect::<Vec<_>>()).await?;
         let sessions: HashMap<_, _> = sessions.into_iter().map(|s| (s.id, s)).collect();
-        Ok(page.into_iter().map(|t| TaskView::new(id, &plan, t, &sessions)).collect())
+        Ok(page.into_iter().map(|t| TaskView::new(id, plan, t, &sessions, &progress)).collect())
     }
 
     /// Answers when the job is over, or after the time.
@@ -164,8 +166,9 @@ impl Service {
         if step.is_none() && task.is_none() {
             return Ok(LogScope { job: id, step: None, task: None });
         }
-        let plan = worked_out(row.spec).await?;
-        let step = step_of(&plan, step.map(step_ref).as_ref())?;
+        let job = self.worked_out(row.id).await?;
+        let plan = &job.plan;
+        let step = step_of(plan, step.map(step_ref).as_ref())?;
         if let Some(task) = task {
             plan.task(step, task)?;
         }
@@ -317,11 +320,6 @@ impl Service {
         }
         Ok(farm)
     }
-}
-
-async fn worked_out(spec: String) -> Result<Plan, ServiceError> {
-    let plan = tokio::task::spawn_blocking(move || Ok(Plan::new(&JobSpec::from_json(&spec)?)?));
-    plan.await.unwrap_or_else(|_| Err(ServiceError::input("job", "it could not be worked out")))
 }
 
 fn step_ref(text: &str) -> StepRef {

@@ -7,6 +7,11 @@ use tokio::sync::broadcast;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     Job(u64),
+    /// What a running task says of itself changed.
+    Task {
+        job: u64,
+        task: wire::Task,
+    },
     Log(u64),
     Worker,
 }

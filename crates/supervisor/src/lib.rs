@@ -24,6 +24,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod views;
+mod workshop;
 
 pub use audit::{AuditError, Broken, verify as verify_audit};
 pub use config::{ConfigError, Settings};

@@ -6,15 +6,17 @@
 use crate::audit::{Audit, Record, Written};
 use crate::clock;
 use crate::config::Settings;
-use crate::dispatch::{DispatchError, Dispatcher, who};
+use crate::dispatch::{DispatchError, Dispatcher, Job, JobsError, who};
 use crate::error::ServiceError;
 use crate::events::{Event, Events};
 use crate::logs::Logs;
+use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
 use policy::{FarmFacts, Identified, Principal, Request};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
+use std::sync::Arc;
 use store::{After, AuditRef, JobRow, NewJob, NewStep, Store, StoreError};
 
 /// Most tasks that can be named one by one in an act.
@@ -32,6 +34,7 @@ pub(crate) struct Service {
     pub(crate) logs: Logs,
     pub(crate) settings: Settings,
     pub(crate) facts: Facts,
+    pub(crate) workshop: Workshop,
 }
 
 /// What doesn't change while the supervisor runs.
@@ -68,7 +71,7 @@ impl Service {
     /// A job comes in: understood, decided, written down, stored.
     pub(crate) async fn submit(&self, principal: &Principal, submission: Submission) -> Result<u64, ServiceError> {
         check_request_id(submission.request_id.as_deref())?;
-        let (spec, plan) = understood(submission.spec).await?;
+        let (spec, plan) = self.understood(principal, submission.spec).await?;
         let request = Request { user: submission.user, acting_as: submission.acting_as };
         let facts = FarmFacts { only_proxy: self.only_proxy().await? };
         let who = match policy::identify(principal, &request, facts) {
@@ -85,20 +88,27 @@ impl Service {
             .with("tasks", plan.steps().iter().map(|s| s.tasks).sum::<u64>())
             .with("body", body_of(&spec));
         let audit = self.audit.write(record).await?;
+        let text = spec.to_json()?;
+        let bytes = text.len();
         let job = NewJob {
             name: plan.name().to_owned(),
             login_user: who.login_user.to_string(),
             user: who.user.to_string(),
             priority: spec.priority,
             retries: spec.retries,
-            spec: spec.to_json()?,
+            spec: text,
             steps: plan.steps().iter().map(new_step).collect(),
             after: spec.after.iter().map(|a| After { job: a.job, any_end: a.any }).collect(),
             blocked: None,
             request_id: submission.request_id,
             audit: Some(reference(audit)),
         };
+        let is_new = job.request_id.is_none();
         let id = self.store.submit(job, clock::now()).await?;
+        // A repeated request is the job of the first one.
+        if is_new {
+            self.dispatcher.jobs().keep(Job { id, who, spec, plan, bytes });
+        }
         self.events.say(Event::Job(id));
         self.dispatcher.wake();
         Ok(id)
@@ -118,7 +128,10 @@ impl Service {
             return Err(no_such_job(job));
         }
         let reason = request.reason.map(check_reason).transpose()?;
-        let tasks = request.tasks.map(|t| named_tasks(&row, &t)).transpose()?;
+        let tasks = match &request.tasks {
+            Some(names) => Some(named_tasks(&row, &self.worked_out(job).await?.plan, names)?),
+            None => None,
+        };
         if tasks.is_none() {
             row.state.after(action).map_err(StoreError::from)?;
         }
@@ -188,6 +201,26 @@ impl Service {
         row.filter(|row| may_see(principal, row)).ok_or_else(|| no_such_job(job))
     }
 
+    async fn understood(&self, principal: &Principal, spec: Box<RawValue>) -> Result<(JobSpec, Plan), ServiceError> {
+        let work = move || {
+            let spec = JobSpec::from_json(spec.get())?;
+            let plan = Plan::new(&spec)?;
+            Ok((spec, plan))
+        };
+        let worked_out = self.workshop.work(principal.login_user.as_str(), work).await;
+        worked_out.unwrap_or_else(|_| Err(ServiceError::input("spec", "it could not be worked out")))
+    }
+
+    /// A stored job with its plan.
+    pub(crate) async fn worked_out(&self, job: u64) -> Result<Arc<Job>, ServiceError> {
+        self.dispatcher.jobs().get(&self.store, job).await.map_err(|error| match error {
+            JobsError::Store(error) => error.into(),
+            JobsError::Gone(job) => no_such_job(job),
+            JobsError::Spec { error, .. } => error.into(),
+            error @ (JobsError::Name { .. } | JobsError::Interrupted(_)) => ServiceError::input("job", error),
+        })
+    }
+
     /// No known worker runs jobs as their user.
     async fn only_proxy(&self) -> Result<bool, ServiceError> {
         let workers = self.store.workers().await?;
@@ -205,15 +238,6 @@ pub(crate) fn may_see(principal: &Principal, row: &JobRow) -> bool {
 
 pub(crate) fn no_such_job(job: impl ToString) -> ServiceError {
     ServiceError::NoSuchJob(job.to_string())
-}
-
-async fn understood(spec: Box<RawValue>) -> Result<(JobSpec, Plan), ServiceError> {
-    let worked_out = tokio::task::spawn_blocking(move || {
-        let spec = JobSpec::from_json(spec.get())?;
-        let plan = Plan::new(&spec)?;
-        Ok((spec, plan))
-    });
-    worked_out.await.unwrap_or_else(|_| Err(ServiceError::input("spec", "it could not be worked out")))
 }
 
 fn new_step(step: &job::StepInfo) -> NewStep {
@@ -266,12 +290,11 @@ fn said_by(principal: &Principal, action: JobAction, reason: Option<String>) -> 
 }
 
 /// `STEP.TASK` or `TASK`, as (step, index).
-fn named_tasks(row: &JobRow, names: &[String]) -> Result<Vec<(u32, u64)>, ServiceError> {
+fn named_tasks(row: &JobRow, plan: &Plan, names: &[String]) -> Result<Vec<(u32, u64)>, ServiceError> {
     if names.is_empty() || names.len() > TASKS_MAX {
         return Err(ServiceError::input("tasks", format!("1 to {TASKS_MAX} tasks can be named at once")));
     }
-    let plan = Plan::new(&JobSpec::from_json(&row.spec)?)?;
-    names.iter().map(|name| named_task(row.id, &plan, name)).collect()
+    names.iter().map(|name| named_task(row.id, plan, name)).collect()
 }
 
 fn named_task(job: u64, plan: &Plan, name: &str) -> Result<(u32, u64), ServiceError> {

@@ -11,6 +11,7 @@ use crate::keys::Keys;
 use crate::listen;
 use crate::logs::Logs;
 use crate::service::{Facts, Service};
+use crate::workshop::Workshop;
 use nix::sys::stat::Mode;
 use policy::LoginUser;
 use std::io::Write as _;
@@ -97,11 +98,28 @@ pub(crate) async fn start_as(config: Config, own: u32, accounts: Arc<dyn Account
     let people = listen::unix(&socket).await?;
     let workers = listen::unix(&config.data.join("run").join("worker.socket")).await?;
 
-    let dispatcher =
-        Dispatcher::new(store.clone(), audit.clone(), events.clone(), logs.clone(), keys, settings.clone()).await?;
+    let workshop = Workshop::new();
+    let dispatcher = Dispatcher::new(
+        store.clone(),
+        audit.clone(),
+        events.clone(),
+        logs.clone(),
+        keys,
+        settings.clone(),
+        workshop.clone(),
+    )
+    .await?;
     let facts = Facts { farm, data: config.data, operator: config.operator, url: url.clone() };
-    let service =
-        Service { store: store.clone(), audit, dispatcher: dispatcher.clone(), events, logs, settings, facts };
+    let service = Service {
+        store: store.clone(),
+        audit,
+        dispatcher: dispatcher.clone(),
+        events,
+        logs,
+        settings,
+        facts,
+        workshop,
+    };
     let app = App { service, authn: Authn::new(accounts, Operator { uid: own, name: operator }) };
     let (stop, stopped) = watch::channel(false);
     let allowed = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };

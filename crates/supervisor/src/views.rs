@@ -1,6 +1,7 @@
 //! The shapes of the JSON that people and scripts see (architecture §7). Every field is always there; absent is `null`.
 
 use crate::clock::rfc3339;
+use crate::dispatch::Progress;
 use job::{AttemptState, Counts, JobState, Plan, TaskState};
 use policy::{Place, ProxyAccount, Rule};
 use serde::Serialize;
@@ -50,12 +51,23 @@ pub(crate) struct TaskView {
     params: BTreeMap<String, String>,
     state: TaskState,
     reason: Option<String>,
+    /// What a running task says of itself: 0 to 100, and a line.
+    progress: Option<f64>,
+    status: Option<String>,
     attempts: Vec<AttemptView>,
 }
 
 impl TaskView {
-    pub(crate) fn new(job: u64, plan: &Plan, row: TaskAttempts, sessions: &HashMap<u64, SessionRow>) -> Self {
+    pub(crate) fn new(
+        job: u64,
+        plan: &Plan,
+        row: TaskAttempts,
+        sessions: &HashMap<u64, SessionRow>,
+        progress: &HashMap<wire::Task, Progress>,
+    ) -> Self {
         let (step, index) = (row.task.step, row.task.index);
+        let is_held = matches!(row.task.state, TaskState::Running | TaskState::Suspended);
+        let said = progress.get(&wire::Task { step, index, epoch: row.task.epoch }).filter(|_| is_held);
         let info = usize::try_from(step).ok().and_then(|s| plan.steps().get(s));
         Self {
             step,
@@ -65,6 +77,8 @@ impl TaskView {
             params: plan.params(step, index).into_iter().collect(),
             state: row.task.state,
             reason: row.task.reason,
+            progress: said.and_then(|p| p.percent),
+            status: said.and_then(|p| p.status.clone()),
             attempts: row.attempts.into_iter().map(|a| AttemptView::new(job, a, sessions)).collect(),
         }
     }
@@ -119,6 +133,23 @@ impl AttemptView {
             reason: row.reason,
             session: row.session,
         }
+    }
+}
+
+/// What a task says of itself, as followers get it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProgressView {
+    job: u64,
+    step: u32,
+    task: u64,
+    progress: Option<f64>,
+    status: Option<String>,
+}
+
+impl ProgressView {
+    pub(crate) fn new(job: u64, progress: Progress) -> Self {
+        let Progress { task, percent, status } = progress;
+        Self { job, step: task.step, task: task.index, progress: percent, status }
     }
 }
 

@@ -3,13 +3,13 @@
 use super::{ApiError, App, Asked, Caller};
 use crate::events::{Event, Listener};
 use crate::service::{Service, may_see};
-use crate::views::JobView;
+use crate::views::{JobView, ProgressView};
 use axum::extract::State;
 use axum::response::sse::{Event as Sse, KeepAlive, Sse as Answer};
 use futures_util::Stream;
 use policy::Principal;
 use serde::Deserialize;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -53,7 +53,14 @@ impl Watch {
             if let Some(event) = self.out.pop_front() {
                 return event;
             }
-            let (jobs, workers) = self.gather().await;
+            let (jobs, tasks, workers) = self.gather().await;
+            for (job, changed) in tasks {
+                if let Ok(Some(row)) = self.service.store.job(job).await
+                    && may_see(&self.principal, &row)
+                {
+                    self.out.extend(self.progress(job, &changed));
+                }
+            }
             for id in jobs {
                 // What changed but can't be read now shows at its next change.
                 if let Ok(Some(row)) = self.service.store.job(id).await
@@ -68,21 +75,30 @@ impl Watch {
         }
     }
 
-    /// What changed until a tenth of a second after the first change.
-    async fn gather(&mut self) -> (BTreeSet<u64>, bool) {
-        let (mut jobs, mut workers) = (BTreeSet::new(), false);
+    /// What these tasks say of themselves now.
+    fn progress(&self, job: u64, tasks: &BTreeSet<wire::Task>) -> Vec<Sse> {
+        let said = self.service.dispatcher.progress(job).into_values().filter(|p| tasks.contains(&p.task));
+        said.filter_map(|p| Sse::default().event("task").json_data(ProgressView::new(job, p)).ok()).collect()
+    }
+
+    /// What changed until a tenth of a second after the first change: jobs, tasks by their job, workers.
+    async fn gather(&mut self) -> (BTreeSet<u64>, BTreeMap<u64, BTreeSet<wire::Task>>, bool) {
+        let (mut jobs, mut tasks, mut workers) = (BTreeSet::new(), BTreeMap::<_, BTreeSet<_>>::new(), false);
         let mut until = None;
         loop {
             let event = match until {
                 None => self.listener.next().await,
                 Some(until) => match tokio::time::timeout_at(until, self.listener.next()).await {
                     Ok(event) => event,
-                    Err(_) => return (jobs, workers),
+                    Err(_) => return (jobs, tasks, workers),
                 },
             };
             match event {
                 Some(Event::Job(id)) if self.only.is_none_or(|only| only == id) => {
                     jobs.insert(id);
+                }
+                Some(Event::Task { job, task }) if self.only.is_none_or(|only| only == job) => {
+                    tasks.entry(job).or_default().insert(task);
                 }
                 Some(Event::Worker) if self.only.is_none() => workers = true,
                 Some(_) => continue,

@@ -19,7 +19,7 @@ const OVERHEAD_US: u64 = 300;
 pub(crate) const NOT_AFTER_MS: u64 = 30_000;
 
 /// What a session's tasks took so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Pace {
     tasks: u64,
     took_us: u64,
@@ -107,6 +107,26 @@ fn item(kind: ItemKind, action: Resolved) -> Item {
         timeout_ms: action.timeout_ms,
         grace_ms: action.grace_ms,
     }
+}
+
+/// Whether something has to be left after this step.
+pub(crate) fn has_exits(job: &Job, step: u32) -> bool {
+    job.plan.environments(step).iter().any(|e| e.exit.is_some())
+}
+
+/// Exits of all environments of these steps, those of the latest step first, of the job itself last.
+pub(crate) fn exits(job: &Job, steps: &[u32]) -> Vec<Item> {
+    leave_all(steps.iter().map(|step| job.plan.environments(*step)))
+}
+
+fn leave_all(steps: impl Iterator<Item = Vec<ResolvedEnvironment>>) -> Vec<Item> {
+    let mut all: Vec<ResolvedEnvironment> = Vec::new();
+    for environment in steps.flatten() {
+        if !all.contains(&environment) {
+            all.push(environment);
+        }
+    }
+    all.into_iter().rev().filter_map(exit).collect()
 }
 
 /// The items of a lease, with the change of environments in front.
@@ -203,5 +223,14 @@ mod tests {
         assert!(!entered.is_empty());
         assert_eq!(kinds(&entered.leave()), ["-job"]);
         assert!(entered.is_empty());
+    }
+
+    #[test]
+    fn what_may_be_entered_is_left_from_the_inside_out() {
+        let (job, a, b) =
+            (environment("job", true, true), environment("a", false, true), environment("b", true, false));
+        let c = environment("c", true, true);
+        let steps = [vec![job.clone(), a], vec![job.clone(), b], vec![job, c]];
+        assert_eq!(kinds(&leave_all(steps.into_iter())), ["-c", "-a", "-job"]);
     }
 }

@@ -3,13 +3,14 @@
 
 use super::place::HostClock;
 use super::session::Said;
+use crate::events::Event;
 use crate::scheduler::{self, Resources};
 use policy::Place;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use warrant::{Incarnation, PublicKey};
-use wire::{Account, ToWorker};
+use wire::{Account, FromWorker, Task, ToWorker};
 
 /// A worker that said nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -46,7 +47,23 @@ pub(crate) struct Worker {
     pub(crate) clock: HostClock,
     pub(crate) heard: Instant,
     pub(crate) outbox: Outbox,
+    /// Launches that failed in a row.
+    pub(crate) misfires: u32,
+    /// Why it gets no work, whatever it says of itself.
+    pub(crate) distrusted: Option<String>,
 }
+
+/// What a task said of itself last.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Progress {
+    pub(crate) task: Task,
+    /// 0 to 100.
+    pub(crate) percent: Option<f64>,
+    pub(crate) status: Option<String>,
+}
+
+/// Longest status kept.
+const STATUS_MAX: usize = 1024;
 
 /// A session that may have processes.
 #[derive(Debug)]
@@ -63,6 +80,8 @@ pub(crate) struct Live {
     pub(crate) to_driver: mpsc::UnboundedSender<Said>,
     /// Asked to make room.
     pub(crate) yielding: bool,
+    /// Of the task it runs.
+    pub(crate) progress: Option<Progress>,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +91,8 @@ pub(crate) struct Farm {
     pub(crate) lookups: HashMap<u64, oneshot::Sender<Result<Option<Account>, String>>>,
     /// What each pending job was last said to wait for.
     pub(crate) reasons: HashMap<u64, Option<String>>,
+    /// Workers where a launch of the job failed.
+    pub(crate) avoid: HashMap<u64, BTreeSet<String>>,
     pub(crate) last_number: u64,
 }
 
@@ -111,6 +132,27 @@ impl Farm {
             }
         };
         self.workers.values().map(worker).collect()
+    }
+
+    /// Keeps what a task says of itself: the newest word, of the newest task of the session.
+    pub(crate) fn progress(&mut self, worker: &str, message: FromWorker) -> Option<Event> {
+        let FromWorker::Progress { session, task, hundredths, status } = message else { return None };
+        let live = self.sessions.get_mut(&session).filter(|s| s.worker == worker)?;
+        let progress = match &mut live.progress {
+            Some(known) if known.task == task => known,
+            other => other.insert(Progress { task, percent: None, status: None }),
+        };
+        if let Some(hundredths) = hundredths {
+            progress.percent = Some(f64::from(hundredths.min(10_000)) / 100.0);
+        }
+        if let Some(status) = status {
+            progress.status = Some(status.chars().take(STATUS_MAX).collect());
+        }
+        Some(Event::Task { job: live.job, task })
+    }
+
+    pub(crate) fn avoided_by(&self, job: u64) -> BTreeSet<String> {
+        self.avoid.get(&job).cloned().unwrap_or_default()
     }
 
     /// Living sessions of each job.

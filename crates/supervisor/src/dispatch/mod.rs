@@ -18,7 +18,8 @@ mod retention;
 mod session;
 
 pub(crate) use channel::channel;
-pub(crate) use jobs::{JobsError, who};
+pub(crate) use farm::Progress;
+pub(crate) use jobs::{Job, JobsError, who};
 #[cfg(test)]
 pub(crate) use place::tests::hello as hello_for_tests;
 
@@ -29,6 +30,7 @@ use crate::events::{Event, Events};
 use crate::keys::Keys;
 use crate::logs::Logs;
 use crate::scheduler;
+use crate::workshop::Workshop;
 use farm::{Farm, Live, Outbox, Worker};
 use futures_util::future::join_all;
 use job::JobAction;
@@ -36,9 +38,11 @@ use jobs::Jobs;
 use place::{HelloError, HostClock};
 use policy::{Decision, Place, Who};
 use session::{Driver, Said, Summary};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use store::{Acted, NewWorker, Reported, SessionRow, Store, StoreError, WorkerRow};
+use store::{Acted, NewWorker, ReadyAt, Reported, SessionRow, Store, StoreError, WorkerRow};
 use tokio::sync::{Notify, mpsc, oneshot};
 use warrant::{PublicKey, Renewal, hex};
 use wire::{Account, FromWorker, Hello, Keep, Report, Reports, Task, ToWorker};
@@ -49,9 +53,14 @@ const GRACE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 /// Longest time without a round.
 const IDLE: Duration = Duration::from_secs(30);
-/// Ready steps looked at in a round; more when all of them find no place.
+/// Ready steps looked at together.
 const READY: usize = 256;
-const READY_MAX: usize = 4096;
+/// How often as many more are looked at before others have their turn, where those in front find no place.
+const PAGES: usize = 8;
+/// How long jobs whose plan isn't at hand hold up the others that are looked at with them.
+const PLAN_PATIENCE: Duration = Duration::from_millis(50);
+/// Launches that fail in a row before a worker gets no more.
+const MISFIRES: u32 = 3;
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why something was not handed out or taken in.
@@ -81,6 +90,23 @@ struct Inner {
     farm: Mutex<Farm>,
     jobs: Jobs,
     wake: Notify,
+    /// How often it was woken.
+    woken: AtomicU64,
+}
+
+/// A look at what is ready.
+struct Round {
+    opened: usize,
+    /// The last one looked at, if there may be more behind it that could be placed.
+    more: Option<ReadyAt>,
+}
+
+/// The look behind those in front, from one round to the next.
+#[derive(Default)]
+struct Sweep {
+    at: Option<ReadyAt>,
+    /// How often it was woken when the sweep began: what came later may be behind it.
+    woken: u64,
 }
 
 impl Dispatcher {
@@ -92,11 +118,12 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
+        workshop: Workshop,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
-        let inner =
-            Inner { store, audit, events, logs, keys, settings, farm, jobs: Jobs::default(), wake: Notify::new() };
+        let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
+        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, wake, woken };
         let dispatcher = Self(Arc::new(inner));
         for row in alive {
             dispatcher.adopt(&row);
@@ -115,6 +142,7 @@ impl Dispatcher {
     }
 
     pub(crate) fn wake(&self) {
+        self.0.woken.fetch_add(1, Ordering::Relaxed);
         self.0.wake.notify_one();
     }
 
@@ -124,6 +152,10 @@ impl Dispatcher {
 
     fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.0.jobs
     }
 
     fn keys(&self) -> &Keys {
@@ -137,8 +169,9 @@ impl Dispatcher {
     // --- rounds
 
     async fn schedule(&self) {
+        let mut sweep = Sweep::default();
         loop {
-            let rest = match self.rounds().await {
+            let rest = match self.rounds(&mut sweep).await {
                 Ok(rest) => rest,
                 Err(error) => {
                     tracing::error!(%error, "a scheduling round failed");
@@ -152,30 +185,54 @@ impl Dispatcher {
     }
 
     /// Places what can be placed; says after what time to look again.
-    async fn rounds(&self) -> Result<Duration, DispatchError> {
-        let mut limit = READY;
-        loop {
-            let now = clock::now();
-            let ready = self.store().ready(limit, now).await?;
-            let candidates = self.candidates(&ready).await?;
-            let (plan, yields) = {
-                let farm = self.farm();
-                let workers = farm.for_scheduler();
-                let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job());
-                let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan);
-                (plan, yields)
-            };
-            self.ask_to_yield(&yields);
-            self.say_why(&plan).await?;
-            let opened = join_all(plan.placements.into_iter().map(|p| self.open(p))).await;
-            let opened: usize = opened.into_iter().map(|o| usize::from(self.logged_open(o))).sum();
-            let has_room = self.farm().for_scheduler().iter().any(|w| w.free_slots > 0 && w.place.panic.is_none());
-            if has_room && ready.len() == limit && opened == 0 && limit < READY_MAX {
-                limit *= 4;
-            } else if opened == 0 {
-                return self.rest(now).await;
+    async fn rounds(&self, sweep: &mut Sweep) -> Result<Duration, DispatchError> {
+        let now = clock::now();
+        let mut front = self.round(None, now).await?;
+        while front.opened > 0 {
+            front = self.round(None, now).await?;
+        }
+        let Some(end_of_front) = front.more else {
+            sweep.at = None;
+            return self.rest(now).await;
+        };
+        self.sweep(sweep, end_of_front, now).await
+    }
+
+    /// What is in front finds no place: looks at what is behind, some of it at a time.
+    async fn sweep(&self, sweep: &mut Sweep, front: ReadyAt, now: i64) -> Result<Duration, DispatchError> {
+        if sweep.at.is_none() {
+            sweep.woken = self.0.woken.load(Ordering::Relaxed);
+        }
+        let mut at = sweep.at.take().unwrap_or(front);
+        for _ in 0..PAGES {
+            match self.round(Some(at), now).await?.more {
+                Some(next) => at = next,
+                None if self.0.woken.load(Ordering::Relaxed) == sweep.woken => return self.rest(now).await,
+                None => return Ok(Duration::ZERO),
             }
         }
+        sweep.at = Some(at);
+        Ok(Duration::ZERO)
+    }
+
+    async fn round(&self, after: Option<ReadyAt>, now: i64) -> Result<Round, DispatchError> {
+        let ready = self.store().ready_after(READY, after, now).await?;
+        let candidates = self.candidates(&ready).await?;
+        let (plan, yields) = {
+            let farm = self.farm();
+            let workers = farm.for_scheduler();
+            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job());
+            let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan);
+            (plan, yields)
+        };
+        self.ask_to_yield(&yields);
+        self.say_why(&plan).await?;
+        let no_place = plan.waiting.values().all(Option::is_some);
+        let opened = join_all(plan.placements.into_iter().map(|p| self.open(p))).await;
+        let opened: usize = opened.into_iter().map(|o| usize::from(self.logged_open(o))).sum();
+        let has_room = || self.farm().for_scheduler().iter().any(|w| w.free_slots > 0 && w.place.panic.is_none());
+        let more = ready.last().filter(|_| ready.len() == READY && (no_place || has_room())).map(store::Ready::at);
+        Ok(Round { opened, more })
     }
 
     fn logged_open(&self, opened: Result<bool, DispatchError>) -> bool {
@@ -191,11 +248,15 @@ impl Dispatcher {
         Ok(until.min(IDLE))
     }
 
+    /// What the scheduler has to know of these steps. A job whose plan takes long to work out doesn't hold up others:
+    /// it is looked at when the plan is there.
     async fn candidates(&self, ready: &[store::Ready]) -> Result<Vec<scheduler::Candidate>, DispatchError> {
+        let until = Instant::now() + PLAN_PATIENCE;
         let mut candidates = Vec::with_capacity(ready.len());
         for step in ready {
-            match self.0.jobs.get(self.store(), step.job).await {
-                Ok(job) => candidates.push(scheduler::Candidate {
+            let dispatcher = self.clone();
+            match self.0.jobs.get_until(self.store(), step.job, until, move || dispatcher.wake()).await {
+                Some(Ok(job)) => candidates.push(scheduler::Candidate {
                     job: step.job,
                     step: step.step,
                     priority: step.priority,
@@ -203,11 +264,12 @@ impl Dispatcher {
                     count: step.count,
                     requires: job.requires(step.step),
                     asks: job.asks(step.step),
+                    avoids: self.farm().avoided_by(step.job),
                 }),
-                Err(JobsError::Store(error)) => return Err(error.into()),
-                Err(JobsError::Gone(_)) => {}
+                None | Some(Err(JobsError::Gone(_))) => {}
+                Some(Err(JobsError::Store(error))) => return Err(error.into()),
                 // It would come back in every round.
-                Err(error) => self.block(step.job, error.to_string()).await?,
+                Some(Err(error)) => self.block(step.job, error.to_string()).await?,
             }
         }
         Ok(candidates)
@@ -243,11 +305,13 @@ impl Dispatcher {
                 }
             }
         }
-        for (job, reason) in changed {
+        let said = changed.into_iter().map(async |(job, reason)| {
             self.store().set_reason(job, reason).await?;
             self.0.events.say(Event::Job(job));
-        }
-        Ok(())
+            Ok(())
+        });
+        // At once: the store keeps them together.
+        join_all(said).await.into_iter().collect()
     }
 
     async fn block(&self, job: u64, reason: String) -> Result<(), DispatchError> {
@@ -298,6 +362,7 @@ impl Dispatcher {
             let mut farm = self.farm();
             for job in finished {
                 farm.reasons.remove(job);
+                farm.avoid.remove(job);
             }
         }
         self.0.jobs.forget(finished);
@@ -346,9 +411,15 @@ impl Dispatcher {
             let mut farm = self.farm();
             let connection = farm.number();
             outbox.send(&welcome, &[]);
+            // It may have been mended.
+            for workers in farm.avoid.values_mut() {
+                workers.remove(&name);
+            }
             farm.workers.insert(
                 name.clone(),
                 Worker {
+                    misfires: 0,
+                    distrusted: None,
                     connection,
                     place: checked.place,
                     labels: hello.labels,
@@ -425,14 +496,17 @@ impl Dispatcher {
         for id in kept {
             let Some(row) = self.store().session(*id).await? else { continue };
             let Some(job) = self.store().job(row.job).await? else { continue };
-            let order = match job.state {
-                job::JobState::Suspended => ToWorker::Suspend { session: *id },
-                job::JobState::Killed | job::JobState::Badlogin | job::JobState::Blocked => {
-                    ToWorker::Kill { session: *id }
-                }
-                _ => continue,
-            };
-            self.tell_worker(&row.worker, &order);
+            if let job::JobState::Killed | job::JobState::Badlogin | job::JobState::Blocked = job.state {
+                self.tell_worker(&row.worker, &ToWorker::Kill { session: *id });
+                continue;
+            }
+            for t in self.store().asked(*id).await? {
+                let task = Task { step: t.step, index: t.index, epoch: t.epoch };
+                self.tell_worker(&row.worker, &ToWorker::Cancel { session: *id, task });
+            }
+            if job.state == job::JobState::Suspended {
+                self.tell_worker(&row.worker, &ToWorker::Suspend { session: *id });
+            }
         }
         Ok(())
     }
@@ -456,11 +530,12 @@ impl Dispatcher {
                 reported: row.reported,
                 to_driver,
                 yielding: true,
+                progress: None,
             },
         );
         drop(farm);
         let is_errand = row.purpose != store::Purpose::Run;
-        let driver = Driver::new(self.clone(), row.id, row.worker.clone(), inbox);
+        let driver = Driver::new(self.clone(), row.id, row.job, row.worker.clone(), inbox).kept(row);
         tokio::spawn(if is_errand { driver.working_alone().drive(None) } else { driver.drive(None) });
     }
 
@@ -489,7 +564,7 @@ impl Dispatcher {
                     Ok(incarnation) => (worker.incarnation, worker.clock) = (incarnation, HostClock::set(*tick)),
                     Err(error) => worker.place.panic = Some(error.to_string()),
                 },
-                FromWorker::Panic { reason } => worker.place.panic.clone_from(reason),
+                FromWorker::Panic { reason } => worker.place.panic = reason.clone().or(worker.distrusted.clone()),
                 FromWorker::LookedUp { id, .. } => {
                     if let (Some(waiting), FromWorker::LookedUp { account, error, .. }) =
                         (farm.lookups.remove(id), message)
@@ -499,10 +574,17 @@ impl Dispatcher {
                     }
                     return Ok(());
                 }
-                FromWorker::Hello(_) | FromWorker::Progress { .. } => return Ok(()),
+                FromWorker::Progress { .. } => {
+                    let progressed = farm.progress(name, message);
+                    drop(farm);
+                    progressed.into_iter().for_each(|event| self.0.events.say(event));
+                    return Ok(());
+                }
+                FromWorker::Hello(_) => return Ok(()),
             }
         }
-        if let FromWorker::Panic { reason } = message {
+        if let FromWorker::Panic { .. } = message {
+            let reason = self.with_worker(name, |w| w.place.panic.clone()).flatten();
             tracing::warn!(worker = name, reason, "worker's panic changed");
             self.store().set_panic(name, reason).await?;
             self.0.events.say(Event::Worker);
@@ -565,6 +647,13 @@ impl Dispatcher {
         Ok(all.into_iter().filter(|e| e.worker == name).map(|e| (e.account, e.reason)).collect())
     }
 
+    /// What the running tasks of a job say of themselves.
+    pub(crate) fn progress(&self, job: u64) -> HashMap<Task, Progress> {
+        let farm = self.farm();
+        let said = farm.sessions.values().filter(|s| s.job == job).filter_map(|s| s.progress.clone());
+        said.map(|p| (p.task, p)).collect()
+    }
+
     fn sessions_of_job(&self, job: u64) -> u64 {
         self.farm().sessions.values().filter(|s| s.job == job && !s.yielding).count() as u64
     }
@@ -595,6 +684,7 @@ impl Dispatcher {
         let new = reports.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
         let summary = Summary::of(new);
         let excludes = new.iter().any(|r| matches!(r, Report::Refused { .. }));
+        let launch = new.iter().find_map(Launch::of);
         let reported = self.store().report(session, &worker, first, reports, clock::now()).await?;
         {
             let mut farm = self.farm();
@@ -611,8 +701,8 @@ impl Dispatcher {
                 worker.place.excluded = excluded;
             }
         }
-        if reported.batch_refused.is_some() {
-            self.tell_worker(&worker, &ToWorker::Kill { session });
+        if let Some(launch) = launch {
+            self.launched(&row, launch).await?;
         }
         self.settle(session, &reported).await;
         Ok(reported.through)
@@ -651,14 +741,40 @@ impl Dispatcher {
     }
 
     async fn distrust(&self, row: &SessionRow, reason: &str) -> Result<(), DispatchError> {
-        {
-            let mut farm = self.farm();
-            farm.send_to(&row.worker, &ToWorker::Kill { session: row.id }, &[]);
-            if let Some(worker) = farm.workers.get_mut(&row.worker) {
-                worker.place.panic = Some(reason.to_owned());
-            }
+        self.tell_worker(&row.worker, &ToWorker::Kill { session: row.id });
+        self.no_more_work(&row.worker, reason).await
+    }
+
+    /// Whatever the worker says of itself: until it connects again it is in panic.
+    async fn no_more_work(&self, worker: &str, reason: &str) -> Result<(), DispatchError> {
+        tracing::warn!(worker, reason, "the worker gets no more work");
+        if let Some(worker) = self.farm().workers.get_mut(worker) {
+            worker.distrusted = Some(reason.to_owned());
+            worker.place.panic = Some(reason.to_owned());
         }
-        Ok(self.store().set_panic(&row.worker, Some(reason.to_owned())).await?)
+        self.store().set_panic(worker, Some(reason.to_owned())).await?;
+        self.0.events.say(Event::Worker);
+        Ok(())
+    }
+
+    /// A launch that failed at the host is tried elsewhere; a host where it happens again and again gets no more work.
+    async fn launched(&self, row: &SessionRow, launch: Launch) -> Result<(), DispatchError> {
+        let misfires = {
+            let mut farm = self.farm();
+            if matches!(launch, Launch::Failed(_)) {
+                farm.avoid.entry(row.job).or_default().insert(row.worker.clone());
+            }
+            let Some(worker) = farm.workers.get_mut(&row.worker) else { return Ok(()) };
+            worker.misfires = if launch == Launch::Well { 0 } else { worker.misfires + 1 };
+            worker.misfires
+        };
+        match launch {
+            Launch::Failed(how) if misfires >= MISFIRES => {
+                let reason = format!("{misfires} launches in a row failed here, the last one at {how}");
+                self.no_more_work(&row.worker, &reason).await
+            }
+            Launch::Failed(_) | Launch::Well => Ok(()),
+        }
     }
 
     /// What follows from reports that are stored.
@@ -779,6 +895,26 @@ impl Dispatcher {
 
     pub(crate) async fn retire_for_tests(&self, now: i64) {
         self.retire_once(now).await.expect("retired");
+    }
+}
+
+/// How a host did with a launch, as far as the host itself is to blame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Launch {
+    Well,
+    /// At which stage, and why.
+    Failed(String),
+}
+
+impl Launch {
+    fn of(report: &Report) -> Option<Self> {
+        match report {
+            Report::Started { .. } => Some(Self::Well),
+            Report::Refused { kind, stage, text, .. } if kind == "stage" => {
+                Some(Self::Failed(format!("{stage}: {text}")))
+            }
+            _ => None,
+        }
     }
 }
 

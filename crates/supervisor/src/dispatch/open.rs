@@ -63,6 +63,7 @@ impl Dispatcher {
                 reported: 0,
                 to_driver,
                 yielding: false,
+                progress: None,
             };
             self.farm().sessions.insert(session, live);
             inbox
@@ -71,7 +72,7 @@ impl Dispatcher {
             return Ok(false);
         }
         self.0.events.say(crate::events::Event::Job(placement.job));
-        let driver = Driver::new(self.clone(), session, placement.worker, inbox);
+        let driver = Driver::new(self.clone(), session, placement.job, placement.worker, inbox);
         tokio::spawn(driver.working(job, placement.step, placement.plan.account).drive(Some(lease)));
         Ok(true)
     }

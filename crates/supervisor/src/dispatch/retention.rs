@@ -115,10 +115,11 @@ impl Dispatcher {
             reported: 0,
             to_driver,
             yielding: true,
+            progress: None,
         };
         self.farm().sessions.insert(session, live);
         if self.issue(session, job, worker, incarnation, &terms).await? {
-            let driver = Driver::new(self.clone(), session, worker.to_owned(), inbox).working_alone();
+            let driver = Driver::new(self.clone(), session, job, worker.to_owned(), inbox).working_alone();
             tokio::spawn(driver.drive(None));
         }
         Ok(())

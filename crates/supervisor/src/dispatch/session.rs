@@ -3,6 +3,10 @@
 //! After a reconnection nobody here knows which batches still reached the session, so such a session is drained:
 //! what it has not started is recalled, it finishes the task it runs and leaves, and a new session takes the rest.
 //! What never reached it is free again when it ends, because the store frees what a session held and never started.
+//!
+//! It leaves its environments by a batch of exits. The number of that batch is found by trying: the first one after
+//! the last that the session said was done, and the next one each time it answers that it had that number already.
+//! A session takes each number once, so that the exits run once, and what had the number before never runs.
 
 use super::batch::{self, Entered, Pace};
 use super::jobs::Job;
@@ -10,7 +14,7 @@ use super::{DispatchError, Dispatcher};
 use policy::Decision;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use store::Lease;
+use store::{Lease, SessionRow};
 use tokio::sync::mpsc;
 use warrant::{Account, Item};
 use wire::{End, Report, ToWorker};
@@ -37,6 +41,10 @@ pub(crate) struct Summary {
     done: Vec<u64>,
     recalled: bool,
     refused: bool,
+    /// Exits that ended in one way or another.
+    exits: usize,
+    /// Some of them came back unstarted.
+    exits_back: bool,
 }
 
 impl Summary {
@@ -52,6 +60,10 @@ impl Summary {
                 Report::BatchDone { sequence } => summary.done.push(*sequence),
                 Report::Recalled { tasks } => summary.recalled |= !tasks.is_empty(),
                 Report::BatchRefused { .. } => summary.refused = true,
+                Report::EnvironmentEnded { entered: false, end, .. } => {
+                    summary.exits += 1;
+                    summary.exits_back |= matches!(end, End::CannotStart { stage, .. } if stage == "recalled");
+                }
                 _ => {}
             }
         }
@@ -65,25 +77,48 @@ enum Stage {
     Working,
     /// Gets no more tasks.
     Finishing,
-    /// Was told so.
+    /// Was given the exits of its environments.
+    Leaving,
+    /// Was told that no batch follows.
     Finished,
 }
+
+/// Batches that may have reached a session without a word about it: those that are open at a time, and one of exits.
+const UNKNOWN: u32 = 4;
+/// Steps whose environments may be entered at a time: as far as batches may be ahead of what is known.
+const INSIDE: usize = 3;
 
 pub(crate) struct Driver {
     dispatcher: Dispatcher,
     session: u64,
     worker: String,
+    job_id: u64,
     /// `None`: found alive after a restart; it is only drained.
     job: Option<Arc<Job>>,
     account: Option<Account>,
     step: u32,
+    /// The last batch sent.
     sequence: u64,
+    /// The highest that the session said was done.
+    done: u64,
     /// Batches that are not done.
     open: BTreeSet<u64>,
     pace: Pace,
     entered: Entered,
+    /// Steps whose environments the session may have entered, the latest last; as the store knows them.
+    inside: Vec<u32>,
+    /// What leaves the environments, once the session is to leave.
+    exits: Option<Vec<Item>>,
+    /// Exits that ended since they were sent, and whether some came back.
+    exits_ended: usize,
+    exits_back: bool,
+    refusals: u32,
     stage: Stage,
     is_alone: bool,
+    /// Found alive, and its worker isn't here yet.
+    is_away: bool,
+    /// What reached it isn't known.
+    is_drained: bool,
     inbox: mpsc::UnboundedReceiver<Said>,
 }
 
@@ -91,6 +126,7 @@ impl Driver {
     pub(super) fn new(
         dispatcher: Dispatcher,
         session: u64,
+        job_id: u64,
         worker: String,
         inbox: mpsc::UnboundedReceiver<Said>,
     ) -> Self {
@@ -98,15 +134,24 @@ impl Driver {
             dispatcher,
             session,
             worker,
+            job_id,
             job: None,
             account: None,
             step: 0,
             sequence: 0,
+            done: 0,
             open: BTreeSet::new(),
             pace: Pace::default(),
             entered: Entered::default(),
+            inside: Vec::new(),
+            exits: None,
+            exits_ended: 0,
+            exits_back: false,
+            refusals: 0,
             stage: Stage::Finishing,
             is_alone: false,
+            is_away: false,
+            is_drained: false,
             inbox,
         }
     }
@@ -114,6 +159,12 @@ impl Driver {
     /// For a session that was just opened for a step of `job`.
     pub(super) fn working(mut self, job: Arc<Job>, step: u32, account: Account) -> Self {
         (self.job, self.step, self.account, self.stage) = (Some(job), step, Some(account), Stage::Working);
+        self
+    }
+
+    /// For a session found alive, as the store knows it.
+    pub(super) fn kept(mut self, row: &SessionRow) -> Self {
+        (self.done, self.inside, self.is_away) = (row.batches, row.entered.clone(), true);
         self
     }
 
@@ -149,18 +200,32 @@ impl Driver {
         match said {
             Said::Reports(summary) => {
                 self.pace.ended(summary.ended, summary.took_us);
-                for sequence in &summary.done {
-                    self.open.remove(sequence);
-                }
+                self.exits_ended += summary.exits;
+                self.exits_back |= summary.exits_back;
+                self.done_with(&summary.done);
                 // What was to enter an environment may have come back unstarted with the tasks.
-                if summary.refused || (summary.recalled && !self.entered.is_empty()) {
+                if summary.recalled && !self.entered.is_empty() {
                     self.finish_soon();
+                }
+                if summary.refused {
+                    self.refused();
                 }
             }
             Said::Reconnected => self.drain(),
             Said::Yield => self.finish_soon(),
             Said::Poke | Said::Over => {}
         }
+    }
+
+    fn done_with(&mut self, batches: &[u64]) {
+        // Without all exits it was another batch that had the number of ours: ours will be refused.
+        let exits = self.exits.as_ref().map_or(0, Vec::len);
+        let is_ours = |n: u64| self.stage != Stage::Leaving || n != self.sequence || self.exits_ended >= exits;
+        let ours: Vec<u64> = batches.iter().copied().filter(|n| is_ours(*n)).collect();
+        for sequence in ours {
+            self.open.remove(&sequence);
+        }
+        self.done = batches.iter().copied().fold(self.done, u64::max);
     }
 
     fn finish_soon(&mut self) {
@@ -180,8 +245,11 @@ impl Driver {
                 None => return Ok(()),
             }
         }
-        if self.stage == Stage::Finishing && self.open.is_empty() {
-            self.finish();
+        if self.stage == Stage::Leaving && self.open.is_empty() {
+            self.left();
+        }
+        if self.stage == Stage::Finishing && self.open.is_empty() && !self.is_away {
+            self.leave().await;
         }
         Ok(())
     }
@@ -217,7 +285,8 @@ impl Driver {
 
     async fn hand_out(&mut self, lease: Lease) -> Result<(), DispatchError> {
         let Some(job) = self.job.clone() else { return Ok(()) };
-        let items = match batch::items(&job, &lease, &mut self.entered, &mut self.pace) {
+        self.note_environments(&job, lease.step).await?;
+        let items = match self.items(&job, lease).await {
             Ok(items) => items,
             Err(error) => {
                 let reason = format!("a task of step {} can't be worked out: {error}", lease.step);
@@ -227,6 +296,37 @@ impl Driver {
         };
         self.send(&job, items);
         Ok(())
+    }
+
+    /// What a template's expressions cost is not paid on a thread that others wait for.
+    async fn items(&mut self, job: &Arc<Job>, lease: Lease) -> Result<Vec<Item>, job::JobError> {
+        if !job.is_template() {
+            return batch::items(job, &lease, &mut self.entered, &mut self.pace);
+        }
+        let (job, mut entered, mut pace) = (job.clone(), self.entered.clone(), self.pace.clone());
+        let worked_out = tokio::task::spawn_blocking(move || {
+            let items = batch::items(&job, &lease, &mut entered, &mut pace);
+            (items, entered, pace)
+        });
+        match worked_out.await {
+            Ok((items, entered, pace)) => {
+                (self.entered, self.pace) = (entered, pace);
+                items
+            }
+            Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+        }
+    }
+
+    /// Before a session may enter environments, the store knows whose: whoever drives it later has to leave them.
+    async fn note_environments(&mut self, job: &Job, step: u32) -> Result<(), DispatchError> {
+        if self.inside.last() == Some(&step) || !batch::has_exits(job, step) {
+            return Ok(());
+        }
+        self.inside.retain(|s| *s != step);
+        self.inside.push(step);
+        let old = self.inside.len().saturating_sub(INSIDE);
+        self.inside.drain(..old);
+        Ok(self.dispatcher.store().enters(self.session, &self.inside).await?)
     }
 
     fn send(&mut self, job: &Job, items: Vec<Item>) {
@@ -246,14 +346,74 @@ impl Driver {
         }
     }
 
-    /// Leaves the environments and the session, once nothing is open.
-    fn finish(&mut self) {
-        let leave = self.entered.leave();
-        if let (Some(job), false) = (self.job.clone(), leave.is_empty()) {
-            self.send(&job, leave);
+    /// Leaves the environments, then the session, once nothing is open.
+    async fn leave(&mut self) {
+        let exits = match self.exits.clone() {
+            Some(exits) => exits,
+            None => self.exits().await,
+        };
+        self.exits = Some(exits.clone());
+        match self.job.clone() {
+            Some(job) if !exits.is_empty() => {
+                (self.exits_ended, self.exits_back) = (0, false);
+                self.send(&job, exits);
+                self.stage = Stage::Leaving;
+            }
+            _ => self.finish(),
         }
+    }
+
+    /// Exits of what is entered, as far as it is known; a session passes over those it never entered.
+    async fn exits(&mut self) -> Vec<Item> {
+        if !self.is_drained {
+            return self.entered.leave();
+        }
+        if self.inside.is_empty() {
+            return Vec::new();
+        }
+        if self.job.is_none() {
+            match self.dispatcher.jobs().get(self.dispatcher.store(), self.job_id).await {
+                Ok(job) => self.job = Some(job),
+                Err(error) => {
+                    let (session, job) = (self.session, self.job_id);
+                    tracing::error!(session, job, %error, "environments are not left");
+                    return Vec::new();
+                }
+            }
+        }
+        self.job.as_ref().map(|job| batch::exits(job, &self.inside)).unwrap_or_default()
+    }
+
+    /// The batch of exits is done, or came back because its time was over while a task ran.
+    fn left(&mut self) {
+        if self.exits_back {
+            self.stage = Stage::Finishing;
+        } else {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
         self.tell(&ToWorker::Finish { session: self.session });
         self.stage = Stage::Finished;
+    }
+
+    fn refused(&mut self) {
+        match self.stage {
+            // It had that number already: the next one.
+            Stage::Leaving if self.refusals < UNKNOWN => {
+                self.refusals += 1;
+                self.sequence = self.sequence.max(self.done);
+                self.open.clear();
+                self.stage = Stage::Finishing;
+            }
+            Stage::Finished => {}
+            _ => {
+                tracing::warn!(session = self.session, "it refused a batch, and is ended");
+                self.tell(&ToWorker::Kill { session: self.session });
+                self.stage = Stage::Finished;
+            }
+        }
     }
 
     fn drain(&mut self) {
@@ -261,7 +421,11 @@ impl Driver {
             return;
         }
         self.tell(&ToWorker::Recall { session: self.session, through: u64::MAX });
-        self.finish();
+        (self.stage, self.is_away, self.is_drained, self.refusals) = (Stage::Finishing, false, true, 0);
+        // Which of those that are open it has is found out.
+        self.sequence = self.done;
+        self.open.clear();
+        self.exits = None;
     }
 
     /// Something went wrong on our side: the session is ended, and its end frees what it held.
@@ -299,7 +463,7 @@ mod tests {
             Report::BatchDone { sequence: 1 },
             Report::Recalled { tasks: Vec::new() },
         ]);
-        assert_eq!(summary, Summary { ended: 2, took_us: 500, done: vec![1], recalled: false, refused: false });
+        assert_eq!(summary, Summary { ended: 2, took_us: 500, done: vec![1], recalled: false, ..Summary::default() });
         assert!(Summary::of(&[Report::Recalled { tasks: vec![task(3)] }]).recalled);
         assert!(Summary::of(&[Report::BatchRefused { text: String::new() }]).refused);
     }

@@ -51,6 +51,8 @@ pub(crate) struct Candidate {
     pub(crate) count: u64,
     pub(crate) requires: Requires,
     pub(crate) asks: Resources,
+    /// Workers that failed to launch it: only where no other one could run it.
+    pub(crate) avoids: BTreeSet<String>,
 }
 
 /// A session to open.
@@ -194,11 +196,15 @@ impl<'a> Farm<'a> {
     /// Takes a slot of the worker with most free slots among those that may and can.
     fn place(&mut self, candidate: &Candidate) -> Option<Placement> {
         let mut best: Option<(u32, usize, RunPlan, Vec<Rule>)> = None;
+        let avoids = |w: &Worker| candidate.avoids.contains(&w.place.worker);
+        let elsewhere =
+            !candidate.avoids.is_empty() && self.workers.iter().any(|w| !avoids(w) && could_run(w, candidate));
         for index in 0..self.workers.len() {
             let (slots, room) = self.free[index];
             let is_better = slots > best.as_ref().map_or(0, |(most, ..)| *most);
             let place = &self.workers[index].place;
             if !is_better
+                || (elsewhere && avoids(&self.workers[index]))
                 || !candidate.asks.fits(room)
                 || candidate.requires.admits(&place.worker, &self.workers[index].labels).is_err()
             {
@@ -311,6 +317,7 @@ mod tests {
             count,
             requires: Requires::default(),
             asks: Resources::default(),
+            avoids: BTreeSet::new(),
         }
     }
 
@@ -379,6 +386,21 @@ mod tests {
         a.place.excluded.push(("ada".to_owned(), "unknown here".to_owned()));
         let plan = plan(&[a, worker("b", 1)], &[candidate(1, 9)], &HashMap::new());
         assert_eq!(jobs(&plan), [(1, "b")]);
+    }
+
+    #[test]
+    fn where_a_launch_failed_is_the_last_choice() {
+        let mut burnt = candidate(1, 1);
+        burnt.avoids = BTreeSet::from(["a".to_owned()]);
+        let plan = |workers: &[Worker]| plan(workers, &[burnt.clone()], &HashMap::new());
+        assert_eq!(jobs(&plan(&[worker("a", 9), worker("b", 1)])), [(1, "b")]);
+        let full = plan(&[worker("a", 9), worker("b", 0)]);
+        assert!(full.placements.is_empty());
+        assert_eq!(full.waiting, BTreeMap::from([(1, None)]), "it waits for the other");
+        let mut other = worker("b", 1);
+        other.place.panic = Some("broken".to_owned());
+        assert_eq!(jobs(&plan(&[worker("a", 9), other])), [(1, "a")], "there is no other");
+        assert_eq!(jobs(&plan(&[worker("a", 9)])), [(1, "a")]);
     }
 
     #[test]

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_tungstenite::tungstenite::Message;
 use warrant::proof::{Fact, Proof, RunAs};
 use warrant::{Batch, Item, ItemKind, PublicKey, SecretKey, Signed, Warrant, hex, unhex};
 use wire::{Account, End, FromWorker, Hello, Keep, Report, Reported, Reports, SessionEnd, Task, ToWorker};
 
 type HowItEnds = Arc<dyn Fn(Task) -> End + Send + Sync>;
+type Loses = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 type Refuses = Arc<dyn Fn(&Warrant) -> Option<(&'static str, &'static str)> + Send + Sync>;
 
 /// What a fake worker does.
@@ -26,6 +27,8 @@ pub(crate) struct Habits {
     pub(crate) ends: HowItEnds,
     /// Kind and text of a refusal.
     pub(crate) refuses: Refuses,
+    /// Batches that never reach their session, by their number.
+    pub(crate) loses: Loses,
     /// A task takes one; given back never.
     pub(crate) permits: Arc<Semaphore>,
     /// Signs proofs; whether they are true is up to `proves`.
@@ -41,6 +44,7 @@ impl Habits {
             hello: crate::dispatch::hello_for_tests(name),
             ends: Arc::new(|_| End::Exited { code: 0 }),
             refuses: Arc::new(|_| None),
+            loses: Arc::new(|_| false),
             permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             host_key: None,
             proves: None,
@@ -74,6 +78,7 @@ pub(crate) struct Seen {
     pub(crate) warrants: BTreeMap<u64, Warrant>,
     /// Tasks of each batch, in order.
     pub(crate) batches: Vec<usize>,
+    pub(crate) batches_refused: usize,
     pub(crate) killed: Vec<u64>,
     pub(crate) cleaned: Vec<u64>,
     pub(crate) renewals: usize,
@@ -110,6 +115,7 @@ pub(crate) struct FakeWorker {
     seen: Arc<Mutex<Seen>>,
     socket: PathBuf,
     stop: watch::Sender<bool>,
+    words: broadcast::Sender<FromWorker>,
 }
 
 impl FakeWorker {
@@ -120,6 +126,7 @@ impl FakeWorker {
             seen: Arc::default(),
             socket: data.join("run/worker.socket"),
             stop: watch::Sender::new(false),
+            words: broadcast::Sender::new(64),
         };
         let this = worker.clone();
         tokio::spawn(async move {
@@ -148,6 +155,11 @@ impl FakeWorker {
         permits.add_permits(tasks);
     }
 
+    /// Says something on the channel.
+    pub(crate) fn say(&self, message: FromWorker) {
+        self.words.send(message).expect("connected");
+    }
+
     /// The connection ends for good; sessions are forgotten, as after a reboot.
     pub(crate) fn crash(&self) {
         let _ = self.stop.send(true);
@@ -168,9 +180,14 @@ impl FakeWorker {
         let say = |message: FromWorker| Message::Binary(wire::encode_frame(&message, &[]).expect("frame").into());
         to.send(say(FromWorker::Hello(hello))).await.ok()?;
         let mut tick = tokio::time::interval(Duration::from_secs(3));
+        let mut words = self.words.subscribe();
         loop {
             let message = tokio::select! {
                 message = from.next() => message,
+                word = words.recv() => {
+                    to.send(say(word.expect("not too many"))).await.ok()?;
+                    continue;
+                }
                 _ = tick.tick() => {
                     to.send(say(FromWorker::Tick { tick: 1_000_000 })).await.ok()?;
                     continue;
@@ -208,6 +225,9 @@ impl FakeWorker {
             ToWorker::Batch { session, sequence } => {
                 let batch = Batch::open(&signed(warrant::batch::BATCH_MAX), &self.seen().keys).expect("batch");
                 assert_eq!((batch.session, batch.sequence), (session, sequence));
+                if (self.habits().loses)(sequence) {
+                    return None;
+                }
                 self.order(session, Order::Batch(Box::new(batch)));
             }
             ToWorker::Renew { .. } => {
@@ -264,6 +284,7 @@ impl FakeWorker {
             orders,
             spool,
             queue: VecDeque::new(),
+            entered: Vec::new(),
             last: 0,
             finish: clean,
             suspended: false,
@@ -329,6 +350,7 @@ struct Session {
     orders: mpsc::UnboundedReceiver<Order>,
     spool: watch::Sender<Vec<Report>>,
     queue: VecDeque<(u64, Option<Item>)>,
+    entered: Vec<String>,
     last: u64,
     finish: bool,
     suspended: bool,
@@ -357,7 +379,7 @@ impl Session {
         if let Some((kind, text)) = (self.habits.refuses)(&self.warrant) {
             return self.report(Report::Refused {
                 kind: kind.to_owned(),
-                stage: "account".to_owned(),
+                stage: if kind == "stage" { "setgroups" } else { "account" }.to_owned(),
                 errno: 0,
                 text: text.to_owned(),
                 hint: String::new(),
@@ -418,7 +440,9 @@ impl Session {
         match order {
             Order::Batch(batch) => {
                 assert_eq!(batch.job, self.warrant.job, "a batch of another job");
+                assert!(!self.finish, "a batch after the last one");
                 if batch.sequence != self.last + 1 {
+                    self.worker.seen().batches_refused += 1;
                     return self.report(Report::BatchRefused { text: format!("{} is not next", batch.sequence) });
                 }
                 self.last = batch.sequence;
@@ -458,8 +482,22 @@ impl Session {
         let Some((sequence, item)) = self.queue.pop_front() else { return };
         match item.map(|i| i.kind) {
             None => self.report(Report::BatchDone { sequence }),
-            Some(ItemKind::Enter { name }) => self.worker.seen().environments.push(format!("+{name}")),
-            Some(ItemKind::Exit { name }) => self.worker.seen().environments.push(format!("-{name}")),
+            Some(ItemKind::Enter { name }) => {
+                self.worker.seen().environments.push(format!("+{name}"));
+                self.entered.push(name);
+            }
+            Some(ItemKind::Exit { name }) => {
+                let entered = self.entered.iter().rposition(|e| *e == name);
+                if let Some(at) = entered {
+                    self.entered.remove(at);
+                    self.worker.seen().environments.push(format!("-{name}"));
+                }
+                let end = match entered {
+                    Some(_) => End::Exited { code: 0 },
+                    None => End::Failed { text: "it was never entered".to_owned() },
+                };
+                self.report(Report::EnvironmentEnded { name, entered: false, end });
+            }
             Some(ItemKind::Task(task)) => {
                 let task = task.into();
                 self.worker.seen().started.push(task);

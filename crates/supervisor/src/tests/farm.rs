@@ -435,3 +435,206 @@ async fn old_jobs_go_with_their_folders_and_logs() {
     let warrant = worker.seen().warrants.values().last().expect("one").clone();
     assert_eq!(warrant.purpose, warrant::Purpose::Clean);
 }
+
+/// A house around frames, and a room around those of the first of two steps.
+const FRAMES_IN_ENVIRONMENTS: &str = r"
+specificationVersion: jobtemplate-2023-09
+name: envs
+jobEnvironments:
+- name: house
+  script: {actions: {onEnter: {command: enter}, onExit: {command: leave}}}
+steps:
+- name: one
+  parameterSpace: {taskParameterDefinitions: [{name: N, type: INT, range: 1-20}]}
+  stepEnvironments:
+  - name: room
+    script: {actions: {onEnter: {command: enter}, onExit: {command: leave}}}
+  script: {actions: {onRun: {command: run}}}
+- name: two
+  script: {actions: {onRun: {command: run}}}
+  dependencies: [{dependsOn: one}]
+";
+
+fn in_environments() -> Value {
+    json!({ "v": 1, "body": { "template": { "source": FRAMES_IN_ENVIRONMENTS } } })
+}
+
+/// Every environment that was entered was left, from the inside out, in each session.
+fn assert_left(environments: &[String], sessions: usize) {
+    let mut entered: Vec<&str> = Vec::new();
+    for change in environments {
+        match change.split_at(1) {
+            ("+", name) => entered.push(name),
+            (_, name) => assert_eq!(entered.pop(), Some(name), "{environments:?}"),
+        }
+    }
+    assert!(entered.is_empty(), "{environments:?}");
+    let houses = environments.iter().filter(|e| *e == "+house").count();
+    assert_eq!(houses, sessions, "{environments:?}");
+}
+
+/// Wherever the supervisor dies or a connection is cut, a session leaves what it entered, once.
+#[tokio::test]
+async fn what_was_entered_is_left_after_a_restart() {
+    for (ran_before, lost, supervisor_dies) in [
+        (0, 0, true),
+        (1, 0, true),
+        (6, 0, true),
+        (6, 0, false),
+        (1, 2, true),
+        (1, 2, false),
+        (5, 3, true),
+        (5, 3, false),
+    ] {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut habits = Habits::of_ada("desk");
+        habits.permits = Arc::new(Semaphore::new(ran_before));
+        habits.loses = Arc::new(move |sequence| sequence == lost);
+        let mut farm = Supervised::start(dir.path()).await;
+        let worker = FakeWorker::start(dir.path(), habits);
+        let job = farm.submit(ADA, in_environments()).await;
+        eventually("so many ran", async || worker.seen().ran.len() == ran_before).await;
+        eventually("it is entered", async || worker.seen().environments.len() == 2).await;
+        worker.habits().loses = Arc::new(|_| false);
+        if supervisor_dies {
+            farm.running.die().await;
+            farm = Supervised::start(dir.path()).await;
+        } else {
+            farm.running.app.service.dispatcher.cut_for_tests("desk");
+        }
+        eventually("the worker is back", async || worker.seen().hellos >= 2).await;
+        worker.permit(1000);
+        assert_eq!(farm.over(job).await["state"], "complete");
+        eventually("all left", async || farm.get("/api/v1/farm").await["sessions_live"] == 0).await;
+        let seen = worker.seen();
+        assert_left(&seen.environments, seen.warrants.len());
+        assert!(seen.killed.is_empty(), "{:?}", seen.killed);
+        assert_eq!(seen.ran.len(), 21, "each once: {ran_before} {lost} {supervisor_dies}");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_of_one_task_while_the_worker_is_away_is_delivered() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(1));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(4)).await;
+    eventually("the second is held", async || {
+        let page = farm.get(&format!("/api/v1/jobs/{job}/tasks?task=1")).await;
+        worker.seen().ran.len() == 1 && page[0]["state"] == "running"
+    })
+    .await;
+    farm.running.die().await;
+    let farm = Supervised::start(dir.path()).await;
+    // Said before or after the worker is back, it is heard.
+    let path = format!("/api/v1/jobs/{job}/kill");
+    farm.ask(ADA, "POST", &path, json!({ "tasks": ["1"], "reason": "that one" })).await;
+    eventually("the worker is back", async || worker.seen().hellos >= 2).await;
+    let of = async |task: u64| farm.get(&format!("/api/v1/jobs/{job}/tasks?task={task}")).await[0].clone();
+    eventually("it is killed", async || of(1).await["state"] == "killed").await;
+    worker.permit(1000);
+    assert_eq!(farm.over(job).await["tasks"]["complete"], 3);
+    assert_eq!(of(1).await["reason"], "killed by ada: that one");
+    assert!(!worker.seen().counts().contains_key(&1), "it never ran");
+}
+
+#[tokio::test]
+async fn what_a_task_says_of_itself_is_shown() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(1));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(2)).await;
+    let task = async |n: usize| farm.get(&format!("/api/v1/jobs/{job}/tasks")).await[n].clone();
+    eventually("the second is held", async || worker.seen().ran.len() == 1 && task(1).await["state"] == "running")
+        .await;
+    let session = *worker.seen().warrants.keys().next().expect("one");
+    let mut follower = farm.follow(ADA, &format!("/api/v1/events?job={job}")).await;
+    let says = |session, index, hundredths, status: Option<&str>| {
+        let (task, status) = (wire::Task { step: 0, index, epoch: 1 }, status.map(str::to_owned));
+        worker.say(wire::FromWorker::Progress { session, task, hundredths, status });
+    };
+    says(session, 1, Some(4_250), None);
+    says(session, 1, None, Some("half-way"));
+    says(session + 7, 1, Some(9_900), None);
+    eventually("it is shown", async || task(1).await["status"] == "half-way").await;
+    assert_eq!(task(1).await["progress"], 42.5);
+    assert_eq!((&task(0).await["progress"], &task(0).await["status"]), (&Value::Null, &Value::Null));
+    let expected = json!({ "job": job, "step": 0, "task": 1, "progress": 42.5, "status": "half-way" });
+    follower.until("task", &expected).await;
+    worker.permit(10);
+    farm.over(job).await;
+    assert_eq!(task(1).await["progress"], Value::Null, "it is over");
+}
+
+#[tokio::test]
+async fn a_launch_that_failed_is_tried_elsewhere_and_a_broken_host_gets_no_more() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut habits = Habits::in_user_mode("a");
+    habits.hello.slots = 4;
+    habits.refuses = Arc::new(|_| Some(("stage", "not permitted")));
+    let broken = FakeWorker::start(dir.path(), habits.clone());
+    let good = FakeWorker::start(dir.path(), Habits::in_user_mode("b"));
+    eventually("both are here", async || farm.get("/api/v1/workers").await.as_array().map(Vec::len) == Some(2)).await;
+    for _ in 0..2 {
+        let job = farm.submit(ADA, frames(1)).await;
+        assert_eq!(farm.over(job).await["state"], "complete");
+        let tasks = farm.get(&format!("/api/v1/jobs/{job}/tasks")).await;
+        let attempts = tasks[0]["attempts"].as_array().expect("array");
+        let seen: Vec<_> = attempts.iter().map(|a| (&a["state"], &a["worker"])).collect();
+        assert_eq!(seen, [(&json!("launch_failed"), &json!("a")), (&json!("complete"), &json!("b"))]);
+    }
+    let job = farm.submit(ADA, frames(1)).await;
+    assert_eq!(farm.over(job).await["state"], "complete");
+    let worker = async || farm.get("/api/v1/workers").await[0].clone();
+    assert_eq!(worker().await["state"], "panic");
+    let reason = "3 launches in a row failed here, the last one at setgroups: not permitted";
+    assert_eq!(worker().await["reason"], reason);
+    // Not even its own word changes that, but a new beginning does.
+    broken.say(wire::FromWorker::Panic { reason: None });
+    let job = farm.submit(ADA, frames(1)).await;
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(worker().await["reason"], reason);
+    assert_eq!(broken.seen().warrants.len(), 3);
+    assert_eq!(good.seen().ran.len(), 4);
+    broken.crash();
+    habits.refuses = Arc::new(|_| None);
+    let _mended = FakeWorker::start(dir.path(), habits);
+    eventually("it works again", async || worker().await["state"] == "idle").await;
+}
+
+/// However much waits in front for a worker that isn't there, what can run does.
+#[tokio::test]
+async fn a_long_queue_without_a_place_hides_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut urgent = frames(1);
+    urgent["requires"] = json!("a-label-nobody-has");
+    urgent["priority"] = json!(9);
+    let first = farm.submit(ADA, urgent.clone()).await;
+    let store = farm.running.app.service.store.clone();
+    let row = store.job(first).await.expect("read").expect("there");
+    let many = (0..6000).map(|_| {
+        let job = store::NewJob {
+            name: row.name.clone(),
+            login_user: row.login_user.clone(),
+            user: row.user.clone(),
+            priority: 9,
+            spec: row.spec.clone(),
+            steps: vec![store::NewStep { name: "render".to_owned(), tasks: 1, depends_on: Vec::new() }],
+            ..store::NewJob::default()
+        };
+        store.submit(job, 1)
+    });
+    futures_util::future::try_join_all(many).await.expect("submitted");
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let modest = farm.submit(ADA, frames(3)).await;
+    assert_eq!(farm.over(modest).await["state"], "complete");
+    assert_eq!(worker.seen().counts(), all_once(3));
+    let last = farm.get(&format!("/api/v1/jobs/{}", modest - 1)).await;
+    assert_eq!(last["reason"], "no worker: desk: the label a-label-nobody-has is missing");
+}

@@ -68,6 +68,14 @@ impl Supervised {
         self.router.clone().oneshot(request).await.expect("answer").status()
     }
 
+    pub(crate) async fn follow(&self, uid: u32, path: &str) -> Follower {
+        let mut request = Request::get(path).body(Body::empty()).expect("request");
+        request.extensions_mut().insert(Peer::Unix { uid });
+        let response = self.router.clone().oneshot(request).await.expect("answer");
+        assert_eq!(response.status(), StatusCode::OK);
+        Follower { body: response.into_body(), text: String::new() }
+    }
+
     pub(crate) async fn ask(&self, uid: u32, method: &str, path: &str, body: Value) -> Value {
         let (status, bytes) = self.call(Peer::Unix { uid }, method, path, body).await;
         let text = String::from_utf8_lossy(&bytes);
@@ -93,6 +101,29 @@ impl Supervised {
             }
         }
         panic!("job {job} did not end: {}", self.get(&format!("/api/v1/jobs/{job}")).await);
+    }
+}
+
+/// A stream of events.
+pub(crate) struct Follower {
+    body: Body,
+    text: String,
+}
+
+impl Follower {
+    /// Reads on until an event of this kind has come that says so.
+    pub(crate) async fn until(&mut self, kind: &str, expected: &Value) {
+        let said = |text: &str| {
+            let data = text.split("\n\n").filter_map(|e| e.strip_prefix(&format!("event: {kind}\ndata: ")));
+            data.filter_map(|d| serde_json::from_str::<Value>(d).ok()).any(|d| d == *expected)
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        while !said(&self.text) {
+            assert!(Instant::now() < until, "no {kind} {expected} in {}", self.text);
+            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame());
+            let frame = frame.await.expect("in time").expect("no end").expect("whole");
+            self.text += &String::from_utf8_lossy(frame.data_ref().expect("data"));
+        }
     }
 }
 

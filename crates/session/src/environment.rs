@@ -6,7 +6,7 @@ use crate::place::Place;
 use crate::sys::{CStrings, Pid};
 use crate::text::{CannotStart, quoted};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -21,8 +21,6 @@ const OF_ITEM: [&[u8]; 3] = [b"STEAD_STEP", b"STEAD_TASK", b"STEAD_ATTEMPT"];
 pub(crate) struct Environments {
     entered: Vec<Layer>,
     failed: Option<String>,
-    /// Given back or passed over before they started: their exits have nothing to undo.
-    skipped: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -36,7 +34,6 @@ struct Layer {
 impl Environments {
     /// From the start of `onEnter` on: what it sets counts even for its exit after it failed.
     pub(crate) fn enter(&mut self, name: &str) {
-        self.skipped.remove(name);
         self.entered.push(Layer { name: name.to_owned(), changes: Vec::new(), processes: Vec::new() });
     }
 
@@ -48,14 +45,6 @@ impl Environments {
 
     pub(crate) fn is_entered(&self, name: &str) -> bool {
         self.entered.iter().any(|l| l.name == name)
-    }
-
-    pub(crate) fn skip(&mut self, name: &str) {
-        self.skipped.insert(name.to_owned());
-    }
-
-    pub(crate) fn was_skipped(&self, name: &str) -> bool {
-        self.skipped.contains(name)
     }
 
     /// A variable set (`Some`) or removed by the environment entered last.

@@ -245,14 +245,9 @@ impl Session {
     fn pass_over(&mut self, kind: &ItemKind) -> Option<ItemEnd> {
         let failure = self.environments.failure().map(|text| ItemEnd::Failed { text: text.to_owned() });
         match kind {
-            ItemKind::Task(_) => failure,
-            ItemKind::Enter { name } => {
-                if failure.is_some() {
-                    self.environments.skip(name);
-                }
-                failure
-            }
-            ItemKind::Exit { name } if self.environments.was_skipped(name) => {
+            ItemKind::Task(_) | ItemKind::Enter { .. } => failure,
+            // Given back or passed over before it began, or never here: there is nothing to undo.
+            ItemKind::Exit { name } if !self.environments.is_entered(name) => {
                 Some(ItemEnd::Failed { text: cut(format!("the environment {name:?} was never entered")) })
             }
             ItemKind::Exit { .. } => None,
@@ -481,9 +476,6 @@ impl Session {
         let GivenBack { tasks, enters, exits } = back;
         for (names, entered) in [(enters, true), (exits, false)] {
             for name in names {
-                if entered {
-                    self.environments.skip(&name);
-                }
                 let end = ItemEnd::CannotStart { stage: "recalled".to_owned(), errno: 0, text: why.to_owned() };
                 self.say(&Event::EnvironmentEnded { name, entered, end });
             }

@@ -522,6 +522,21 @@ fn after_a_failed_environment_no_task_runs_and_exits_do() {
 }
 
 #[test]
+fn only_what_was_entered_is_left() {
+    let mut worker = Worker::start(&Options::default());
+    worker.run(vec![enter("house", "true")]);
+    // As after a restart of the supervisor, which doesn't know how far it had come.
+    let both = || vec![exit("room", "touch $STEAD_FILES/room"), exit("house", "echo x >>$STEAD_FILES/house")];
+    let ends = [environment_ends(&worker.run(both())), environment_ends(&worker.run(both()))];
+    let of = |at: usize, name: &str| ends[at].iter().find(|e| e.0 == name && !e.1).map(|e| e.2.clone());
+    assert!(matches!(of(0, "room"), Some(ItemEnd::Failed { .. })));
+    assert_eq!(of(0, "house"), Some(ItemEnd::Exited(0)));
+    assert!(matches!(of(1, "house"), Some(ItemEnd::Failed { .. })));
+    assert!(!worker.own("room").exists());
+    assert_eq!(worker.read_own("house"), "x\n");
+}
+
+#[test]
 fn tasks_say_how_far_they_are_and_why_they_failed() {
     let mut worker = Worker::start(&Options::default());
     let flood =

@@ -46,6 +46,9 @@ pub(crate) struct Task {
     pub(crate) params: BTreeMap<String, Value>,
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
+    /// 0 to 100, and a line: what a running task says of itself.
+    pub(crate) progress: Option<f64>,
+    pub(crate) status: Option<String>,
     pub(crate) attempts: Vec<Attempt>,
 }
 

@@ -88,6 +88,21 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Labels with those that jobs may ask for without anybody having given them: `linux`, `x86_64`. They are the words
+/// of OpenJD's `attr.worker.os.family` and `attr.worker.cpu.arch`.
+pub(crate) fn with_own_labels(mut labels: Vec<String>) -> Vec<String> {
+    let architecture = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
+    };
+    for own in [std::env::consts::OS, architecture] {
+        if !labels.iter().any(|l| l == own) {
+            labels.push(own.to_owned());
+        }
+    }
+    labels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +135,17 @@ mod tests {
         assert!(before > 0 && tick() >= before);
         // 2020-01-01: anything earlier means that the unit is wrong.
         assert!(now_us() > 1_577_836_800_000_000);
+    }
+
+    #[test]
+    fn every_host_says_what_it_is() {
+        let labels = with_own_labels(vec!["gpu".to_owned()]);
+        assert_eq!(labels.len(), 3);
+        assert_eq!((labels[0].as_str(), labels[1].as_str()), ("gpu", "linux"));
+        assert!(
+            ["x86_64", "arm64"].contains(&labels[2].as_str())
+                || cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64")))
+        );
+        assert_eq!(with_own_labels(labels.clone()), labels, "each once");
     }
 }

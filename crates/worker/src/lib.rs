@@ -49,6 +49,7 @@ pub struct Config {
     pub work: PathBuf,
     pub mode: Mode,
     pub slots: u32,
+    /// Beside those every host has: its operating system's family and its processor's architecture.
     pub labels: Vec<String>,
     /// Cores and bytes of memory offered; see [`this_host`].
     pub cores: u32,
@@ -105,6 +106,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     check_name(&config.name)?;
     let host = prepare_host(&config).await?;
     let lock = take_folder(&config.spool)?;
+    let config = Config { labels: host::with_own_labels(config.labels), ..config };
     hub::run(config, host, shutdown).await?;
     drop(lock);
     Ok(())

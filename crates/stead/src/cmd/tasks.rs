@@ -57,8 +57,15 @@ fn row(task: &Task) -> Vec<String> {
         out::or_dash(last.and_then(|a| a.worker.as_deref())),
         task.attempts.len().to_string(),
         last.map_or_else(|| "-".into(), |a| out::duration(a.started_at.as_deref(), a.ended_at.as_deref())),
-        reason.or_else(|| last.and_then(how)).unwrap_or_default(),
+        doing(task).or(reason).or_else(|| last.and_then(how)).unwrap_or_default(),
     ]
+}
+
+/// How far a running task says it is: `42 %, half-way`.
+fn doing(task: &Task) -> Option<String> {
+    let progress = task.progress.map(|p| format!("{p:.0} %"));
+    let parts: Vec<String> = progress.into_iter().chain(task.status.clone()).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn how(attempt: &model::Attempt) -> Option<String> {
@@ -155,6 +162,15 @@ mod tests {
         });
         let task: Task = model::read(&answer).expect("task");
         assert_eq!(row(&task), ["render", "7", "105", "failed", "ada (1501)", "w", "1", "2.0 s", "exit code 3"]);
+        assert_eq!(doing(&task), None);
+        for (progress, status, shown) in [
+            (Some(42.4), Some("half-way"), "42 %, half-way"),
+            (Some(100.0), None, "100 %"),
+            (None, Some("loading"), "loading"),
+        ] {
+            let task = Task { progress, status: status.map(Into::into), ..task.clone() };
+            assert_eq!(row(&task)[8], shown);
+        }
         let run_as = task.attempts[0].run_as.as_ref().expect("read back");
         assert_eq!(run_as.long(), "ada uid=1501 gid=1501 groups=1501,1600");
     }

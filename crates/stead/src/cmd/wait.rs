@@ -12,6 +12,9 @@ use crate::out;
 
 /// How long one question is left open.
 const POLL_S: u64 = 30;
+/// How long a supervisor that has answered before may be away: restarted, or with a full disk.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) async fn wait(options: &Wait) -> Result<(), Failure> {
     let client = Client::locate(options.common.data.as_deref())?;
@@ -45,13 +48,29 @@ fn reason(job: &Job) -> String {
 
 /// The job once it has ended, or as it is at the deadline.
 pub(crate) async fn ended(client: &Client, job: u64, deadline: Option<Instant>) -> Result<Value, Failure> {
+    let mut heard = None;
     loop {
         let left = deadline.map_or(POLL_S, |d| d.saturating_duration_since(Instant::now()).as_secs().min(POLL_S));
-        let answer: Value = client.get(&format!("/api/v1/jobs/{job}/wait?timeout_s={left}")).await?;
+        let answer: Value = match client.get(&format!("/api/v1/jobs/{job}/wait?timeout_s={left}")).await {
+            Ok(answer) => answer,
+            Err(failure) if passes(&failure, heard) && deadline.is_none_or(|d| Instant::now() + PAUSE < d) => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        heard = Some(Instant::now());
         if model::read::<Job>(&answer)?.ended() || deadline.is_some_and(|d| Instant::now() >= d) {
             return Ok(answer);
         }
     }
+}
+
+/// Whether it is worth asking again. A supervisor that never answered, or the last time long ago, is none.
+fn passes(failure: &Failure, heard: Option<Instant>) -> bool {
+    let is_away =
+        matches!(failure, Failure::NoSupervisor { .. } | Failure::Broken(_) | Failure::Api { status: 503, .. });
+    is_away && heard.is_some_and(|at| at.elapsed() < PATIENCE + Duration::from_secs(POLL_S))
 }
 
 /// Nothing but `complete` is success.
@@ -65,6 +84,51 @@ pub(crate) fn outcome(job: &Job) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A supervisor that ends after its first answer, and another one on the same socket.
+    #[tokio::test]
+    async fn a_restart_is_waited_for() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let dir = tempfile::tempdir().expect("dir");
+        let socket = dir.path().join("socket");
+        let serve = async |answers: &[&str]| {
+            let _ = std::fs::remove_file(&socket);
+            let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("asked");
+                let _ = stream.read(&mut [0; 4096]).await.expect("read");
+                stream.write_all(answer.as_bytes()).await.expect("answered");
+            }
+        };
+        let with = |body: &str| {
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+        };
+        let running = with(r#"{"id": 7, "state": "running"}"#);
+        let complete = with(r#"{"id": 7, "state": "complete"}"#);
+        let full = with("{}").replace("200 OK", "503 Service Unavailable");
+        let client = Client::at_socket(&socket);
+        let waiting = ended(&client, 7, None);
+        let serving = async {
+            // The second question breaks off, the third finds nobody.
+            serve(&[&running, ""]).await;
+            std::fs::remove_file(&socket).expect("gone");
+            tokio::time::sleep(PAUSE * 2).await;
+            serve(&[&full, &complete]).await;
+        };
+        let (answer, ()) = tokio::join!(
+            async {
+                while !socket.exists() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                waiting.await
+            },
+            serving
+        );
+        assert_eq!(answer.expect("it came back")["state"], "complete");
+        // Where nobody ever answered there is nothing to wait for.
+        std::fs::remove_file(&socket).expect("gone");
+        assert!(matches!(ended(&client, 7, None).await, Err(Failure::NoSupervisor { .. })));
+    }
 
     #[test]
     fn only_complete_is_success() {

@@ -429,7 +429,10 @@ fn the_hello_says_what_the_worker_is() {
     let _worker = bench.connected();
     let hello = bench.supervisor.supervisor.books().hellos[0].clone();
     assert_eq!((hello.version, hello.name.as_str(), hello.mode.as_str()), (wire::VERSION, WORKER, "user"));
-    assert_eq!((hello.slots, hello.labels.as_slice(), hello.panic), (2, &["test".to_owned()][..], None));
+    assert_eq!(
+        (hello.slots, hello.labels.as_slice(), hello.panic),
+        (2, &crate::host::with_own_labels(vec!["test".to_owned()])[..], None)
+    );
     assert!(hello.host_key.is_some() && hello.abilities.cgroup_kill && hello.owner.is_none());
 }
 

@@ -89,11 +89,27 @@ pub(crate) struct Attempt {
     pub(crate) user: Option<String>,
     pub(crate) run_as: Option<RunAs>,
     pub(crate) attested_by: Option<String>,
+    pub(crate) proof: Option<Proof>,
     pub(crate) exit_code: Option<i64>,
     pub(crate) signal: Option<i64>,
     pub(crate) started_at: Option<String>,
     pub(crate) ended_at: Option<String>,
     pub(crate) reason: Option<String>,
+}
+
+/// Where a session's proof stands in the log of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Proof {
+    pub(crate) host_key: String,
+    pub(crate) log_sequence: u64,
+}
+
+impl Proof {
+    /// As much of the host's key as people compare.
+    pub(crate) fn key(&self) -> &str {
+        self.host_key.get(..8).unwrap_or(&self.host_key)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -181,6 +197,7 @@ pub(crate) struct Session {
     pub(crate) account: String,
     pub(crate) run_as: Option<RunAs>,
     pub(crate) attested_by: Option<String>,
+    pub(crate) proof: Option<Proof>,
     pub(crate) reason: Option<String>,
 }
 

@@ -131,8 +131,9 @@ impl Service {
         let ids: BTreeSet<u64> = page.iter().flat_map(|t| t.attempts.iter().map(|a| a.session)).collect();
         let progress = self.dispatcher.progress(id);
         let sessions = self.store.sessions_by_id(&ids.into_iter().collect::<Vec<_>>()).await?;
+        let proofs = self.dispatcher.proofs(&sessions).await?;
         let sessions: HashMap<_, _> = sessions.into_iter().map(|s| (s.id, s)).collect();
-        Ok(page.into_iter().map(|t| TaskView::new(id, plan, t, &sessions, &progress)).collect())
+        Ok(page.into_iter().map(|t| TaskView::new(id, plan, t, &sessions, &progress).with_proofs(&proofs)).collect())
     }
 
     /// Answers when the job is over, or after the time.
@@ -208,6 +209,11 @@ impl Service {
         let who = who(&row).map_err(|_| no_such_job(id))?;
         let workers = self.verdicts(&who, None).await?;
         let sessions = self.store.sessions(id).await?;
+        let mut proofs = self.dispatcher.proofs(&sessions).await?;
+        let sessions = sessions.into_iter().map(|s| {
+            let proof = proofs.remove(&s.id);
+            SessionView::new(s, proof)
+        });
         Ok(ExplainView {
             job: Some(id),
             login_user: row.login_user,
@@ -215,7 +221,7 @@ impl Service {
             rules: Vec::new(),
             refused: None,
             workers,
-            sessions: sessions.into_iter().map(SessionView::from).collect(),
+            sessions: sessions.collect(),
         })
     }
 
@@ -306,8 +312,12 @@ impl Service {
             "queue": { "ready_steps": ready.len(), "ready_tasks": tasks },
             "data": null,
             "config": null,
+            "exclusions": null,
         });
         if principal.roles.admin {
+            let exclusions = self.store.exclusions().await?;
+            let view = |e: store::Exclusion| json!({"worker": e.worker, "account": e.account, "reason": e.reason, "at": crate::clock::rfc3339(e.at)});
+            farm["exclusions"] = exclusions.into_iter().map(view).collect();
             farm["data"] = json!(self.facts.data.display().to_string());
             farm["config"] = json!({
                 "listen": self.settings.listen,

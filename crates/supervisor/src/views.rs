@@ -1,7 +1,7 @@
 //! The shapes of the JSON that people and scripts see (architecture §7). Every field is always there; absent is `null`.
 
 use crate::clock::rfc3339;
-use crate::dispatch::Progress;
+use crate::dispatch::{Progress, ProofView};
 use job::{AttemptState, Counts, JobState, Plan, TaskState};
 use policy::{Place, ProxyAccount, Rule};
 use serde::Serialize;
@@ -84,6 +84,16 @@ impl TaskView {
     }
 }
 
+impl TaskView {
+    /// Says where the proof of each attempt stands.
+    pub(crate) fn with_proofs(mut self, proofs: &HashMap<u64, ProofView>) -> Self {
+        for attempt in &mut self.attempts {
+            attempt.proof = proofs.get(&attempt.session).cloned();
+        }
+        self
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct AttemptView {
     job: u64,
@@ -97,6 +107,7 @@ struct AttemptView {
     user: Option<String>,
     run_as: Option<Account>,
     attested_by: Option<String>,
+    proof: Option<ProofView>,
     grant: Option<u64>,
     exit_code: Option<i32>,
     signal: Option<i32>,
@@ -123,6 +134,7 @@ impl AttemptView {
             user: session.map(|s| s.user.clone()),
             run_as: session.and_then(|s| s.run_as.clone()),
             attested_by: session.and_then(|s| s.attested_by.clone()),
+            proof: None,
             grant: session.and_then(|s| s.grant),
             exit_code: row.exit_code,
             signal: row.signal,
@@ -242,6 +254,7 @@ pub(crate) struct SessionView {
     account: String,
     run_as: Option<Account>,
     attested_by: Option<String>,
+    proof: Option<ProofView>,
     grant: Option<u64>,
     policy_version: String,
     rules: serde_json::Value,
@@ -251,8 +264,8 @@ pub(crate) struct SessionView {
     reason: Option<String>,
 }
 
-impl From<SessionRow> for SessionView {
-    fn from(row: SessionRow) -> Self {
+impl SessionView {
+    pub(crate) fn new(row: SessionRow, proof: Option<ProofView>) -> Self {
         let mut decision: serde_json::Value = serde_json::from_str(&row.decision).unwrap_or_default();
         Self {
             session: row.id,
@@ -262,6 +275,7 @@ impl From<SessionRow> for SessionView {
             account: row.account,
             run_as: row.run_as,
             attested_by: row.attested_by,
+            proof,
             grant: row.grant,
             policy_version: row.policy_version,
             rules: decision.get_mut("rules").map(serde_json::Value::take).unwrap_or_default(),

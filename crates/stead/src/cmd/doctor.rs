@@ -315,7 +315,22 @@ async fn farm(options: &Common, findings: &mut Vec<Finding>) -> Option<PathBuf> 
         Ok(workers) => findings.extend(worker_findings(&workers)),
         Err(e) => findings.push(Finding::bad("workers", e.to_string(), e.hint().unwrap_or_default())),
     }
+    findings.extend(exclusions(&farm["exclusions"]));
     farm["data"].as_str().map(PathBuf::from)
+}
+
+/// Accounts that a host refused: their jobs go elsewhere or wait. Told to administrators.
+fn exclusions(listed: &Value) -> Vec<Finding> {
+    let finding = |e: &Value| {
+        let text = |key: &str| e[key].as_str().unwrap_or("?").to_owned();
+        let (worker, account) = (text("worker"), text("account"));
+        Finding::warn(
+            "exclusions",
+            format!("worker {worker} gets no jobs that run as {account}: {}", text("reason")),
+            format!("put that right on the host of {worker}; it is forgotten when the launcher there starts again"),
+        )
+    };
+    listed.as_array().map(|all| all.iter().map(finding).collect()).unwrap_or_default()
 }
 
 /// No farm at all is fine on a machine where none is installed.

@@ -73,15 +73,30 @@ fn session_text(session: &Session) -> String {
         .run_as
         .as_ref()
         .map_or_else(|| format!("nobody (asked for: {})", out::plain(&session.account)), |r| out::plain(&r.long()));
-    let attested = session.attested_by.as_ref().map(|a| format!(", attested by {}", out::plain(a))).unwrap_or_default();
     let reason = session.reason.as_ref().map(|r| format!(": {}", out::plain(r))).unwrap_or_default();
     format!(
-        "\n  session {} on {} ({} mode), {}: as {ran}{attested}{reason}",
+        "\n  session {} on {} ({} mode), {}: as {ran}{reason}{}",
         session.session,
         out::plain(&session.worker),
         session.mode,
-        session.state
+        session.state,
+        attested_text(session)
     )
+}
+
+/// On a line of its own: it is what one looks for in the host's log.
+fn attested_text(session: &Session) -> String {
+    let by = session.attested_by.as_deref().map(out::plain);
+    match (&session.proof, by) {
+        (Some(proof), by) => format!(
+            "\n    attested by {}, host key {}…, record {} of its log",
+            by.unwrap_or_else(|| "launcher".into()),
+            out::plain(proof.key()),
+            proof.log_sequence
+        ),
+        (None, Some(by)) => format!("\n    attested by {by}"),
+        (None, None) => String::new(),
+    }
 }
 
 fn rules_text(rules: &[Rule], colour: bool) -> String {
@@ -124,6 +139,22 @@ fn verdict_text(verdict: &Verdict, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_attests_it_is_said_with_the_place_in_the_log() {
+        let session = |proof: Value| {
+            let session = serde_json::json!({"session": 3, "worker": "w1", "mode": "user", "state": "ended",
+                "account": "ada", "run_as": {"name": "ada"}, "attested_by": "launcher", "proof": proof});
+            session_text(&model::read(&session).expect("session"))
+        };
+        let proof = serde_json::json!({"host_key": "15512da3aabb", "log_sequence": 12, "sha256": "00"});
+        assert_eq!(
+            session(proof),
+            "\n  session 3 on w1 (user mode), ended: as ada\n    \
+             attested by launcher, host key 15512da3…, record 12 of its log"
+        );
+        assert_eq!(session(Value::Null), "\n  session 3 on w1 (user mode), ended: as ada\n    attested by launcher");
+    }
 
     #[test]
     fn the_trail_numbers_and_ticks_every_rule() {

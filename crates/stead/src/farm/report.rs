@@ -15,9 +15,16 @@ pub(crate) struct Line {
     pub(crate) ran_as: String,
     pub(crate) worker: String,
     pub(crate) mode: String,
+    /// Who, and the beginning of the host's key.
     pub(crate) attested_by: String,
+    /// Numbers of the records in the host's log.
+    #[serde(default)]
+    pub(crate) records: Vec<u64>,
     pub(crate) rule: String,
 }
+
+/// As many numbers of records are shown.
+const RECORDS_SHOWN: usize = 3;
 
 pub(crate) const HEADERS: [&str; 7] =
     ["TASKS", "STATE", "SUBMITTED BY", "RAN AS", "WORKER (MODE)", "ATTESTED BY", "WHY"];
@@ -35,9 +42,26 @@ impl Line {
             who,
             self.ran_as.clone(),
             format!("{} ({})", self.worker, self.mode),
-            self.attested_by.clone(),
+            self.attested(),
             self.rule.clone(),
         ]
+    }
+
+    /// `launcher 15512da3 #12,14,16…`
+    fn attested(&self) -> String {
+        if self.records.is_empty() {
+            return self.attested_by.clone();
+        }
+        let shown: Vec<_> = self.records.iter().take(RECORDS_SHOWN).map(u64::to_string).collect();
+        let more = if self.records.len() > RECORDS_SHOWN { "…" } else { "" };
+        format!("{} #{}{more}", self.attested_by, shown.join(","))
+    }
+
+    fn take_in(&mut self, other: Self) {
+        self.tasks += other.tasks;
+        self.records.extend(other.records);
+        self.records.sort_unstable();
+        self.records.dedup();
     }
 }
 
@@ -46,9 +70,10 @@ pub(crate) fn lines(job: &Job, tasks: &[Task], explanation: &Explanation) -> Vec
     let mut lines: Vec<Line> = Vec::new();
     for task in tasks {
         let fresh = line(job, task, explanation);
-        let same = |l: &&mut Line| Line { tasks: 1, ..(**l).clone() } == fresh;
+        let rest = |l: &Line| Line { tasks: 1, records: Vec::new(), ..l.clone() };
+        let same = |l: &&mut Line| rest(l) == rest(&fresh);
         match lines.iter_mut().find(same) {
-            Some(line) => line.tasks += 1,
+            Some(line) => line.take_in(fresh),
             None => lines.push(fresh),
         }
     }
@@ -68,11 +93,17 @@ fn line(job: &Job, task: &Task, explanation: &Explanation) -> Line {
         login_user: name(|a| &a.login_user, &job.login_user),
         user: name(|a| &a.user, &job.user),
         ran_as: last.and_then(|a| a.run_as.as_ref()).map_or_else(|| "nobody".into(), RunAs::long),
-        attested_by: last.and_then(|a| a.attested_by.clone()).unwrap_or_else(|| "-".into()),
+        attested_by: last.map_or_else(|| "-".into(), attested),
+        records: last.and_then(|a| a.proof.as_ref()).map(|p| p.log_sequence).into_iter().collect(),
         rule: why(explanation.workers.iter().find(|w| w.worker == worker)),
         worker,
         mode,
     }
+}
+
+fn attested(attempt: &Attempt) -> String {
+    let by = attempt.attested_by.as_deref().unwrap_or("-");
+    attempt.proof.as_ref().map_or_else(|| by.into(), |proof| format!("{by} {}", proof.key()))
 }
 
 /// The rule that picked the account or, where it was refused, the one that refused.
@@ -98,7 +129,8 @@ mod tests {
     fn tasks_of_one_account_are_one_line() {
         let attempt = |name: &str, uid: u32| {
             json!({"state": "complete", "worker": "w", "mode": "user", "login_user": "ada", "user": "ada",
-                "attested_by": "launcher", "run_as": {"name": name, "uid": uid, "gid": uid, "groups": [uid]}})
+                "attested_by": "launcher", "proof": {"host_key": "15512da3ff", "log_sequence": uid - 1490, "sha256": ""},
+                "run_as": {"name": name, "uid": uid, "gid": uid, "groups": [uid]}})
         };
         let task = |n: u64, attempts: serde_json::Value| json!({"step": "s", "task": n, "state": "complete", "attempts": attempts});
         let tasks: Vec<Task> = read(&json!([
@@ -114,6 +146,11 @@ mod tests {
         .expect("explanation");
         let job = Job { login_user: "ada".into(), user: "ada".into(), ..Job::default() };
         let lines = lines(&job, &tasks, &explanation);
+        let attested: Vec<_> = lines.iter().map(Line::attested).collect();
+        assert_eq!(attested, ["launcher 15512da3 #11", "launcher 15512da3 #12", "-"]);
+        let mut many = lines[0].clone();
+        (5..9).for_each(|n| many.take_in(Line { records: vec![n, 5], ..lines[0].clone() }));
+        assert_eq!((many.tasks, many.attested().as_str()), (10, "launcher 15512da3 #5,6,7…"));
         let short: Vec<_> = lines.iter().map(|l| (l.tasks, l.ran_as.as_str(), l.rule.as_str())).collect();
         assert_eq!(
             short,

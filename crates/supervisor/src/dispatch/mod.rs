@@ -37,6 +37,7 @@ use job::JobAction;
 use jobs::Jobs;
 use place::{HelloError, HostClock};
 use policy::{Decision, Place, Who};
+pub(crate) use proof::ProofView;
 use session::{Driver, Said, Summary};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{Acted, NewWorker, ReadyAt, Reported, SessionRow, Store, StoreError, WorkerRow};
 use tokio::sync::{Notify, mpsc, oneshot};
-use warrant::{PublicKey, Renewal, hex};
+use warrant::{PublicKey, Renewal, hex, unhex};
 use wire::{Account, FromWorker, Hello, Keep, Report, Reports, Task, ToWorker};
 
 /// How much longer than its lease a session is waited for.
@@ -173,6 +174,8 @@ impl Dispatcher {
         loop {
             let rest = match self.rounds(&mut sweep).await {
                 Ok(rest) => rest,
+                // The supervisor is ending.
+                Err(DispatchError::Store(StoreError::Closed)) => return,
                 Err(error) => {
                     tracing::error!(%error, "a scheduling round failed");
                     Duration::from_secs(1)
@@ -473,6 +476,22 @@ impl Dispatcher {
             }
         }
         Ok(Some(key))
+    }
+
+    /// Where the proofs of these sessions stand, by session.
+    pub(crate) async fn proofs(&self, rows: &[SessionRow]) -> Result<HashMap<u64, ProofView>, StoreError> {
+        let mut keys: HashMap<&str, Option<PublicKey>> = HashMap::new();
+        let mut views = HashMap::new();
+        for row in rows {
+            if !keys.contains_key(row.worker.as_str()) {
+                let pinned = self.store().meta(&format!("host_key/{}", row.worker)).await?;
+                let bytes = pinned.and_then(|hex| unhex(&hex)?.try_into().ok());
+                keys.insert(&row.worker, bytes.and_then(|bytes| PublicKey::from_bytes(&bytes)));
+            }
+            let key = keys.get(row.worker.as_str()).and_then(Option::as_ref);
+            views.extend(key.and_then(|key| proof::view(row, key)).map(|view| (row.id, view)));
+        }
+        Ok(views)
     }
 
     /// Compares the sessions a worker has with those the store thinks it has.

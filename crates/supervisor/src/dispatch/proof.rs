@@ -2,7 +2,7 @@
 
 use store::SessionRow;
 use warrant::proof::{Fact, PROOF_MAX, Proof};
-use warrant::{PublicKey, Signed, VerifyError, unhex};
+use warrant::{PublicKey, Signed, VerifyError, hex, sha256, unhex};
 use wire::{Account, Report};
 
 /// Why a proof is none.
@@ -54,6 +54,32 @@ pub(crate) fn check(report: &Report, row: &SessionRow, key: Option<&PublicKey>) 
         (Report::Refused { .. }, Fact::Refused { .. }) | (Report::Ended { .. }, Fact::Ended { .. }) => Ok(()),
         _ => Err(ProofError::OtherFact),
     }
+}
+
+/// Where a session's proof stands: whoever may read the launcher's log on the host finds the same line there.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct ProofView {
+    /// The host's public key, which signed it.
+    host_key: String,
+    log_sequence: u64,
+    /// Of the chain up to this record, as the log has it.
+    sha256: String,
+}
+
+/// The proof of who a session ran as, or that it was refused, if there is one that `key` signed. That it ended proves
+/// nothing about that.
+pub(crate) fn view(row: &SessionRow, key: &PublicKey) -> Option<ProofView> {
+    let bytes = unhex(row.proof_started.as_ref().or(row.proof_ended.as_ref())?)?;
+    let signed = Signed::decode(&bytes, PROOF_MAX).ok()?;
+    let proof = Proof::open(&signed, std::slice::from_ref(key)).ok()?;
+    if matches!(proof.fact, Fact::Ended { .. }) {
+        return None;
+    }
+    Some(ProofView {
+        host_key: hex(&key.to_bytes()),
+        log_sequence: proof.log_sequence,
+        sha256: hex(&sha256(&[&proof.log_previous, &bytes])),
+    })
 }
 
 fn open(hex: &str, key: &PublicKey) -> Result<Proof, ProofError> {

@@ -52,6 +52,15 @@ async fn a_service_worker_proves_what_it_did() {
     let tasks = farm.get(&format!("/api/v1/jobs/{job}/tasks")).await;
     let attempt = &tasks[2]["attempts"][0];
     assert_eq!((&attempt["attested_by"], &attempt["mode"]), (&json!("launcher"), &json!("user")));
+    let sessions = farm.get(&format!("/api/v1/jobs/{job}/explain")).await["sessions"].clone();
+    let proof = sessions.as_array().expect("sessions").iter().find(|s| s["session"] == attempt["session"]);
+    assert_eq!(proof.expect("its session")["proof"], attempt["proof"]);
+    let proof = &attempt["proof"];
+    assert!(proof["log_sequence"].is_u64(), "{proof}");
+    assert_eq!(
+        (proof["host_key"].as_str().map(str::len), proof["sha256"].as_str().map(str::len)),
+        (Some(64), Some(64))
+    );
 }
 
 #[tokio::test]
@@ -71,7 +80,11 @@ async fn a_proof_of_another_account_ends_the_session_and_the_trust() {
         .await;
     assert!(worker.seen().ran.is_empty());
     let sessions = farm.get(&format!("/api/v1/jobs/{job}/explain")).await["sessions"].clone();
-    assert_eq!(sessions[0]["attested_by"], "worker", "not the launcher");
+    assert_eq!(
+        (&sessions[0]["attested_by"], &sessions[0]["proof"]),
+        (&json!("worker"), &Value::Null),
+        "not the launcher"
+    );
 }
 
 #[tokio::test]

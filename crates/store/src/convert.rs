@@ -38,6 +38,15 @@ pub(crate) fn small<I: ColumnIndex<Row>>(row: &Row, column: I) -> Result<u32, St
     get::<i64, I>(row, column).map(u32_of)
 }
 
+/// At most `max` bytes of `text`, cut between characters.
+pub(crate) fn clip(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let end = (0..=max).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
 pub(crate) fn job_state(text: &str) -> Result<JobState, StoreError> {
     JobState::parse(text).map_err(|_| unknown("a job's state", text))
 }

@@ -7,9 +7,12 @@ use job::{Counts, Hold, JobState, TaskState};
 use sqlx::query;
 
 use crate::Result;
-use crate::convert::{get, hold, i, job_state, number, small, task_state, u};
+use crate::convert::{clip, get, hold, i, job_state, number, small, task_state, u};
 use crate::dialect::Conn;
 use crate::error::StoreError;
+
+/// Longest reason of a task within a job's.
+const FIRST_FAILURE_MAX: usize = 500;
 
 /// A counter per state in which tasks are stored (suspended tasks are running ones of a suspended job).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -419,7 +422,7 @@ impl JobEdit {
         }
         let before = self.state;
         self.state = state_of(&self.counters, self.stuck, self.live, self.hold);
-        self.choose_reason(before, culprit);
+        self.choose_reason(conn, before, culprit).await?;
         self.mark_end(effects, now);
         self.write_job(conn).await?;
         effects.changed.insert(self.id);
@@ -494,24 +497,52 @@ impl JobEdit {
         Ok(())
     }
 
-    fn choose_reason(&mut self, before: JobState, culprit: Option<String>) {
+    async fn choose_reason(&mut self, conn: &mut Conn, before: JobState, culprit: Option<String>) -> Result<()> {
         if self.reason_given || self.state == before {
-            return;
+            return Ok(());
         }
         let all = self.counters.total();
         self.reason = match self.state {
-            JobState::Failed | JobState::Killed if self.hold == Hold::None => match culprit {
-                Some(step) if self.stuck > 0 => {
-                    Some(format!("step {step} did not complete, and {} tasks depend on it", self.stuck))
-                }
-                _ if self.state == JobState::Failed => Some(format!("{} of {all} tasks failed", self.counters.failed)),
-                _ => Some(format!("{} of {all} tasks were killed", self.counters.killed)),
-            },
-            JobState::Pending if self.waits > 0 => return,
+            JobState::Failed | JobState::Killed if self.hold == Hold::None => {
+                let what = match culprit {
+                    Some(step) if self.stuck > 0 => {
+                        format!("step {step} did not complete, and {} tasks depend on it", self.stuck)
+                    }
+                    _ if self.state == JobState::Failed => format!("{} of {all} tasks failed", self.counters.failed),
+                    _ => format!("{} of {all} tasks were killed", self.counters.killed),
+                };
+                Some(match self.first_failure(conn).await? {
+                    Some(first) => format!("{what}: {first}"),
+                    None => what,
+                })
+            }
+            JobState::Pending if self.waits > 0 => return Ok(()),
             JobState::Blocked if self.hold == Hold::None => Some("all remaining tasks are blocked".into()),
             JobState::Pending | JobState::Running | JobState::Complete => None,
-            _ => return,
+            _ => return Ok(()),
         };
+        Ok(())
+    }
+
+    /// The first task that failed, and why: `42.render.7: exit code 1`.
+    async fn first_failure(&self, conn: &mut Conn) -> Result<Option<String>> {
+        if self.counters.failed == 0 {
+            return Ok(None);
+        }
+        let row = query(
+            "SELECT s.name AS step_name, p.first AS task, p.reason AS why, j.steps_n AS steps_n FROM pieces p \
+             JOIN steps s ON s.job = p.job AND s.step = p.step JOIN jobs j ON j.id = p.job \
+             WHERE p.job = $1 AND p.state = 'failed' ORDER BY p.step, p.first LIMIT 1",
+        )
+        .bind(i(self.id))
+        .fetch_optional(conn)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let Some(why) = get::<Option<&str>, _>(&row, "why")? else { return Ok(None) };
+        let several = small(&row, "steps_n")? > 1;
+        let step = if several { format!("{}.", get::<&str, _>(&row, "step_name")?) } else { String::new() };
+        let task = number(&row, "task")?;
+        Ok(Some(format!("{}.{step}{task}: {}", self.id, clip(why, FIRST_FAILURE_MAX))))
     }
 
     fn mark_end(&mut self, effects: &mut Effects, now: i64) {

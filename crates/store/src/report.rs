@@ -689,9 +689,5 @@ fn time(us: u64) -> i64 {
 
 /// Texts come from accounts and hosts: they are bounded.
 fn clip(text: &str) -> String {
-    if text.len() <= TEXT_MAX {
-        return text.to_owned();
-    }
-    let end = (0..=TEXT_MAX).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0);
-    format!("{}…", text.get(..end).unwrap_or_default())
+    crate::convert::clip(text, TEXT_MAX)
 }

@@ -126,7 +126,8 @@ async fn a_failed_task_is_retried_as_often_as_asked() {
     let answer = farm.report_at(session, 5, vec![ended(&again, 1, End::Signalled { signal: 11 })], T0).await;
     assert_eq!(answer.finished_jobs, [id]);
     let job = farm.job(id).await;
-    assert_eq!((job.state, job.reason.as_deref()), (JobState::Failed, Some("1 of 3 tasks failed")));
+    let why = format!("1 of 3 tasks failed: {id}.1: killed by signal 11");
+    assert_eq!((job.state, job.reason), (JobState::Failed, Some(why)));
     assert_eq!(farm.task(id, 1).await.reason.as_deref(), Some("killed by signal 11"));
     let attempts = farm.store.attempts(id, 0, 1).await.expect("attempts");
     let seen: Vec<_> = attempts.iter().map(|a| (a.attempt, a.state, a.exit_code, a.signal)).collect();
@@ -653,7 +654,8 @@ async fn a_step_that_fails_ends_what_depends_on_it() {
     assert_eq!(answer.finished_jobs, [id]);
     let job = farm.job(id).await;
     assert_eq!((job.state, job.counts.failed, job.counts.blocked), (JobState::Failed, 1, 5));
-    assert_eq!(job.reason.as_deref(), Some("step step0 did not complete, and 5 tasks depend on it"));
+    let why = format!("step step0 did not complete, and 5 tasks depend on it: {id}.step0.0: exit code 1");
+    assert_eq!(job.reason, Some(why));
     farm.check(id).await;
 
     farm.store.act(id, JobAction::Retry, None, None, T0).await.expect("retried");

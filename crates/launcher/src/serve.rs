@@ -127,7 +127,9 @@ struct Launcher {
 /// Runs until asked to stop. `Some`: this process is a fork and shall live as this shepherd.
 pub(crate) fn serve(options: &Options) -> Result<Option<Box<Task>>, Fatal> {
     let mut launcher = Launcher::start(options)?;
-    say!("ready with {} sessions, host key {}", launcher.sessions.len(), warrant::hex(&launcher.host_public()));
+    if !sys::is_quiet() {
+        say!("ready with {} sessions, host key {}", launcher.sessions.len(), warrant::hex(&launcher.host_public()));
+    }
     loop {
         match launcher.turn() {
             Turn::Again => {}

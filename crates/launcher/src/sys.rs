@@ -40,6 +40,11 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// Whether only what is wrong is to be said: `RUST_LOG` is the one setting for all of the house.
+pub(crate) fn is_quiet() -> bool {
+    std::env::var("RUST_LOG").is_ok_and(|level| matches!(level.as_str(), "off" | "error" | "warn"))
+}
+
 pub(crate) fn say_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "stead-launcher: {line}");
 }

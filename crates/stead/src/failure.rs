@@ -43,7 +43,7 @@ pub(crate) enum Failure {
     Answer(String),
     #[error("the connection to the supervisor broke: {0}")]
     Broken(String),
-    #[error("job {job} is {state}{}", because(.reason.as_deref()))]
+    #[error("job {job} {}{}", came_to(.state), because(.reason.as_deref()))]
     Incomplete { job: u64, state: String, reason: Option<String> },
     #[error("job {job} has no task {task}")]
     NoTask { job: u64, task: String },
@@ -68,6 +68,17 @@ pub(crate) enum Failure {
     /// The command reported what it found itself (`doctor`, or a helper process).
     #[error("")]
     Reported(u8),
+}
+
+/// The predicate of a sentence about a job in this state.
+pub(crate) fn came_to(state: &str) -> String {
+    match state {
+        "failed" => "failed".into(),
+        "killed" => "was killed".into(),
+        "badlogin" => "can't run as its user (badlogin)".into(),
+        "complete" => "is complete".into(),
+        other => format!("is {other}"),
+    }
 }
 
 fn because(reason: Option<&str>) -> String {

@@ -12,9 +12,10 @@ use crate::out;
 
 /// How long one question is left open.
 const POLL_S: u64 = 30;
-/// How long a supervisor that has answered before may be away: restarted, or with a full disk.
-const PATIENCE: Duration = Duration::from_secs(120);
-const PAUSE: Duration = Duration::from_millis(500);
+/// How long a supervisor that went away may take to come back.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_503: Duration = Duration::from_secs(120);
+const RETRY: Duration = Duration::from_millis(250);
 
 pub(crate) async fn wait(options: &Wait) -> Result<(), Failure> {
     let client = Client::locate(options.common.data.as_deref())?;
@@ -28,11 +29,13 @@ pub(crate) async fn wait(options: &Wait) -> Result<(), Failure> {
     for job in &options.jobs {
         let answer = ended(&client, *job, deadline).await?;
         let job: Job = model::read(&answer)?;
-        if !options.common.json {
-            out::say(format!("job {} is {}{}", job.id, job.state, reason(&job)));
+        match outcome(&job) {
+            Ok(()) if options.common.json => {}
+            Ok(()) => out::say(format!("job {} is complete", job.id)),
+            // The first that is not complete is told at the end, as any failure is.
+            Err(failure) if worst.is_ok() => worst = Err(failure),
+            Err(failure) => out::note(failure.sentence()),
         }
-        // The first that is not complete gives the reason.
-        worst = worst.and(outcome(&job));
         answers.push(answer);
     }
     if options.common.json {
@@ -42,35 +45,54 @@ pub(crate) async fn wait(options: &Wait) -> Result<(), Failure> {
     worst
 }
 
-fn reason(job: &Job) -> String {
-    job.reason.as_ref().map(|r| format!(": {}", out::plain(r))).unwrap_or_default()
-}
-
 /// The job once it has ended, or as it is at the deadline.
 pub(crate) async fn ended(client: &Client, job: u64, deadline: Option<Instant>) -> Result<Value, Failure> {
-    let mut heard = None;
+    let mut outage = Outage::default();
     loop {
         let left = deadline.map_or(POLL_S, |d| d.saturating_duration_since(Instant::now()).as_secs().min(POLL_S));
-        let answer: Value = match client.get(&format!("/api/v1/jobs/{job}/wait?timeout_s={left}")).await {
-            Ok(answer) => answer,
-            Err(failure) if passes(&failure, heard) && deadline.is_none_or(|d| Instant::now() + PAUSE < d) => {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
+        let path = format!("/api/v1/jobs/{job}/wait?timeout_s={left}");
+        let passed = || deadline.is_some_and(|d| Instant::now() >= d);
+        match client.get::<Value>(&path).await {
+            Ok(answer) if model::read::<Job>(&answer)?.ended() || passed() => return Ok(answer),
+            Ok(_) => outage = Outage::over(),
+            Err(failure) if is_absence(&failure) && !passed() => outage.sit_out(failure).await?,
             Err(failure) => return Err(failure),
-        };
-        heard = Some(Instant::now());
-        if model::read::<Job>(&answer)?.ended() || deadline.is_some_and(|d| Instant::now() >= d) {
-            return Ok(answer);
         }
     }
 }
 
-/// Whether it is worth asking again. A supervisor that never answered, or the last time long ago, is none.
-fn passes(failure: &Failure, heard: Option<Instant>) -> bool {
-    let is_away =
-        matches!(failure, Failure::NoSupervisor { .. } | Failure::Broken(_) | Failure::Api { status: 503, .. });
-    is_away && heard.is_some_and(|at| at.elapsed() < PATIENCE + Duration::from_secs(POLL_S))
+/// It may be back in a moment: it is being restarted.
+fn is_absence(failure: &Failure) -> bool {
+    matches!(failure, Failure::NoSupervisor { .. } | Failure::Broken(_) | Failure::Api { status: 503, .. })
+}
+
+/// A supervisor that answered and then doesn't is given time to come back. One that never answered isn't there.
+#[derive(Debug, Default)]
+struct Outage {
+    /// It has answered once, or at least taken a question.
+    was_there: bool,
+    since: Option<Instant>,
+}
+
+impl Outage {
+    fn over() -> Self {
+        Self { was_there: true, since: None }
+    }
+
+    async fn sit_out(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.was_there |= !matches!(failure, Failure::NoSupervisor { .. });
+        // One that says it can't right now, for its disk is full, is there: it gets longer.
+        let patience = if matches!(failure, Failure::Api { .. }) { PATIENCE_503 } else { PATIENCE };
+        if !self.was_there || self.since.is_some_and(|s| s.elapsed() >= patience) {
+            return Err(failure);
+        }
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            out::note(format!("{failure}; waiting up to {} s for the supervisor", patience.as_secs()));
+        }
+        tokio::time::sleep(RETRY).await;
+        Ok(())
+    }
 }
 
 /// Nothing but `complete` is success.
@@ -84,50 +106,42 @@ pub(crate) fn outcome(job: &Job) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// A supervisor that ends after its first answer, and another one on the same socket.
+    /// Takes one question and answers it, or hangs up.
+    async fn serve(listener: &tokio::net::UnixListener, answer: Option<(&str, &str)>) {
+        let (mut stream, _) = listener.accept().await.expect("a question");
+        let read = stream.read(&mut [0; 4096]).await.expect("read");
+        assert!(read > 0);
+        if let Some((status, body)) = answer {
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(head.as_bytes()).await.expect("written");
+        }
+    }
+
     #[tokio::test]
-    async fn a_restart_is_waited_for() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let dir = tempfile::tempdir().expect("dir");
-        let socket = dir.path().join("socket");
-        let serve = async |answers: &[&str]| {
-            let _ = std::fs::remove_file(&socket);
-            let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
-            for answer in answers {
-                let (mut stream, _) = listener.accept().await.expect("asked");
-                let _ = stream.read(&mut [0; 4096]).await.expect("read");
-                stream.write_all(answer.as_bytes()).await.expect("answered");
-            }
+    async fn a_supervisor_that_is_restarted_is_waited_for() {
+        let path = std::env::temp_dir().join(format!("stead-wait-{}", std::process::id()));
+        let listener = tokio::net::UnixListener::bind(&path).expect("socket");
+        let client = Client::at_socket(&path);
+        let story = async {
+            serve(&listener, Some(("200 OK", r#"{"id": 7, "state": "running"}"#))).await;
+            serve(&listener, None).await;
+            drop(listener);
+            std::fs::remove_file(&path).expect("removed");
+            let listener = tokio::net::UnixListener::bind(&path).expect("socket");
+            serve(&listener, Some(("503 Service Unavailable", "{}"))).await;
+            serve(&listener, Some(("200 OK", r#"{"id": 7, "state": "complete"}"#))).await;
         };
-        let with = |body: &str| {
-            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
-        };
-        let running = with(r#"{"id": 7, "state": "running"}"#);
-        let complete = with(r#"{"id": 7, "state": "complete"}"#);
-        let full = with("{}").replace("200 OK", "503 Service Unavailable");
-        let client = Client::at_socket(&socket);
-        let waiting = ended(&client, 7, None);
-        let serving = async {
-            // The second question breaks off, the third finds nobody.
-            serve(&[&running, ""]).await;
-            std::fs::remove_file(&socket).expect("gone");
-            tokio::time::sleep(PAUSE * 2).await;
-            serve(&[&full, &complete]).await;
-        };
-        let (answer, ()) = tokio::join!(
-            async {
-                while !socket.exists() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                waiting.await
-            },
-            serving
-        );
-        assert_eq!(answer.expect("it came back")["state"], "complete");
-        // Where nobody ever answered there is nothing to wait for.
-        std::fs::remove_file(&socket).expect("gone");
-        assert!(matches!(ended(&client, 7, None).await, Err(Failure::NoSupervisor { .. })));
+        let (answer, ()) = tokio::join!(ended(&client, 7, None), story);
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(answer.expect("the job's end")["state"], "complete");
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_never_answered_is_not_waited_for() {
+        let failure = ended(&Client::at_socket("/nonexistent/socket"), 1, None).await.expect_err("nobody is there");
+        assert_eq!(failure.exit(), 6);
     }
 
     #[test]

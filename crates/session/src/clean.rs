@@ -120,7 +120,7 @@ impl Cleaner<'_> {
             return Ok(());
         }
         if depth >= DEPTH {
-            return self.move_up(dir, name);
+            return self.move_up(dir, name, meta.mode);
         }
         let inner = open(dir.as_fd(), name, meta.mode)?;
         self.empty(&inner, depth + 1);
@@ -128,7 +128,9 @@ impl Cleaner<'_> {
     }
 
     /// A rename cannot leave the mount, so this moves nothing of others.
-    fn move_up(&mut self, dir: &OwnedFd, name: &CStr) -> io::Result<()> {
+    fn move_up(&mut self, dir: &OwnedFd, name: &CStr, mode: u32) -> io::Result<()> {
+        // A folder that changes its parent must itself be writable.
+        drop(open(dir.as_fd(), name, mode)?);
         self.moved += 1;
         let unique = CString::new(format!(".stead-clean-{}-{}", sys::pid(), self.moved))?;
         sys::rename_at(dir.as_fd(), name, self.top.as_fd(), &unique)

@@ -201,12 +201,14 @@ fn first_unreachable(path: &Path) -> Option<PathBuf> {
 
 fn first_line(path: &Path) -> Option<Vec<u8>> {
     use std::io::Read as _;
-    // A pipe in a program's place would block: only a regular file is read.
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // A pipe in a program's place would block: only a regular file is read, and the opening waits for nothing.
     if !std::fs::metadata(path).ok()?.is_file() {
         return None;
     }
     let mut start = Vec::new();
-    std::fs::File::open(path).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    open.ok()?.take(256).read_to_end(&mut start).ok()?;
     start.split(|b| *b == b'\n').next().map(<[u8]>::to_vec)
 }
 

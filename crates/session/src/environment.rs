@@ -115,13 +115,13 @@ impl<'a> Layers<'a> {
         for (name, value) in self.batch {
             set(&mut all, name, Some(place.fill(value)))?;
         }
+        for (name, value) in self.item {
+            set(&mut all, name, Some(place.fill(value)))?;
+        }
         for layer in &self.environments.entered {
             for (name, value) in &layer.changes {
                 set(&mut all, name, value.as_deref().map(Cow::Borrowed))?;
             }
-        }
-        for (name, value) in self.item {
-            set(&mut all, name, Some(place.fill(value)))?;
         }
         for (name, value) in self.own {
             all.insert(name.as_bytes(), value.clone());
@@ -198,18 +198,27 @@ mod tests {
             ("STEAD_STEP", "9"),
         ]);
         let batch = pairs(&[("PATH", "/opt/bin:/bin"), ("HOME", "/root"), ("A", "batch"), ("B", "@STEAD_JOBDIR@/b")]);
-        let item = pairs(&[("A", "item"), ("STEAD_JOB", "666"), ("SHELL", "/bin/evil")]);
+        let item = pairs(&[("A", "item"), ("D", "template's"), ("STEAD_JOB", "666"), ("SHELL", "/bin/evil")]);
         let mut environments = Environments::default();
         environments.enter("outer");
         environments.change(b"C".to_vec(), Some(b"outer".to_vec()));
+        environments.change(b"D".to_vec(), Some(b"set by onEnter".to_vec()));
         environments.change(b"USER".to_vec(), Some(b"root".to_vec()));
         environments.enter("inner");
         environments.change(b"C".to_vec(), Some(b"inner".to_vec()));
         environments.change(b"B".to_vec(), None);
-        let want = ["A=item", "C=inner", "HOME=/home/ada", "PATH=/opt/bin:/bin", "STEAD_TASK=4"];
+        let want = ["A=item", "C=inner", "D=set by onEnter", "HOME=/home/ada", "PATH=/opt/bin:/bin", "STEAD_TASK=4"];
         assert_eq!(built(&base, &batch, &environments, &item).unwrap(), want);
         environments.exit("inner");
-        let want = ["A=item", "B=/job/b", "C=outer", "HOME=/home/ada", "PATH=/opt/bin:/bin", "STEAD_TASK=4"];
+        let want = [
+            "A=item",
+            "B=/job/b",
+            "C=outer",
+            "D=set by onEnter",
+            "HOME=/home/ada",
+            "PATH=/opt/bin:/bin",
+            "STEAD_TASK=4",
+        ];
         assert_eq!(built(&base, &batch, &environments, &item).unwrap(), want);
     }
 

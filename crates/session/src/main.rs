@@ -19,8 +19,9 @@
 //! Nothing else is ever replaced, and there is no way to write a marker literally.
 //!
 //! # An item's environment
-//! Lowest first: the base environment, the batch's, what entered environments set with `openjd_env`, the item's. HOME,
-//! USER, LOGNAME, SHELL and STEAD_… come only from the base environment and from the session itself.
+//! Lowest first: the base environment, the batch's, the item's (among it a template's `variables`), what entered
+//! environments set with `openjd_env`. HOME, USER, LOGNAME, SHELL and STEAD_… come only from the base environment and
+//! from the session itself.
 //!
 //! # Rooms
 //! [`session`] is the story: it waits, listens, starts, ends. `queue` has what is to run, `item` what runs, `outbox`

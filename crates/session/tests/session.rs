@@ -933,6 +933,41 @@ fn clean_removes_everything_beneath_and_nothing_beside() {
     assert_eq!(clean().status.code(), Some(0));
 }
 
+/// A folder is moved up where the tree is too deep, and to change its parent it must be writable, which its owner can
+/// have forbidden.
+#[test]
+fn clean_removes_what_its_owner_made_hard_to_remove() {
+    let home = tempfile::tempdir().unwrap();
+    let job = home.path().join("job");
+    std::fs::create_dir(&job).unwrap();
+    let as_account = |program: &str, argument: &str, script: &str| {
+        // Root may do what a folder's mode forbids, an account may not.
+        let mut command = if worker::is_root() {
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--reuid", "61777", "--regid", "61777", "--clear-groups", program]);
+            command
+        } else {
+            std::process::Command::new(program)
+        };
+        command.arg(argument).current_dir(&job).env("STEAD_JOB", "7").stdin(std::process::Stdio::null());
+        if !script.is_empty() {
+            command.arg(script);
+        }
+        command.output().unwrap()
+    };
+    if worker::is_root() {
+        std::os::unix::fs::chown(&job, Some(61_777), Some(61_777)).unwrap();
+        std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    }
+    let hostile = "i=0; while [ $i -lt 200 ]; do mkdir d; cd d; mkfifo pipe; : > '-rf
+*'; i=$((i + 1)); done; while [ $i -gt 0 ]; do cd ..; chmod 0 d; i=$((i - 1)); done";
+    let made = as_account("sh", "-c", hostile);
+    assert!(made.status.success(), "{made:?}");
+    let output = as_account(env!("CARGO_BIN_EXE_stead-session"), "clean", "");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(std::fs::read_dir(&job).unwrap().count(), 0);
+}
+
 #[test]
 fn clean_removes_nothing_when_nobody_says_whose_folder_it_is() {
     let home = tempfile::tempdir().unwrap();

@@ -17,7 +17,8 @@ const GROUPS_MAX: usize = 65_536;
 const BUFFER_MAX: usize = 16 << 20;
 /// Ids that stand for "nobody" or "no id".
 const NO_IDS: [u32; 3] = [65_534, 65_535, u32::MAX];
-/// Accounts of our own services, which never run a job.
+/// Accounts of our own services, which never run a job, and their groups, which no job is in: they may write where the
+/// services meet.
 const SERVICE_NAMES: [&str; 2] = ["stead", "stead-worker"];
 
 /// What a session becomes.
@@ -128,9 +129,13 @@ fn judge(entry: &Entry, name: &str, uid: Option<u32>, ask: &Ask<'_>, today: i64)
         let text = format!("{name} has uid {} and gid {}, which stand for nobody", entry.uid, entry.gid);
         return refuse(LocalPolicy, "id_reserved", text, "use an account with ids of its own");
     }
-    if entry.uid < conf.uid_floor || entry.gid < conf.uid_floor {
-        let text = format!("{name} has uid {} and gid {}, below {}", entry.uid, entry.gid, conf.uid_floor);
+    if entry.uid < conf.uid_floor {
+        let text = format!("{name} has uid {}, below {}", entry.uid, conf.uid_floor);
         return refuse(LocalPolicy, "uid_below_floor", text, "uid_floor in launcher.conf of the host decides");
+    }
+    if entry.gid < conf.gid_floor {
+        let text = format!("{name} has the primary gid {}, below {}", entry.gid, conf.gid_floor);
+        return refuse(LocalPolicy, "gid_below_floor", text, "gid_floor in launcher.conf of the host decides");
     }
     if ask.service_uids.contains(&entry.uid) || SERVICE_NAMES.contains(&name) {
         let text = format!("{name} is the account of one of the farm's own services");
@@ -223,8 +228,8 @@ fn find(name: &str, conf: &Conf) -> Result<Entry, Refusal> {
     let mut entry = patiently(|| passwd(name))?.ok_or_else(unknown)?;
     entry.expires = patiently(|| expiry(name))?.unwrap_or(-1);
     entry.groups = group_list(name, entry.gid)?;
-    entry.denied_groups = group_ids(&conf.denied_groups)?;
-    entry.allowed_groups = group_ids(&conf.allowed_groups)?;
+    entry.denied_groups = group_ids(conf.denied_groups.iter().map(String::as_str).chain(SERVICE_NAMES))?;
+    entry.allowed_groups = group_ids(conf.allowed_groups.iter().map(String::as_str))?;
     Ok(entry)
 }
 
@@ -345,7 +350,7 @@ fn group_id(name: &str) -> Result<Option<u32>, Errno> {
 }
 
 /// The ids of those names that exist here.
-fn group_ids(names: &[String]) -> Result<Vec<u32>, Refusal> {
+fn group_ids<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<u32>, Refusal> {
     let mut ids = Vec::new();
     for name in names {
         ids.extend(patiently(|| group_id(name))?);
@@ -407,6 +412,14 @@ mod tests {
     }
 
     #[test]
+    fn the_traditional_group_of_all_users_is_a_good_primary_group() {
+        let mut entry = ada();
+        entry.gid = 100;
+        entry.groups = vec![100];
+        assert_eq!(judged(&entry, &Conf::default(), Mode::User, None).expect("good").groups, [100]);
+    }
+
+    #[test]
     fn every_rule_refuses_by_its_name() {
         use RefusalKind::{Account as Unfit, BadLogin, LocalPolicy};
         type Change = fn(&mut Entry, &mut Conf);
@@ -420,7 +433,8 @@ mod tests {
             ("id_reserved", LocalPolicy, |e, _| e.uid = u32::MAX),
             ("id_reserved", LocalPolicy, |e, _| e.gid = u32::MAX),
             ("uid_below_floor", LocalPolicy, |e, _| e.uid = 999),
-            ("uid_below_floor", LocalPolicy, |e, _| e.gid = 5),
+            ("gid_below_floor", LocalPolicy, |e, _| e.gid = 99),
+            ("gid_below_floor", LocalPolicy, |e, c| (e.gid, c.gid_floor) = (100, 101)),
             ("service_account", LocalPolicy, |e, _| e.uid = 1700),
             ("account_denied", LocalPolicy, |_, c| c.denied_accounts = vec!["ada".into()]),
             ("account_not_allowed", LocalPolicy, |_, c| c.allowed_accounts = vec!["bob".into()]),

@@ -34,8 +34,10 @@ pub(crate) enum NoNewPrivs {
 /// The local policy. The defaults are what a missing file means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Conf {
-    /// Lowest uid and gid that may run anything.
+    /// Lowest uid that may run anything.
     pub(crate) uid_floor: u32,
+    /// Lowest primary gid. Far below: people's group may be `users`, which is 100 since long ago.
+    pub(crate) gid_floor: u32,
     /// Empty = any.
     pub(crate) allowed_accounts: Vec<String>,
     pub(crate) denied_accounts: Vec<String>,
@@ -61,6 +63,7 @@ impl Default for Conf {
     fn default() -> Self {
         Self {
             uid_floor: 1000,
+            gid_floor: 100,
             allowed_accounts: Vec::new(),
             denied_accounts: Vec::new(),
             allowed_groups: Vec::new(),
@@ -146,8 +149,9 @@ impl fmt::Display for LineError {
     }
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "uid_floor",
+    "gid_floor",
     "allowed_accounts",
     "denied_accounts",
     "allowed_groups",
@@ -249,9 +253,10 @@ pub(crate) fn parse(file: &str, text: &[u8]) -> Result<Conf, ConfError> {
 fn set(conf: &mut Conf, key: &str, value: &str) -> Result<(), &'static str> {
     match key {
         "uid_floor" => conf.uid_floor = number(value, 1, 65_533, "a number from 1 to 65533 (uid 0 is impossible)")?,
-        "allowed_accounts" => conf.allowed_accounts = names(value)?,
+        "gid_floor" => conf.gid_floor = number(value, 1, 65_533, "a number from 1 to 65533 (gid 0 is impossible)")?,
+        "allowed_accounts" => conf.allowed_accounts = allowed(value)?,
         "denied_accounts" => conf.denied_accounts = names(value)?,
-        "allowed_groups" => conf.allowed_groups = names(value)?,
+        "allowed_groups" => conf.allowed_groups = allowed(value)?,
         "denied_groups" => conf.denied_groups = names(value)?,
         "denied_groups_action" => {
             conf.denied_groups_action = match value {
@@ -301,6 +306,14 @@ fn names(value: &str) -> Result<Vec<String>, &'static str> {
     words.map(|w| AccountName::parse(w).map(|n| n.as_str().to_owned()).map_err(|_| "a list of names")).collect()
 }
 
+/// Somebody who writes an empty list means nobody, and without the line it would mean anybody.
+fn allowed(value: &str) -> Result<Vec<String>, &'static str> {
+    match names(value)? {
+        empty if empty.is_empty() => Err("a list of names (without the line, any is allowed)"),
+        names => Ok(names),
+    }
+}
+
 fn modes(value: &str) -> Result<Vec<Mode>, &'static str> {
     const WANT: &str = "a list of user and proxy";
     let words: Vec<&str> = value.split([' ', '\t', ',']).filter(|w| !w.is_empty()).collect();
@@ -337,7 +350,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "uid_floor = 500\nallowed_accounts = ada, bob\ndenied_accounts=eve\nallowed_groups = film\n\
+        let text = "uid_floor = 500\ngid_floor = 50\nallowed_accounts = ada, bob\ndenied_accounts=eve\nallowed_groups = film\n\
                     denied_groups = sudo docker\ndenied_groups_action = refuse\nallowed_modes = proxy\n\
                     proxy_account = qubeproxy\nno_new_privs = always\npids_max = 100\nnofile = 256\n\
                     require_limits = yes\npath = /bin:/opt/x/bin\nlang = de_DE.UTF-8\n";
@@ -346,6 +359,7 @@ mod tests {
             conf,
             Conf {
                 uid_floor: 500,
+                gid_floor: 50,
                 allowed_accounts: vec!["ada".into(), "bob".into()],
                 denied_accounts: vec!["eve".into()],
                 allowed_groups: vec!["film".into()],
@@ -378,6 +392,10 @@ mod tests {
             ("uid_floor = 70000", "uid_floor"),
             ("UID_FLOOR = 5", "UID_FLOOR: unknown key"),
             ("uid_floor = 1\nuid_floor = 2", "launcher.conf:2:uid_floor: given twice"),
+            ("gid_floor = 0", "gid_floor: \"0\" is not a number from 1"),
+            ("gid_floor = users", "gid_floor: \"users\""),
+            ("allowed_accounts =", "allowed_accounts: \"\" is not a list of names (without"),
+            ("allowed_groups = ,", "allowed_groups: \",\""),
             ("uid_floor", "expected `key = value`"),
             ("uid_floor = 1000\r", "launcher.conf:1: not UTF-8"),
             ("\u{feff}uid_floor = 1000", "unknown key"),

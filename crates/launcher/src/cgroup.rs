@@ -9,6 +9,7 @@ use crate::sys::{self, Errno, Res};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use warrant::Limits;
 use warrant::launcher_wire::HostAbilities;
@@ -267,7 +268,7 @@ fn keyed(file: &Path, key: &str) -> Option<u64> {
 /// Whether it was missing.
 fn make(dir: &Path) -> Res<bool> {
     match fs::create_dir(dir) {
-        Ok(()) => Ok(true),
+        Ok(()) => readable(dir).map(|()| true),
         Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
         Err(e) => Err(e.into()),
     }
@@ -276,7 +277,13 @@ fn make(dir: &Path) -> Res<bool> {
 /// A group that holds nothing and has counted nothing yet.
 fn make_fresh(dir: &Path) -> Res<()> {
     let _ = fs::remove_dir(dir);
-    Ok(fs::create_dir(dir)?)
+    fs::create_dir(dir)?;
+    readable(dir)
+}
+
+/// A session reads its own counts there, whatever our umask is; only root writes.
+fn readable(dir: &Path) -> Res<()> {
+    Ok(fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?)
 }
 
 // ---- finding the hierarchies ---------------------------------------------------------------------------------

@@ -329,7 +329,11 @@ impl Dispatcher {
     /// Passes an act on to the sessions it concerns.
     pub(crate) fn acted(&self, action: JobAction, acted: &Acted) {
         {
-            let farm = self.farm();
+            let mut farm = self.farm();
+            // What it waits for was not kept while it was held: it is said anew.
+            for job in &acted.changed_jobs {
+                farm.reasons.remove(job);
+            }
             match action {
                 JobAction::Kill | JobAction::Block => {
                     for (session, worker) in &acted.sessions {
@@ -354,6 +358,7 @@ impl Dispatcher {
             for t in &acted.running {
                 let task = Task { step: t.step, index: t.index, epoch: t.epoch };
                 farm.send_to(&t.worker, &ToWorker::Cancel { session: t.session, task }, &[]);
+                farm.tell(t.session, Said::Asked);
             }
             farm.poke(&acted.changed_jobs);
         }
@@ -397,11 +402,9 @@ impl Dispatcher {
         self.wait_for_the_former(&name).await?;
         let host_key = self.pinned(&name, checked.host_key).await?;
         let known = self.store().workers().await.map_err(stored)?.into_iter().find(|w| w.name == name);
-        checked.place.drained = known.as_ref().is_some_and(|w| w.drained);
-        if known.and_then(|w| incarnation_of(&w)) != Some(hello.incarnation.clone()) {
-            self.store().clear_exclusions(&name).await.map_err(stored)?;
-        }
-        checked.place.excluded = self.excluded(&name).await.map_err(stored)?;
+        checked.place.drained = known.is_some_and(|w| w.drained);
+        // What was wrong with an account may have been put right: each is asked for once more.
+        self.store().clear_exclusions(&name).await.map_err(stored)?;
         self.store().upsert_worker(row_of(&hello), clock::now()).await.map_err(stored)?;
         let keep = self.settle_sessions(&hello).await.map_err(stored)?;
         let kept: Vec<u64> = keep.iter().map(|k| k.session).collect();
@@ -457,6 +460,8 @@ impl Dispatcher {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        // Nothing is sent on what is left of it while the newer one is being taken in.
+        self.farm().workers.remove(name);
         Ok(())
     }
 
@@ -523,9 +528,11 @@ impl Dispatcher {
                 let task = Task { step: t.step, index: t.index, epoch: t.epoch };
                 self.tell_worker(&row.worker, &ToWorker::Cancel { session: *id, task });
             }
-            if job.state == job::JobState::Suspended {
-                self.tell_worker(&row.worker, &ToWorker::Suspend { session: *id });
-            }
+            // Both may have been said while it was away.
+            let is_suspended = job.state == job::JobState::Suspended;
+            let order =
+                if is_suspended { ToWorker::Suspend { session: *id } } else { ToWorker::Resume { session: *id } };
+            self.tell_worker(&row.worker, &order);
         }
         Ok(())
     }
@@ -580,7 +587,10 @@ impl Dispatcher {
             match &message {
                 FromWorker::Tick { tick } => worker.clock = HostClock::set(*tick),
                 FromWorker::NewIncarnation { incarnation, tick } => match place::incarnation(incarnation) {
-                    Ok(incarnation) => (worker.incarnation, worker.clock) = (incarnation, HostClock::set(*tick)),
+                    Ok(incarnation) => {
+                        (worker.incarnation, worker.clock) = (incarnation, HostClock::set(*tick));
+                        worker.place.excluded.clear();
+                    }
                     Err(error) => worker.place.panic = Some(error.to_string()),
                 },
                 FromWorker::Panic { reason } => worker.place.panic = reason.clone().or(worker.distrusted.clone()),
@@ -601,6 +611,9 @@ impl Dispatcher {
                 }
                 FromWorker::Hello(_) => return Ok(()),
             }
+        }
+        if let FromWorker::NewIncarnation { .. } = message {
+            self.store().clear_exclusions(name).await?;
         }
         if let FromWorker::Panic { .. } = message {
             let reason = self.with_worker(name, |w| w.place.panic.clone()).flatten();
@@ -935,10 +948,6 @@ impl Launch {
             _ => None,
         }
     }
-}
-
-fn incarnation_of(row: &WorkerRow) -> Option<String> {
-    serde_json::from_str::<Hello>(&row.hello).ok().map(|h| h.incarnation)
 }
 
 fn row_of(hello: &Hello) -> NewWorker {

@@ -1,6 +1,6 @@
 //! Opening a session: lease, audit record, signed warrant, first batch.
 
-use super::farm::Live;
+use super::farm::{Live, Worker};
 use super::session::Driver;
 use super::{DispatchError, Dispatcher};
 use crate::audit::Record;
@@ -29,6 +29,13 @@ pub(super) struct Terms<'a> {
     pub(super) umask: u32,
 }
 
+/// Which life of a worker, and of its launcher, a session is opened for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addressee {
+    connection: u64,
+    incarnation: Incarnation,
+}
+
 impl Dispatcher {
     /// Opens a session where the scheduler wants it; false when there was nothing to do there any more.
     pub(super) async fn open(&self, placement: Placement) -> Result<bool, DispatchError> {
@@ -45,7 +52,7 @@ impl Dispatcher {
             },
             umask: job.spec.umask.unwrap_or(UMASK),
         };
-        let Some((new, incarnation)) = self.new_session(placement.job, &placement.worker, &terms) else {
+        let Some((new, to)) = self.new_session(placement.job, &placement.worker, &terms) else {
             return Ok(false);
         };
         let Some((session, lease)) = self.store().open_session(new, placement.step, 1, clock::now()).await? else {
@@ -68,7 +75,7 @@ impl Dispatcher {
             self.farm().sessions.insert(session, live);
             inbox
         };
-        if !self.issue(session, placement.job, &placement.worker, incarnation, &terms).await? {
+        if !self.issue(session, placement.job, &placement.worker, to, &terms).await? {
             return Ok(false);
         }
         self.0.events.say(crate::events::Event::Job(placement.job));
@@ -78,8 +85,9 @@ impl Dispatcher {
     }
 
     /// The row of a session on a worker that is connected.
-    pub(super) fn new_session(&self, job: u64, worker: &str, terms: &Terms<'_>) -> Option<(NewSession, Incarnation)> {
-        let (place, incarnation) = self.with_worker(worker, |w| (w.place.clone(), w.incarnation))?;
+    pub(super) fn new_session(&self, job: u64, worker: &str, terms: &Terms<'_>) -> Option<(NewSession, Addressee)> {
+        let to = |w: &Worker| Addressee { connection: w.connection, incarnation: w.incarnation };
+        let (place, to) = self.with_worker(worker, |w| (w.place.clone(), to(w)))?;
         let lease = i64::try_from(self.settings().lease().as_micros()).unwrap_or(i64::MAX / 2);
         let account = match &terms.plan.account {
             Account::Named { name, .. } => name.to_string(),
@@ -91,7 +99,7 @@ impl Dispatcher {
         let new = NewSession {
             job,
             worker: worker.to_owned(),
-            incarnation: hex(&incarnation),
+            incarnation: hex(&to.incarnation),
             mode: terms.plan.mode.as_str().to_owned(),
             login_user: terms.who.login_user.to_string(),
             user: terms.who.user.to_string(),
@@ -102,7 +110,7 @@ impl Dispatcher {
             purpose: terms.purpose,
             lease_until: clock::now() + lease,
         };
-        Some((new, incarnation))
+        Some((new, to))
     }
 
     /// Writes the warrant down, signs it and sends it. If that is not possible the session never was.
@@ -111,11 +119,11 @@ impl Dispatcher {
         session: u64,
         job: u64,
         worker: &str,
-        incarnation: Incarnation,
+        to: Addressee,
         terms: &Terms<'_>,
     ) -> Result<bool, DispatchError> {
         let written = self.0.audit.write(record(session, job, worker, terms)).await;
-        let sent = written.as_ref().is_ok_and(|_| self.send_warrant(session, job, worker, incarnation, terms));
+        let sent = written.as_ref().is_ok_and(|_| self.send_warrant(session, job, worker, to, terms));
         if !sent {
             let text = "its warrant was not sent".to_owned();
             let reported = self.store().session_lost(session, text, clock::now()).await?;
@@ -125,13 +133,18 @@ impl Dispatcher {
         Ok(sent)
     }
 
-    fn send_warrant(&self, session: u64, job: u64, worker: &str, incarnation: Incarnation, terms: &Terms<'_>) -> bool {
+    /// Only on the connection that the session was opened for: a worker that came back since was told, and is
+    /// counted on, not to have it.
+    fn send_warrant(&self, session: u64, job: u64, worker: &str, to: Addressee, terms: &Terms<'_>) -> bool {
         let sent = self.with_worker(worker, |w| {
+            if w.connection != to.connection {
+                return false;
+            }
             let now = w.clock.now();
             let warrant = Warrant {
                 farm: self.keys().farm,
                 worker: worker.to_owned(),
-                incarnation,
+                incarnation: to.incarnation,
                 sequence: session,
                 not_after: now + NOT_AFTER_MS,
                 lease_until: now + self.settings().lease_seconds * 1000,

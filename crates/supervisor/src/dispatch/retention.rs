@@ -99,7 +99,7 @@ impl Dispatcher {
             limits: Limits::default(),
             umask: 0o077,
         };
-        let Some((new, incarnation)) = self.new_session(job, worker, &terms) else { return Ok(()) };
+        let Some((new, to)) = self.new_session(job, worker, &terms) else { return Ok(()) };
         if new.account != ran.account {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Dispatcher {
             progress: None,
         };
         self.farm().sessions.insert(session, live);
-        if self.issue(session, job, worker, incarnation, &terms).await? {
+        if self.issue(session, job, worker, to, &terms).await? {
             let driver = Driver::new(self.clone(), session, job, worker.to_owned(), inbox).working_alone();
             tokio::spawn(driver.drive(None));
         }

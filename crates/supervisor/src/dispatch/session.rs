@@ -17,7 +17,7 @@ use std::sync::Arc;
 use store::{Lease, SessionRow};
 use tokio::sync::mpsc;
 use warrant::{Account, Item};
-use wire::{End, Report, ToWorker};
+use wire::{End, Report, Task, ToWorker};
 
 /// What a driver hears.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) enum Said {
     Reconnected,
     /// Perhaps there is more to do, or less.
     Poke,
+    /// Tasks it holds are to end. They were cancelled when that was said; a batch may have been on its way then.
+    Asked,
     /// Others wait for the slot: finish what was handed out.
     Yield,
     /// No process of it is alive.
@@ -119,6 +121,8 @@ pub(crate) struct Driver {
     is_away: bool,
     /// What reached it isn't known.
     is_drained: bool,
+    /// Tasks it holds are to end.
+    is_asked: bool,
     inbox: mpsc::UnboundedReceiver<Said>,
 }
 
@@ -152,6 +156,7 @@ impl Driver {
             is_alone: false,
             is_away: false,
             is_drained: false,
+            is_asked: false,
             inbox,
         }
     }
@@ -176,9 +181,14 @@ impl Driver {
 
     /// From the first lease to the last report.
     pub(super) async fn drive(mut self, first: Option<Lease>) {
-        if let Some(lease) = first
-            && let Err(error) = self.hand_out(lease).await
-        {
+        if let Some(lease) = first {
+            if let Err(error) = self.hand_out(lease).await {
+                self.give_up(&error);
+            }
+            // Somebody may have killed the job before there was a driver to hear of it.
+            self.is_asked = true;
+        }
+        if let Err(error) = self.cancel_asked().await {
             self.give_up(&error);
         }
         while let Some(said) = self.inbox.recv().await {
@@ -190,10 +200,25 @@ impl Driver {
                 }
                 next = self.inbox.try_recv().ok();
             }
+            if let Err(error) = self.cancel_asked().await {
+                self.give_up(&error);
+            }
             if let Err(error) = self.feed().await {
                 self.give_up(&error);
             }
         }
+    }
+
+    /// Says again which tasks are to end, now that all that was handed out is on its way.
+    async fn cancel_asked(&mut self) -> Result<(), DispatchError> {
+        if !std::mem::take(&mut self.is_asked) {
+            return Ok(());
+        }
+        for t in self.dispatcher.store().asked(self.session).await? {
+            let task = Task { step: t.step, index: t.index, epoch: t.epoch };
+            self.tell(&ToWorker::Cancel { session: self.session, task });
+        }
+        Ok(())
     }
 
     fn hear(&mut self, said: Said) {
@@ -212,6 +237,7 @@ impl Driver {
                 }
             }
             Said::Reconnected => self.drain(),
+            Said::Asked => self.is_asked = true,
             Said::Yield => self.finish_soon(),
             Said::Poke | Said::Over => {}
         }
@@ -443,7 +469,6 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::Task;
 
     #[test]
     fn what_reports_mean_for_handing_out_more() {

@@ -82,6 +82,7 @@ pub(crate) struct Seen {
     pub(crate) killed: Vec<u64>,
     pub(crate) cleaned: Vec<u64>,
     pub(crate) renewals: usize,
+    pub(crate) suspensions: usize,
     pub(crate) refused: Option<String>,
     pub(crate) hellos: usize,
     sessions: HashMap<u64, mpsc::UnboundedSender<Order>>,
@@ -236,7 +237,10 @@ impl FakeWorker {
             }
             ToWorker::Cancel { session, task } => self.order(session, Order::Cancel(task)),
             ToWorker::Recall { session, .. } => self.order(session, Order::Recall),
-            ToWorker::Suspend { session } => self.order(session, Order::Suspend(true)),
+            ToWorker::Suspend { session } => {
+                self.order(session, Order::Suspend(true));
+                self.seen().suspensions += 1;
+            }
             ToWorker::Resume { session } => self.order(session, Order::Suspend(false)),
             ToWorker::Finish { session } => self.order(session, Order::Finish),
             ToWorker::Kill { session } => {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use wire::End;
+use wire::{End, FromWorker};
 
 fn all_once(n: u64) -> BTreeMap<u64, usize> {
     (0..n).map(|i| (i, 1)).collect()
@@ -207,10 +207,50 @@ async fn an_account_unknown_on_one_worker_runs_on_another() {
     let verdict = async || farm.get("/api/v1/explain?worker=a").await["workers"][0]["verdict"].clone();
     assert_eq!(verdict().await, "refused");
     refusing.crash();
-    let mut habits = Habits::in_user_mode("a");
-    habits.hello.incarnation = "11".repeat(16);
-    let _again = FakeWorker::start(dir.path(), habits);
+    let again = FakeWorker::start(dir.path(), refusing.habits().clone());
     eventually("it may run again", async || verdict().await == "run").await;
+    // So is a new life of its launcher.
+    other.crash();
+    let job = farm.submit(ADA, frames(1)).await;
+    eventually("it is refused again", async || verdict().await == "refused").await;
+    again.habits().refuses = Arc::new(|_| None);
+    again.say(FromWorker::NewIncarnation { incarnation: "11".repeat(16), tick: 1_000_000 });
+    assert_eq!(farm.over(job).await["state"], "complete");
+}
+
+#[tokio::test]
+async fn a_kill_at_any_moment_ends_what_was_on_its_way() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.hello.slots = 4;
+    habits.permits = Arc::new(Semaphore::new(0));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    for n in 0..60 {
+        let job = farm.submit(ADA, frames(1)).await;
+        tokio::time::sleep(std::time::Duration::from_micros(n * 150)).await;
+        farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/kill"), Value::Null).await;
+        assert_eq!(farm.over(job).await["state"], "killed", "after {n}");
+    }
+    assert!(worker.seen().ran.is_empty() && !worker.seen().batches.is_empty());
+}
+
+#[tokio::test]
+async fn a_job_resumed_while_the_worker_is_away_goes_on() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut habits = Habits::of_ada("desk");
+    habits.permits = Arc::new(Semaphore::new(1));
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let job = farm.submit(ADA, frames(5)).await;
+    eventually("the second batch is there", async || worker.seen().batches.len() >= 2).await;
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/suspend"), Value::Null).await;
+    eventually("its session stands still", async || worker.seen().suspensions == 1).await;
+    farm.running.app.service.dispatcher.cut_for_tests("desk");
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/resume"), Value::Null).await;
+    worker.permit(1000);
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(worker.seen().counts(), all_once(5));
 }
 
 #[tokio::test]
@@ -349,6 +389,10 @@ async fn why_a_job_waits_is_said() {
     eventually("another's desktop", async || reason().await == expected).await;
     let explain = farm.ask(BOB, "GET", &format!("/api/v1/jobs/{job}/explain"), Value::Null).await;
     assert_eq!(explain["workers"][0]["refused"]["rule"], "desktop_accept");
+    for act in ["block", "unblock"] {
+        farm.ask(BOB, "POST", &format!("/api/v1/jobs/{job}/{act}"), Value::Null).await;
+    }
+    eventually("it is said again", async || reason().await == expected).await;
 }
 
 #[tokio::test]

@@ -170,9 +170,10 @@ impl Group {
         self.v2.as_ref().map(open).transpose()
     }
 
-    /// The v1 `cgroup.procs` files, for the child to write itself into while it is still root.
+    /// The v1 `tasks` files, for the child to write itself into while it is still root and has one thread. `cgroup.procs`
+    /// would make the kernel wait until no process anywhere is between two groups: milliseconds for each hierarchy.
     pub(crate) fn open_v1(&self) -> Res<Vec<OwnedFd>> {
-        let path = |v: &V1| sys::cstr(v.dir.join("cgroup.procs").as_os_str().as_bytes());
+        let path = |v: &V1| sys::cstr(v.dir.join("tasks").as_os_str().as_bytes());
         self.v1.iter().map(|v| sys::open(&path(v)?, libc::O_WRONLY)).collect()
     }
 

@@ -45,6 +45,8 @@ impl Place {
             .busy_timeout(Duration::from_secs(10))
             .statement_cache_capacity(512)
             .pragma("cache_size", "-16000")
+            // What a savepoint may have to undo: not worth a file for each transaction.
+            .pragma("temp_store", "memory")
             .pragma("journal_size_limit", "67108864")
             .disable_statement_logging();
         if let Some(pages) = max_pages {

@@ -531,7 +531,7 @@ pub(crate) enum Part {
     /// Supervisor and worker with its launcher
     All,
     Supervisor,
-    /// Worker and launcher
+    /// Worker and launcher, beside a supervisor that is installed
     Worker,
     /// A worker at login, for the person who types this; not as root
     Desktop,
@@ -541,7 +541,7 @@ pub(crate) enum Part {
 #[command(after_help = "\
 Examples:
   sudo stead install                    supervisor, worker and launcher on this machine
-  sudo stead install worker --dry-run   what it would do
+  sudo stead install --dry-run          what it would do
   stead install desktop                 a worker that starts when you log in and ends when you log out
   stead install --root /tmp/stage       into a folder, for a package: no accounts, nothing started")]
 pub(crate) struct Install {

@@ -25,6 +25,9 @@ pub(crate) fn install(options: &Install) -> Result<(), Failure> {
         return install_desktop(&options.how);
     }
     let place = place(&options.how)?;
+    if options.part == Part::Worker {
+        beside_its_supervisor(&place)?;
+    }
     let steps = steps(options.part, &place)?;
     tell(&steps.iter().map(Step::say).collect::<Vec<_>>(), &options.how);
     if options.how.dry_run {
@@ -55,6 +58,18 @@ fn place(how: &InstallHow) -> Result<Place, Failure> {
         });
     }
     Ok(Place { root: how.root.clone().unwrap_or_else(|| "/".into()), live })
+}
+
+/// A worker reaches its supervisor through a socket on the same host; there is no other way in this version.
+fn beside_its_supervisor(place: &Place) -> Result<(), Failure> {
+    if place.at(UNITS).join("stead-supervisor.service").is_file() {
+        return Ok(());
+    }
+    Err(Failure::Refused {
+        rule: "worker_beside_supervisor",
+        text: "this version runs a worker only on the host of its supervisor, and none is installed here".into(),
+        hint: "`stead install` makes both; a farm of several hosts can't be joined yet".into(),
+    })
 }
 
 fn tell(lines: &[String], how: &InstallHow) {
@@ -469,6 +484,23 @@ mod tests {
             assert!(!place.at(DATA).exists() && !place.at("/etc/stead/worker.toml").exists());
             assert!(place.at("/etc/stead/theirs").exists());
         }
+    }
+
+    #[test]
+    fn a_worker_without_its_supervisor_is_refused_not_half_installed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let install_worker = || {
+            let how = InstallHow { root: Some(dir.path().into()), dry_run: true, json: true };
+            install(&Install { part: Part::Worker, how })
+        };
+        let refused = install_worker().expect_err("no supervisor");
+        assert_eq!(refused.exit(), 3);
+        let units = dir.path().join(UNITS.trim_start_matches('/'));
+        std::fs::create_dir_all(&units).expect("units");
+        std::fs::write(units.join("stead-supervisor.service"), "").expect("unit");
+        // Beside the tests there are no programs, which is the next thing to be missed.
+        assert!(!matches!(install_worker(), Err(Failure::Refused { .. })));
+        assert!(!dir.path().join("etc/stead").exists());
     }
 
     #[test]

@@ -179,7 +179,7 @@ fn excluded(plan: &RunPlan, place: &Place) -> Option<Refusal> {
         rule: "account_excluded".into(),
         value: account.to_owned(),
         text: format!("the worker could not run {account}: {reason}"),
-        hint: format!("put the account right on that host, then restart its worker {}", place.worker),
+        hint: format!("put the account right on that host, then restart the launcher of worker {}", place.worker),
     })
 }
 

@@ -116,10 +116,83 @@ pub(crate) fn table(headers: &[&str], rows: &[Vec<String>], states: Option<usize
     lines.join("\n")
 }
 
+/// A listing of which the last column is a remark of any length: where a line would be wider than the terminal, the
+/// remarks stand below their rows.
+pub(crate) fn listing(headers: &[&str], rows: &[Vec<String>], states: Option<usize>, to: &Target) -> String {
+    let whole = table(headers, rows, states, to.colour);
+    let Some((_, rest)) = headers.split_last() else { return whole };
+    if to.has_room(&table(headers, rows, states, false)) {
+        return whole;
+    }
+    let short: Vec<_> = rows.iter().map(|row| row.split_last().map_or(Vec::new(), |(_, rest)| rest.to_vec())).collect();
+    let text = table(rest, &short, states, to.colour);
+    let remarks = rows.iter().map(|row| row.last().map_or("", String::as_str));
+    let mut lines = Vec::new();
+    for (line, remark) in text.lines().zip(std::iter::once("").chain(remarks)) {
+        lines.push(line.to_owned());
+        if !remark.is_empty() {
+            lines.push(format!("     {}", plain(remark)));
+        }
+    }
+    lines.join("\n")
+}
+
+/// A table or, where that is wider than the terminal, one block per row.
+pub(crate) fn table_or_blocks(headers: &[&str], rows: &[Vec<String>], states: Option<usize>, to: &Target) -> String {
+    if to.has_room(&table(headers, rows, states, false)) {
+        return table(headers, rows, states, to.colour);
+    }
+    let wide = headers.iter().map(|h| h.len()).max().unwrap_or(0);
+    let block = |row: &Vec<String>| {
+        let line = |(i, (header, cell)): (usize, (&&str, &String))| {
+            let cell = if states == Some(i) { state(cell, to.colour) } else { plain(cell) };
+            format!("{}  {cell}", paint(&format!("{header:wide$}"), Colour::Bold, to.colour))
+        };
+        headers.iter().zip(row).enumerate().map(line).collect::<Vec<_>>().join("\n")
+    };
+    rows.iter().map(block).collect::<Vec<_>>().join("\n\n")
+}
+
+/// What is written to, as far as the look depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) colour: bool,
+    /// Of a terminal.
+    width: Option<usize>,
+}
+
+impl Target {
+    pub(crate) fn stdout() -> Self {
+        Self::of(&std::io::stdout())
+    }
+
+    pub(crate) fn stderr() -> Self {
+        Self::of(&std::io::stderr())
+    }
+
+    fn of(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Self {
+        let terminal = stream.is_terminal();
+        let size = terminal_size::terminal_size_of(stream).filter(|_| terminal);
+        // A terminal that doesn't know its width says 0.
+        let width = size.map(|(width, _)| usize::from(width.0)).filter(|w| *w > 0);
+        Self { colour: wants_colour(terminal), width }
+    }
+
+    /// Whether no line of `text`, without colours, has to be broken.
+    fn has_room(&self, text: &str) -> bool {
+        self.width.is_none_or(|width| text.lines().all(|line| line.chars().count() <= width))
+    }
+}
+
 fn colour_at(line: &str, at: usize) -> String {
     let Some((before, rest)) = line.split_at_checked(at) else { return line.into() };
     let end = rest.find(' ').unwrap_or(rest.len());
     format!("{before}{}{}", state(&rest[..end], true), &rest[end..])
+}
+
+/// Who submitted, and as whom if not as themselves.
+pub(crate) fn who(login_user: &str, user: &str) -> String {
+    if login_user == user { login_user.into() } else { format!("{login_user} as {user}") }
 }
 
 /// `null` and the empty text as a dash.
@@ -172,6 +245,29 @@ mod tests {
             vec![vec!["7".into(), "complete".into(), "a\nb".into()], vec!["12".into(), "failed".into(), "c".into()]];
         let text = table(&["JOB", "STATE", "NAME"], &rows, Some(1), false);
         assert_eq!(text, "JOB  STATE     NAME\n7    complete  a\\nb\n12   failed    c");
+    }
+
+    #[test]
+    fn what_is_too_wide_for_a_terminal_goes_below() {
+        let headers = ["JOB", "STATE", "REASON"];
+        let row = |cells: [&str; 3]| cells.map(Into::into).to_vec();
+        let rows = vec![row(["7", "failed", "1 of 1 tasks failed"]), row(["12", "complete", ""])];
+        let at = |width| Target { colour: false, width };
+        let whole = table(&headers, &rows, Some(1), false);
+        for width in [None, Some(34)] {
+            assert_eq!(listing(&headers, &rows, Some(1), &at(width)), whole);
+            assert_eq!(table_or_blocks(&headers, &rows, Some(1), &at(width)), whole);
+        }
+        assert_eq!(
+            listing(&headers, &rows, Some(1), &at(Some(33))),
+            "JOB  STATE\n7    failed\n     1 of 1 tasks failed\n12   complete"
+        );
+        assert_eq!(
+            table_or_blocks(&headers, &rows, Some(1), &at(Some(33))),
+            "JOB     7\nSTATE   failed\nREASON  1 of 1 tasks failed\n\nJOB     12\nSTATE   complete\nREASON  "
+        );
+        let coloured = Target { colour: true, width: Some(9) };
+        assert!(table_or_blocks(&headers, &rows, Some(1), &coloured).contains("\x1b[31mfailed\x1b[0m"));
     }
 
     #[test]

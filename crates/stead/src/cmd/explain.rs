@@ -75,7 +75,7 @@ fn session_text(session: &Session) -> String {
         .map_or_else(|| format!("nobody (asked for: {})", out::plain(&session.account)), |r| out::plain(&r.long()));
     let reason = session.reason.as_ref().map(|r| format!(": {}", out::plain(r))).unwrap_or_default();
     format!(
-        "\n  session {} on {} ({} mode), {}: as {ran}{reason}{}",
+        "\n  session {} on {} ({} mode): as {ran}; {}{reason}{}",
         session.session,
         out::plain(&session.worker),
         session.mode,
@@ -132,13 +132,28 @@ fn verdict_text(verdict: &Verdict, colour: bool) -> String {
         (other, _) => paint(other, Colour::Red, colour),
     };
     let head = paint(&out::plain(&verdict.worker), Colour::Bold, colour);
-    let rules = rules_text(&verdict.rules, colour);
+    let mut rules = rules_text(&verdict.rules, colour);
+    // The host's own answer is no rule of the farm.
+    if let Some(refused) = verdict.refused.as_ref().filter(|r| !verdict.rules.iter().any(|rule| rule.rule == r.rule)) {
+        let text = out::plain(refused.text.as_deref().unwrap_or_default());
+        rules += &format!("\n  {}. {} {text}", verdict.rules.len() + 1, paint("✗", Colour::Red, colour));
+    }
     format!("{head} ({} mode): {says}{rules}{}", verdict.mode, refused_text(verdict.refused.as_ref()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_host_says_is_shown_as_what_refused() {
+        let verdict = serde_json::json!({"worker": "w1", "mode": "user", "verdict": "refused", "rules": [],
+            "refused": {"rule": "account_on_host", "value": "zoe", "hint": "h", "text": "w1 knows no account zoe"}});
+        assert_eq!(
+            verdict_text(&model::read(&verdict).expect("verdict"), false),
+            "w1 (user mode): refused\n  1. ✗ w1 knows no account zoe\n  rule: account_on_host = zoe\n  hint: h"
+        );
+    }
 
     #[test]
     fn who_attests_it_is_said_with_the_place_in_the_log() {
@@ -150,10 +165,10 @@ mod tests {
         let proof = serde_json::json!({"host_key": "15512da3aabb", "log_sequence": 12, "sha256": "00"});
         assert_eq!(
             session(proof),
-            "\n  session 3 on w1 (user mode), ended: as ada\n    \
+            "\n  session 3 on w1 (user mode): as ada; ended\n    \
              attested by launcher, host key 15512da3…, record 12 of its log"
         );
-        assert_eq!(session(Value::Null), "\n  session 3 on w1 (user mode), ended: as ada\n    attested by launcher");
+        assert_eq!(session(Value::Null), "\n  session 3 on w1 (user mode): as ada; ended\n    attested by launcher");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::cli::{Common, Jobs};
 use crate::client::{Client, with_query};
 use crate::failure::Failure;
 use crate::model::{self, Job, Me};
-use crate::out;
+use crate::out::{self, Target};
 
 pub(crate) async fn jobs(options: &Jobs) -> Result<(), Failure> {
     let client = Client::locate(options.common.data.as_deref())?;
@@ -32,9 +32,8 @@ pub(crate) async fn jobs(options: &Jobs) -> Result<(), Failure> {
         return Ok(());
     }
     let rows: Vec<_> = jobs.iter().map(row).collect();
-    let headers =
-        ["JOB", "STATE", "TASKS", "SUBMITTED BY", "RUNS AS USER", "SUBMITTED (UTC)", "TOOK", "NAME", "REASON"];
-    out::say(out::table(&headers, &rows, Some(1), out::colours()));
+    let headers = ["JOB", "STATE", "TASKS", "USER", "SUBMITTED (UTC)", "TOOK", "NAME", "REASON"];
+    out::say(out::listing(&headers, &rows, Some(1), &Target::stdout()));
     Ok(())
 }
 
@@ -43,8 +42,7 @@ fn row(job: &Job) -> Vec<String> {
         job.id.to_string(),
         job.state.clone(),
         format!("{}/{}", job.tasks.complete, job.tasks.total),
-        job.login_user.clone(),
-        job.user.clone(),
+        out::who(&job.login_user, &job.user),
         out::time(job.submitted_at.as_deref()),
         out::duration(job.started_at.as_deref(), job.ended_at.as_deref()),
         job.name.clone(),
@@ -83,6 +81,6 @@ mod tests {
         });
         let job: Job = model::read(&answer).expect("job");
         assert!(!job.ended());
-        assert_eq!(row(&job), ["42", "running", "2/10", "ada", "film", "2026-11-22 10:00:00", "-", "shot", ""]);
+        assert_eq!(row(&job), ["42", "running", "2/10", "ada as film", "2026-11-22 10:00:00", "-", "shot", ""]);
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::Tasks;
 use crate::client::{Client, escape, with_query};
 use crate::failure::Failure;
 use crate::model::{self, Task};
-use crate::out;
+use crate::out::{self, Target};
 
 /// Rows per question when a frame is searched.
 const PAGE: usize = 1000;
@@ -39,7 +39,7 @@ pub(crate) async fn tasks(options: &Tasks) -> Result<(), Failure> {
         return Ok(());
     }
     let rows: Vec<_> = tasks.iter().map(row).collect();
-    out::say(out::table(&HEADERS, &rows, Some(3), out::colours()));
+    out::say(out::listing(&HEADERS, &rows, Some(3), &Target::stdout()));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::cli::{Common, Drain};
 use crate::client::{Client, escape};
 use crate::failure::Failure;
 use crate::model::{self, Worker};
-use crate::out;
+use crate::out::{self, Target};
 
 pub(crate) async fn list(options: &Common) -> Result<(), Failure> {
     let client = Client::locate(options.data.as_deref())?;
@@ -36,7 +36,7 @@ pub(crate) async fn list(options: &Common) -> Result<(), Failure> {
             ]
         })
         .collect();
-    out::say(out::table(&["STATE", "WORKER", "MODE", "SLOTS", "REASON"], &rows, Some(0), out::colours()));
+    out::say(out::listing(&["STATE", "WORKER", "MODE", "SLOTS", "REASON"], &rows, Some(0), &Target::stdout()));
     Ok(())
 }
 

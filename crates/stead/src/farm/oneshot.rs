@@ -16,7 +16,7 @@ use super::tour;
 use crate::cli::{ModeArg, Run};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::out;
+use crate::out::{self, Target};
 use crate::submission::{Sources, request};
 
 /// Longest path of a folder whose sockets can still be named.
@@ -102,11 +102,10 @@ fn tell(options: &Run, outcome: &Outcome, out_path: Option<&str>) {
         return;
     }
     let to_stderr = options.target.is_none() && options.job.frames.is_none() && options.job.each.is_none();
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     if to_stderr {
-        out::note(format!("\n{}", report::table(&outcome.lines, out::wants_colour(terminal))));
+        out::note(format!("\n{}", report::table(&outcome.lines, &Target::stderr())));
     } else {
-        out::say(report::table(&outcome.lines, out::colours()));
+        out::say(report::table(&outcome.lines, &Target::stdout()));
     }
 }
 

@@ -137,8 +137,8 @@ pub(crate) async fn play(
         Show::Nothing => watch(client, job, &ProgressBar::hidden()).await?,
     }
     let outcome = outcome(client, job).await?;
-    if show != Show::Nothing {
-        say_failure(client, &outcome, show).await?;
+    if show == Show::Bar {
+        last_words(client, &outcome).await?;
     }
     Ok(outcome)
 }
@@ -210,17 +210,14 @@ async fn outcome(client: &Client, number: u64) -> Result<Outcome, Failure> {
     Ok(Outcome { job, lines, answer, tasks })
 }
 
-/// Why the first failed task failed and, where it was not shown, the end of what it printed.
-async fn say_failure(client: &Client, outcome: &Outcome, show: Show) -> Result<(), Failure> {
+/// The end of what the first failed task printed. Why it failed, the job's reason says.
+async fn last_words(client: &Client, outcome: &Outcome) -> Result<(), Failure> {
     let tasks: Vec<Task> = model::read(&outcome.tasks)?;
     let Some(task) = tasks.iter().find(|t| t.state == "failed") else { return Ok(()) };
     let number = outcome.job.id;
-    let name = format!("{number}.{}.{}", task.step_name(), task.task);
-    let reason = task.reason.clone().or_else(|| task.attempts.last().and_then(|a| a.reason.clone()));
-    reason.iter().for_each(|r| out::note(format!("task {name} failed: {}", out::plain(r))));
-    if show == Show::Output {
-        return Ok(());
-    }
+    let several = tasks.iter().any(|t| t.step != task.step);
+    let step = if several { format!("{}.", out::plain(&task.step_name())) } else { String::new() };
+    let name = format!("{number}.{step}{}", task.task);
     let path = format!(
         "/api/v1/jobs/{number}/logs?step={}&task={}&stream=all",
         crate::client::escape(&task.step()),
@@ -230,6 +227,9 @@ async fn say_failure(client: &Client, outcome: &Outcome, show: Show) -> Result<(
     let bytes = http_body_util::BodyExt::collect(body).await.map_err(|e| Failure::Broken(e.to_string()))?.to_bytes();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
     out::note(format!("the last words of task {name}:"));
     lines[lines.len().saturating_sub(TAIL)..].iter().for_each(|l| out::note(format!("  {}", out::plain(l))));
     Ok(())

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Attempt, Explanation, Job, RunAs, Task, Verdict};
-use crate::out;
+use crate::out::{self, Target};
 
 /// One line: tasks that ran as the same account on the same worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,15 +31,10 @@ pub(crate) const HEADERS: [&str; 7] =
 
 impl Line {
     pub(crate) fn cells(&self) -> Vec<String> {
-        let who = if self.login_user == self.user {
-            self.login_user.clone()
-        } else {
-            format!("{} as {}", self.login_user, self.user)
-        };
         vec![
             self.tasks.to_string(),
             self.state.clone(),
-            who,
+            out::who(&self.login_user, &self.user),
             self.ran_as.clone(),
             format!("{} ({})", self.worker, self.mode),
             self.attested(),
@@ -114,9 +109,9 @@ fn why(verdict: Option<&Verdict>) -> String {
     rule.map_or_else(|| "-".into(), |r| r.text.clone())
 }
 
-pub(crate) fn table(lines: &[Line], colour: bool) -> String {
+pub(crate) fn table(lines: &[Line], to: &Target) -> String {
     let rows: Vec<_> = lines.iter().map(Line::cells).collect();
-    out::table(&HEADERS, &rows, Some(1), colour)
+    out::table_or_blocks(&HEADERS, &rows, Some(1), to)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use super::report::{self, Line};
 use super::setup::Setup;
 use crate::cli::Run;
 use crate::failure::Failure;
-use crate::out::{self, Colour};
+use crate::out::{self, Colour, Target};
 use crate::submission::{Input, request};
 
 const FILE: &str = "tour.toml";
@@ -206,7 +206,7 @@ fn announce(number: usize, title: &str) {
 }
 
 fn conclude(scene: &Scene, outcome: &Outcome) {
-    out::say(report::table(&outcome.lines, out::colours()));
+    out::say(report::table(&outcome.lines, &Target::stdout()));
     out::say(format!("{}\n", out::plain(&scene.caption)));
 }
 
@@ -445,7 +445,7 @@ fn say_table(all: &[Played]) {
         })
         .collect();
     let headers: Vec<&str> = std::iter::once("SCENE").chain(report::HEADERS).collect();
-    out::say(out::table(&headers, &rows, Some(2), out::colours()));
+    out::say(out::table_or_blocks(&headers, &rows, Some(2), &Target::stdout()));
 }
 
 fn say_where(gallery: &Path, all: &[Played]) {

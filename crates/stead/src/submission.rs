@@ -151,7 +151,7 @@ fn maybe_a_command(failure: Failure, path: &Path) -> Failure {
     match failure {
         Failure::Input { file, text } if !path.exists() => Failure::Usage {
             text: format!("{file}: {text}"),
-            hint: Some(format!("to run a command, put it behind --: -- {file}")),
+            hint: Some(format!("a command stands behind --, as in `stead run -- {file}` or `stead submit -- {file}`")),
         },
         other => other,
     }

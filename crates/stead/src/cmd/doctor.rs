@@ -327,7 +327,7 @@ fn exclusions(listed: &Value) -> Vec<Finding> {
         Finding::warn(
             "exclusions",
             format!("worker {worker} gets no jobs that run as {account}: {}", text("reason")),
-            format!("put the account right on that host, then restart its launcher"),
+            "put the account right on that host, then restart its launcher",
         )
     };
     listed.as_array().map(|all| all.iter().map(finding).collect()).unwrap_or_default()

@@ -85,6 +85,8 @@ pub(crate) struct Jobs {
     workshop: Workshop,
 }
 
+type Begun = Shared<BoxFuture<'static, Result<Arc<Job>, JobsError>>>;
+
 /// Two ages: what isn't used until the younger one is full again is forgotten.
 #[derive(Debug, Default)]
 struct Known {
@@ -92,7 +94,7 @@ struct Known {
     old: HashMap<u64, Arc<Job>>,
     bytes: usize,
     /// Being worked out; whoever else wants it waits for the same.
-    begun: HashMap<u64, Shared<BoxFuture<'static, Result<Arc<Job>, JobsError>>>>,
+    begun: HashMap<u64, Begun>,
 }
 
 impl Known {
@@ -159,7 +161,7 @@ impl Jobs {
     }
 
     /// Works it out in a task of its own: those who wait may go away.
-    fn begin(&self, store: &Store, id: u64) -> Shared<BoxFuture<'static, Result<Arc<Job>, JobsError>>> {
+    fn begin(&self, store: &Store, id: u64) -> Begun {
         let mut known = self.lock();
         if let Some(begun) = known.begun.get(&id) {
             return begun.clone();

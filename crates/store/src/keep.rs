@@ -90,6 +90,16 @@ pub(crate) async fn set_meta(conn: &mut Conn, key: String, value: String) -> Res
     Ok(())
 }
 
+pub(crate) async fn claim_meta(conn: &mut Conn, key: String, value: String) -> Result<String> {
+    query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
+        .bind(&key)
+        .bind(value)
+        .execute(&mut *conn)
+        .await?;
+    let row = query("SELECT value FROM meta WHERE key = $1").bind(key).fetch_one(conn).await?;
+    get(&row, "value")
+}
+
 pub(crate) async fn delete_job(conn: &mut Conn, job: u64) -> Result<()> {
     let row = query("SELECT ended_at FROM jobs WHERE id = $1")
         .bind(i(job))

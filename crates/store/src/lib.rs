@@ -219,6 +219,12 @@ impl Store {
         self.writer.write(move |c| Box::pin(report::lost(c, session, text, now))).await
     }
 
+    /// The session was opened here only: its warrant was never sent. No try is burnt and no epoch passes, but the job
+    /// is not dispatched again at once.
+    pub async fn never_opened(&self, session: u64, text: String, now: i64) -> Result<Reported> {
+        self.writer.write(move |c| Box::pin(report::never_opened(c, session, text, now))).await
+    }
+
     /// So many bytes of the session's log are safe. Never goes back.
     pub async fn logged(&self, session: u64, through: u64) -> Result<()> {
         self.writer.write(move |c| Box::pin(keep::logged(c, session, through))).await
@@ -336,6 +342,12 @@ impl Store {
     pub async fn set_meta(&self, key: &str, value: &str) -> Result<()> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.writer.write(move |c| Box::pin(keep::set_meta(c, key, value))).await
+    }
+
+    /// Keeps the value unless there is one already; returns the one that is kept.
+    pub async fn claim_meta(&self, key: &str, value: &str) -> Result<String> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.writer.write(move |c| Box::pin(keep::claim_meta(c, key, value))).await
     }
 
     /// Jobs that ended before then, oldest end first.

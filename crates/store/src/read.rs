@@ -180,7 +180,7 @@ fn ready_rows(rows: &[Row]) -> Result<Vec<Ready>> {
 
 pub(crate) async fn next_retry(pool: &Pool, now: i64) -> Result<Option<i64>> {
     let row =
-        query("SELECT not_before FROM jobs WHERE not_before > $1 AND state = 'pending' ORDER BY not_before LIMIT 1")
+        query("SELECT not_before FROM jobs WHERE not_before > $1 AND state IN ('pending', 'running') ORDER BY not_before LIMIT 1")
             .bind(now)
             .fetch_optional(pool)
             .await?;

@@ -66,6 +66,17 @@ pub(crate) async fn lost(conn: &mut Conn, session: u64, text: String, now: i64) 
     give_up(conn, known, text, now).await
 }
 
+/// A session whose warrant never reached its worker: what it was to have is as if nobody had taken it, but for a pause.
+pub(crate) async fn never_opened(conn: &mut Conn, session: u64, text: String, now: i64) -> Result<Reported> {
+    let known = Known::load(conn, session).await?;
+    if !known.state.is_alive() {
+        return Ok(Reported { through: known.reported, session_over: true, ..Reported::default() });
+    }
+    let mut reading = Reading::begin(conn, known, now).await?;
+    reading.never_opened(conn, &text).await?;
+    reading.finish(conn).await
+}
+
 async fn give_up(conn: &mut Conn, known: Known, text: String, now: i64) -> Result<Reported> {
     let mut reading = Reading::begin(conn, known, now).await?;
     reading.over(conn, SessionEnd::Lost, &text).await?;
@@ -560,10 +571,26 @@ impl Reading {
             "bad_login" => self.bad_login(conn, refusal).await?,
             "account" | "local_policy" => self.exclude(conn, refusal).await?,
             "stage" => self.misfire(conn, refusal).await?,
-            "warrant" => {}
+            // A void warrant won't be a good one at once: the host's launcher knows another farm, clock or key.
             // `transient`, and kinds of a later version: waiting is never wrong.
             _ => self.out.retry_at = Some(self.job.back_off(self.now)),
         }
+        self.drop_all(conn).await
+    }
+
+    async fn never_opened(&mut self, conn: &mut Conn, text: &str) -> Result<()> {
+        self.known.state = SessionState::Refused;
+        self.known.ended_at = Some(self.now);
+        self.known.end = Some("refused:not_sent".into());
+        self.known.reason = Some(clip(text));
+        if self.known.purpose == Purpose::Run {
+            self.out.retry_at = Some(self.job.back_off(self.now));
+        }
+        self.drop_all(conn).await
+    }
+
+    /// Gives back all that is left, under the same epoch: nothing of it began.
+    async fn drop_all(&mut self, conn: &mut Conn) -> Result<()> {
         while let Some(range) = self.leases.now.first().map(|l| l.range) {
             let held = self.leases.take(0, range.first, range.last);
             self.dropped(conn, &held).await?;

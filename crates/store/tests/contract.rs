@@ -385,6 +385,58 @@ async fn what_passes_is_waited_for_longer_each_time() {
 }
 
 #[tokio::test]
+async fn what_was_never_sent_is_no_try() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(2).await;
+    let mut now = T0;
+    for seconds in [1, 2, 4, 8, 16] {
+        let (session, lease) = farm.try_open(id, 0, 2, now).await.expect("ready");
+        assert_eq!((lease.first, lease.last, lease.epoch), (0, 1, 1), "as if nobody had taken it");
+        let answer = farm.store.never_opened(session, "no room".into(), now).await.expect("given back");
+        assert!(answer.session_over);
+        assert_eq!(answer.retry_at, Some(now + seconds * SECOND));
+        let row = farm.store.session(session).await.expect("read").expect("there");
+        assert_eq!(row.end.as_deref(), Some("refused:not_sent"));
+        assert_eq!(farm.store.attempts(id, 0, 0).await.expect("attempts"), vec![]);
+        farm.check(id).await;
+        now += seconds * SECOND;
+    }
+    assert_eq!(farm.state(id).await, JobState::Pending);
+}
+
+#[tokio::test]
+async fn a_void_warrant_is_waited_out_too() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(1).await;
+    let (session, _) = farm.open(id, 1).await;
+    let answer = farm.report_at(session, 1, vec![refused("warrant")], T0).await;
+    assert_eq!(answer.retry_at, Some(T0 + SECOND));
+    assert!(farm.try_open(id, 0, 1, T0).await.is_none());
+    assert_eq!(farm.try_open(id, 0, 1, T0 + SECOND).await.expect("ready").1.epoch, 1);
+}
+
+#[tokio::test]
+async fn a_job_that_runs_has_its_next_retry_too() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(2).await;
+    let (runs, _) = farm.open(id, 1).await;
+    let (session, _) = farm.open(id, 1).await;
+    farm.report_at(runs, 1, vec![started()], T0).await;
+    let answer = farm.report_at(session, 1, vec![refused("transient")], T0).await;
+    assert_eq!(farm.state(id).await, JobState::Running);
+    assert!(answer.retry_at.is_some());
+    assert_eq!(farm.store.next_retry(T0).await.expect("read"), answer.retry_at);
+}
+
+#[tokio::test]
+async fn the_first_to_claim_a_value_keeps_it() {
+    let farm = Farm::fresh().await;
+    assert_eq!(farm.store.claim_meta("peer_uid/a", "7").await.expect("kept"), "7");
+    assert_eq!(farm.store.claim_meta("peer_uid/a", "8").await.expect("kept"), "7");
+    assert_eq!(farm.store.meta("peer_uid/a").await.expect("read").as_deref(), Some("7"));
+}
+
+#[tokio::test]
 async fn a_launch_that_fails_three_times_fails_the_task() {
     let farm = Farm::fresh().await;
     let id = farm.submit(2).await;

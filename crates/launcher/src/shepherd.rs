@@ -26,6 +26,10 @@ const CHILD_PATIENCE_MS: u64 = 20_000;
 /// Between two tries to kill what is left.
 const KILL_AGAIN_MS: u64 = 20;
 const CONNECTIONS_MAX: usize = 4;
+/// How often a shepherd looks whether its farm is still there.
+const FARM_LOOK_MS: u64 = 5000;
+/// How long an end is kept for whom it concerns.
+const KEEP_END_MS: u64 = 24 * 3_600_000;
 
 /// What the launcher hands to a shepherd by forking it.
 pub(crate) struct Task {
@@ -447,6 +451,8 @@ struct Watch<'a> {
     connections: Vec<OwnedFd>,
     start_proof: Option<Vec<u8>>,
     end_proof: Option<Vec<u8>>,
+    /// When it ended, since boot.
+    ended_ms: u64,
     forgotten: bool,
 }
 
@@ -472,6 +478,7 @@ fn watch(task: &Task, session: Session) {
         connections: Vec::new(),
         start_proof: None,
         end_proof: None,
+        ended_ms: 0,
         forgotten: false,
     };
     while !watch.forgotten {
@@ -496,7 +503,7 @@ impl Watch<'_> {
         match self.life {
             Life::Alive => self.look_after(),
             Life::Ending => self.finish(),
-            Life::Ended(_) => {}
+            Life::Ended(_) => self.forgotten |= self.is_stale(),
         }
     }
 
@@ -504,8 +511,18 @@ impl Watch<'_> {
         match self.life {
             Life::Alive if self.why.is_some() => Some(0),
             Life::Ending => Some(KILL_AGAIN_MS),
-            Life::Alive | Life::Ended(_) => None,
+            Life::Alive | Life::Ended(_) => Some(FARM_LOOK_MS),
         }
+    }
+
+    /// In a folder that was removed no launcher will ever find this shepherd.
+    fn is_lost(&self) -> bool {
+        sys::is_removed(as_fd(&self.task.sessions))
+    }
+
+    /// Nobody will ask for the end any more.
+    fn is_stale(&self) -> bool {
+        self.is_lost() || sys::boot_ms() >= self.ended_ms.saturating_add(KEEP_END_MS)
     }
 
     fn reap(&mut self) {
@@ -521,6 +538,9 @@ impl Watch<'_> {
     fn look_after(&mut self) {
         if self.status.is_none() && self.why.is_none() && sys::boot_ms() >= self.lease {
             self.why = Some(SessionEnd::LeaseExpired);
+        }
+        if self.status.is_none() && self.why.is_none() && self.is_lost() {
+            self.why = Some(SessionEnd::Killed);
         }
         if self.status.is_some() || self.why.is_some() {
             self.life = Life::Ending;
@@ -570,6 +590,7 @@ impl Watch<'_> {
         let end = End { end, cpu_us: cpu.unwrap_or(self.cpu_us), max_rss: memory.unwrap_or(self.max_rss) };
         group.remove();
         self.life = Life::Ended(end);
+        self.ended_ms = sys::boot_ms();
         self.connections.retain(|c| rpc::send_ended(as_fd(c), end, None).is_ok());
     }
 

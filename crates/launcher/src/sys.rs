@@ -113,6 +113,14 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Res<Stat> {
     })
 }
 
+/// Whether the folder has no name any more.
+pub(crate) fn is_removed(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: stat is plain data; the kernel fills it or reports an error.
+    let mut st: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid descriptor and a buffer of the right type.
+    unsafe { libc::fstat(fd.as_raw_fd(), &raw mut st) == 0 && st.st_nlink == 0 }
+}
+
 /// `O_CLOEXEC` is always added.
 pub(crate) fn open(path: &CStr, flags: i32) -> Res<OwnedFd> {
     // SAFETY: a NUL-terminated path.

@@ -931,6 +931,25 @@ fn sessions_outlive_the_launcher_and_are_adopted() {
     assert_eq!(stage.log(&worker.host).len(), 2, "one start, one end");
 }
 
+/// Nobody can ever adopt a session whose shepherd can't be found.
+#[test]
+fn living_sessions_end_with_their_farm() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let mut worker = stage.start();
+    let warrant = stage.warrant(&worker, "bob");
+    let session = stage.launched(&mut worker, &warrant);
+    assert_eq!(session.say("tree"), "grown");
+    until("the tree stands", || (processes_of(warrant.session).len() == 4).then_some(()));
+    stage.kill_launcher();
+    assert_eq!(titled(warrant.session).len(), 1, "it waits for the next launcher");
+    fs::remove_dir_all(stage.path("launcher/sessions")).expect("removed");
+    until("it leaves", || titled(warrant.session).is_empty().then_some(()));
+    assert_eq!(processes_of(warrant.session), [0; 0]);
+}
+
 #[test]
 fn the_lease_ends_a_whole_tree_unless_renewed() {
     if !root_or_skip() {
@@ -1247,6 +1266,24 @@ fn a_directory_that_hangs_delays_nobody_else() {
     drop(fs::OpenOptions::new().write(true).open(stage.path("fifo")).expect("a reader waits"));
     until("it leaves", || sys::proc_stat(shepherd).is_none_or(|(_, state, _)| state == 'Z').then_some(()));
     assert_eq!(processes_of(adopted.session), [0; 0]);
+}
+
+/// A farm whose folder was removed leaves no root process behind.
+#[test]
+fn shepherds_leave_with_their_farm() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let mut worker = stage.start();
+    let warrant = stage.warrant(&worker, "ada");
+    let session = stage.launched(&mut worker, &warrant);
+    session.order("exit");
+    assert_eq!(worker.end_of(warrant.session).0, SessionEnd::Exited(7));
+    let shepherd = titled(warrant.session)[0];
+    stage.kill_launcher();
+    fs::remove_dir_all(stage.path("launcher/sessions")).expect("removed");
+    until("it leaves", || sys::proc_stat(shepherd).is_none_or(|(_, state, _)| state == 'Z').then_some(()));
 }
 
 /// What can't be recorded doesn't run, and what has ended is told when it can be recorded again.

@@ -79,7 +79,7 @@ impl Plan {
                 (Work::Command(plan), name, steps)
             }
             Body::Template(body) => {
-                let plan = TemplatePlan::new(body)?;
+                let plan = TemplatePlan::new(body, spec.env_size())?;
                 let (name, steps) = (plan.name().to_owned(), plan.steps(spec)?);
                 (Work::Template(Box::new(plan)), name, steps)
             }

@@ -35,6 +35,32 @@ pub(crate) struct TemplatePlan {
     /// What holds in the whole job: its parameters and the session.
     scope: SymbolTable,
     language: Language,
+    /// What every task's batch may have to carry.
+    load: Load,
+}
+
+/// Most bytes of a batch with one task: its environments' actions and its own, with their files and variables.
+const LOAD_MAX: usize = 16 << 20;
+
+/// How much batches of a job carry. All its environments count at once: so much is kept of them as well.
+#[derive(Clone, Default)]
+struct Load {
+    size: usize,
+    biggest: (String, usize),
+}
+
+impl Load {
+    fn add(&mut self, part: String, size: usize) -> Result<(), JobError> {
+        self.size = self.size.saturating_add(size);
+        if size > self.biggest.1 {
+            self.biggest = (part, size);
+        }
+        if self.size <= LOAD_MAX {
+            return Ok(());
+        }
+        let (part, part_size) = self.biggest.clone();
+        Err(TemplateError::BatchTooLarge { size: self.size, max: LOAD_MAX, part, part_size }.into())
+    }
 }
 
 /// How expressions are understood.
@@ -59,14 +85,20 @@ struct StepPlan {
 }
 
 impl TemplatePlan {
-    pub(crate) fn new(body: &TemplateBody) -> Result<Self, JobError> {
+    /// `env_size`: bytes of the job's own variables.
+    pub(crate) fn new(body: &TemplateBody, env_size: usize) -> Result<Self, JobError> {
+        let mut load = Load::default();
+        load.add("the job's own variables".into(), env_size)?;
         let create::Made { job, scope, language } = create::create(body)?;
         let environments = Environments { folder: "job".into(), scope: &scope, language: &language, outer: &[] }
-            .resolve(job.job_environments.as_deref().unwrap_or_default())?;
+            .resolve(job.job_environments.as_deref().unwrap_or_default(), &mut load)?;
         let outer = variables_of(&environments);
-        let steps: Result<Vec<_>, _> =
-            (0..).zip(job.steps).map(|(number, step)| StepPlan::new(number, step, &scope, &language, &outer)).collect();
-        Ok(Self { name: job.name, steps: steps?, environments, scope, language })
+        let mut steps = Vec::new();
+        for (number, step) in (0..).zip(job.steps) {
+            let base = Base { scope: &scope, language: &language, outer: &outer };
+            steps.push(StepPlan::new(number, step, &base, &mut load)?);
+        }
+        Ok(Self { name: job.name, steps, environments, scope, language, load })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -110,7 +142,9 @@ impl TemplatePlan {
             files: plan.step.script.embedded_files.as_deref().unwrap_or_default(),
         };
         let scope = Scope::enter(symbols, &script, &self.language)?;
-        scope.run(&plan.step.script.actions.on_run, resolve::TASK_ACTION, &plan.variables)
+        let resolved = scope.run(&plan.step.script.actions.on_run, resolve::TASK_ACTION, &plan.variables)?;
+        self.load.clone().add(script.place, size(&resolved))?;
+        Ok(resolved)
     }
 
     /// In the order of entering: those of the job, then those of the step.
@@ -151,13 +185,8 @@ impl TemplatePlan {
 }
 
 impl StepPlan {
-    fn new(
-        number: u32,
-        step: Step,
-        base: &SymbolTable,
-        language: &Language,
-        outer: &[(String, String)],
-    ) -> Result<Self, JobError> {
+    fn new(number: u32, step: Step, base: &Base<'_>, load: &mut Load) -> Result<Self, JobError> {
+        let Base { scope: base, language, outer } = *base;
         let mut scope = SymbolTable::new();
         resolve::add(&mut scope, step.resolved_symtab.as_ref(), &step.name)?;
         let space = step.parameter_space.as_ref().map(|s| create::space(&step.name, s)).transpose()?;
@@ -171,7 +200,7 @@ impl StepPlan {
                 let mut whole = base.clone();
                 whole.merge_from(&scope);
                 Environments { folder: format!("step{number}"), scope: &whole, language, outer }
-                    .resolve(environments)?
+                    .resolve(environments, load)?
             }
         };
         let variables = merged(outer.iter().cloned().chain(variables_of(&environments)));
@@ -197,6 +226,14 @@ impl StepPlan {
     }
 }
 
+/// What steps have of their job.
+struct Base<'a> {
+    scope: &'a SymbolTable,
+    language: &'a Language,
+    /// Variables of the job's environments.
+    outer: &'a [(String, String)],
+}
+
 /// What environments of one job or step have in common.
 struct Environments<'a> {
     /// Begins the names of the folders of their embedded files.
@@ -209,11 +246,13 @@ struct Environments<'a> {
 
 impl Environments<'_> {
     /// In the order of entering. Each sees the variables of those before it, and its own.
-    fn resolve(&self, environments: &[Environment]) -> Result<Vec<ResolvedEnvironment>, JobError> {
+    fn resolve(&self, environments: &[Environment], load: &mut Load) -> Result<Vec<ResolvedEnvironment>, JobError> {
         let mut outer = self.outer.to_vec();
         let mut resolved = Vec::new();
         for (number, environment) in environments.iter().enumerate() {
             let one = self.one(environment, format!("{}-env{number}", self.folder), &outer)?;
+            let actions = [&one.enter, &one.exit].into_iter().flatten().map(size).sum();
+            load.add(format!("environment {:?}", one.name), actions)?;
             outer = merged(outer.into_iter().chain(one.variables.iter().cloned()));
             resolved.push(one);
         }
@@ -249,6 +288,12 @@ impl Environments<'_> {
             variables,
         })
     }
+}
+
+fn size(action: &Resolved) -> usize {
+    let argv: usize = action.argv.iter().map(Vec::len).sum();
+    let env: usize = action.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    argv + env + action.files.iter().map(|f| f.path.len() + f.data.len()).sum::<usize>()
 }
 
 fn variables_of(environments: &[ResolvedEnvironment]) -> Vec<(String, String)> {

@@ -38,6 +38,11 @@ pub enum TemplateError {
     Nul { place: String, what: String },
     #[error("{place}: the embedded files have {size} bytes together, at most {max} are allowed")]
     FilesTooLarge { place: String, size: usize, max: usize },
+    #[error(
+        "the batch of a single task would have {size} bytes or more, at most {max} are allowed (the biggest part is \
+         {part} with {part_size}; let tasks read large files from a shared folder)"
+    )]
+    BatchTooLarge { size: usize, max: usize, part: String, part_size: usize },
     #[error("{place}: the embedded files {one} and {other} have the same filename {filename:?} (name one differently)")]
     SameFile { place: String, one: String, other: String, filename: String },
 }

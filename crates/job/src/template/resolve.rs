@@ -71,10 +71,15 @@ impl<'a> Scope<'a> {
                     .map_err(|e| failed(&script.place, "let", &e))?;
         }
         let mut scope = Self { symbols, place: script.place.clone(), files: Vec::new(), language };
-        scope.files = script.files.iter().map(|f| scope.file(&script.folder, f)).collect::<Result<_, _>>()?;
-        let size = scope.files.iter().map(|f| f.data.len()).sum();
-        if size > FILES_MAX {
-            return Err(TemplateError::FilesTooLarge { place: scope.place, size, max: FILES_MAX }.into());
+        let mut size = 0;
+        for file in script.files {
+            let file = scope.file(&script.folder, file)?;
+            size += file.data.len();
+            // Before the next one is worked out: each may be large.
+            if size > FILES_MAX {
+                return Err(TemplateError::FilesTooLarge { place: scope.place, size, max: FILES_MAX }.into());
+            }
+            scope.files.push(file);
         }
         Ok(scope)
     }

@@ -438,6 +438,30 @@ fn what_expressions_yield_is_bounded() {
         sentence(&file, &[]),
         r#"step "a": the embedded files have 9000000 bytes together, at most 8388608 are allowed"#
     );
+    let scripts = |count: usize, size: usize| -> String {
+        let one = |i| {
+            format!(
+                "- name: e{i}\n  script:\n    actions: {{onEnter: {{command: x}}}}\n    embeddedFiles:\n    \
+                 - {{name: F, type: TEXT, data: \"{{{{ 'x' * {size} }}}}\"}}\n"
+            )
+        };
+        (0..count).map(one).collect()
+    };
+    let steps = format!("steps:\n- name: a\n{RUN}");
+    plan(&format!("{head}jobEnvironments:\n{}{steps}", scripts(2, 8_000_000)));
+    let many = format!("{head}jobEnvironments:\n{}{steps}", scripts(5, 8_000_000));
+    let (hint, limit) = ("let tasks read large files from a shared folder", "at most 16777216 are allowed");
+    assert_eq!(
+        sentence(&many, &[]),
+        format!(
+            "the batch of a single task would have 24000033 bytes or more, {limit} (the biggest part is environment \
+             \"e0\" with 8000011; {hint})"
+        )
+    );
+    let task = format!("    embeddedFiles:\n    - {{name: F, type: TEXT, data: \"{{{{ 'x' * 2000000 }}}}\"}}\n");
+    let task = format!("{head}jobEnvironments:\n{}{steps}{task}", scripts(2, 7_500_000));
+    let error = sentence(&task, &[]);
+    assert!(error.contains("17000") && error.contains("environment \"e0\""), "{error}");
     let variables: Vec<String> = (0..20).map(|i| format!("V{i}: \"{{{{ 'a' * 120000 }}}}\"")).collect();
     let variables = format!(
         "{head}jobEnvironments:\n- name: e\n  variables: {{{}}}\nsteps:\n- name: a\n{RUN}",

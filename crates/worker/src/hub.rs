@@ -390,7 +390,7 @@ impl Hub {
                 if let Some(entry) = self.entries.get_mut(&session) {
                     entry.phase = Phase::Opening(Some(signed.clone()));
                 }
-                self.ask(Request::Launch(signed));
+                self.ask(Request::Launch(session, signed));
             }
             Err(e) => self.refuse(session, void(&e.to_string())),
         }
@@ -557,7 +557,7 @@ impl Hub {
             Phase::Over if listed => return self.ask(Request::Forget(session)),
             Phase::Over => return,
             Phase::Opening(_) | Phase::Alive if listed => self.ask(Request::Attach(session)),
-            Phase::Opening(Some(warrant)) if same_life => self.ask(Request::Launch(warrant.clone())),
+            Phase::Opening(Some(warrant)) if same_life => self.ask(Request::Launch(session, warrant.clone())),
             Phase::Opening(_) | Phase::Alive => return self.lost(session),
         }
         if let Some(renewal) = renewal {

@@ -6,7 +6,7 @@
 use crate::backoff::Backoff;
 use crate::meaning::{self, Ending, Refusal};
 use crate::packets::{Packet, Packets, read_sealed};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,8 @@ pub(crate) enum HostEvent {
 /// Asked of the launcher.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
-    Launch(Signed),
+    /// Of this session; the launcher may not know it if it can't read the warrant.
+    Launch(u64, Signed),
     Attach(u64),
     Kill(u64),
     Renew(Signed),
@@ -108,6 +109,8 @@ pub(crate) struct Connection {
     next_id: u32,
     /// Requests to attach that were not answered.
     attaching: BTreeSet<u32>,
+    /// The sessions of launches that were not answered.
+    launching: BTreeMap<u32, u64>,
     out: VecDeque<Vec<u8>>,
 }
 
@@ -165,8 +168,8 @@ pub(crate) async fn connect(address: &Address) -> Result<(Connection, Welcome), 
         return Err(LauncherError::NoWelcome);
     };
     let key = PublicKey::from_bytes(&host_key).ok_or(LauncherError::HostKey)?;
-    let connection =
-        Connection { packets, host_key: key, next_id: 1, attaching: BTreeSet::new(), out: VecDeque::new() };
+    let (attaching, launching, out) = (BTreeSet::new(), BTreeMap::new(), VecDeque::new());
+    let connection = Connection { packets, host_key: key, next_id: 1, attaching, launching, out };
     Ok((connection, Welcome { incarnation, host_key, abilities, sessions }))
 }
 
@@ -232,7 +235,10 @@ impl Connection {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let message = match request {
-            Request::Launch(warrant) => ToLauncher::Launch { id, warrant: warrant.clone() },
+            Request::Launch(session, warrant) => {
+                self.launching.insert(id, *session);
+                ToLauncher::Launch { id, warrant: warrant.clone() }
+            }
             Request::Attach(session) => {
                 self.attaching.insert(id);
                 ToLauncher::Attach { id, session: *session }
@@ -247,18 +253,24 @@ impl Connection {
     fn received(&mut self, packet: Packet, events: &impl Fn(HostEvent)) -> Result<(), LauncherError> {
         let mut fds = packet.fds.into_iter();
         match FromLauncher::decode(&packet.bytes)? {
-            FromLauncher::Launched { session, .. } => events(self.channel(session, fds, false)),
+            FromLauncher::Launched { id, session } => {
+                self.launching.remove(&id);
+                events(self.channel(session, fds, false));
+            }
             FromLauncher::Attached { id, session } => {
                 self.attaching.remove(&id);
                 events(self.channel(session, fds, true));
             }
             FromLauncher::NoSession { id, session } => {
+                self.launching.remove(&id);
                 // What else was asked of it has no answer to wait for.
                 if self.attaching.remove(&id) {
                     events(HostEvent::NoSession(session));
                 }
             }
-            FromLauncher::Refused { session, kind, stage, errno, text, hint, .. } => {
+            FromLauncher::Refused { id, session, kind, stage, errno, text, hint } => {
+                // Of a warrant that it does not trust the launcher doesn't say whose it is.
+                let session = self.launching.remove(&id).unwrap_or(session);
                 let proof = fds.next().and_then(|fd| read_sealed(fd, SIGNED_PROOF_MAX).ok()).map(|p| hex(&p));
                 let refusal = Refusal { kind, stage, errno, text, hint, proof };
                 events(HostEvent::Refused { session, refusal });

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a sweep goes on while there is something left.
 const SWEEP: Duration = Duration::from_secs(10);
+/// What a session is given to end by itself.
+const POLITE: Duration = Duration::from_secs(2);
 
 /// Sessions of all workers in this process. Held while one is started, so that it is never taken for a leftover.
 static SESSIONS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -115,11 +117,20 @@ pub(crate) fn cpu_us_of(pid: Pid) -> u64 {
 }
 
 /// Ends a session that an earlier worker started and waits until it is gone.
-pub(crate) fn end_stray((pid, start): (i32, u64)) {
-    let lives = || stat(pid).is_some_and(|s| s.start == start && s.state != "Z");
+///
+/// Asked first, it ends its tasks itself. What is below one that doesn't listen is ended with it: nobody else would.
+pub(crate) fn end_stray(stray: (i32, u64)) {
+    let (pid, _) = stray;
+    if pid > 1 && lives(stray) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let until = Instant::now() + POLITE;
+        while lives(stray) && Instant::now() < until {
+            sleep(Duration::from_millis(2));
+        }
+    }
     let until = Instant::now() + SWEEP;
-    while pid > 1 && lives() && Instant::now() < until {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    while pid > 1 && lives(stray) && Instant::now() < until {
+        kill_tree(stray);
         sleep(Duration::from_millis(2));
     }
     // It was ours after all if that worker was a task of this process.
@@ -128,9 +139,74 @@ pub(crate) fn end_stray((pid, start): (i32, u64)) {
     }
 }
 
+/// Whether it is still the process with this number that started then.
+fn lives((pid, start): (i32, u64)) -> bool {
+    stat(pid).is_some_and(|s| s.start == start && s.state != "Z")
+}
+
+/// Stopped first, so that it starts nothing meanwhile; its orphans come to it, so it is the last to go.
+fn kill_tree(root: (i32, u64)) {
+    let _ = kill(Pid::from_raw(root.0), Signal::SIGSTOP);
+    let until = Instant::now() + POLITE;
+    while let below = descendants(root.0)
+        && !below.is_empty()
+        && Instant::now() < until
+    {
+        for process in below {
+            if lives(process) {
+                let _ = kill(Pid::from_raw(process.0), Signal::SIGKILL);
+            }
+        }
+        sleep(Duration::from_millis(2));
+    }
+    if lives(root) {
+        let _ = kill(Pid::from_raw(root.0), Signal::SIGKILL);
+    }
+}
+
+/// Living processes below another, with when they started.
+fn descendants(root: i32) -> Vec<(i32, u64)> {
+    let Ok(proc) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = proc.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let all: Vec<(i32, Stat)> = pids.filter_map(|pid| Some((pid, stat(pid)?))).collect();
+    let mut found = BTreeSet::from([root]);
+    loop {
+        let before = found.len();
+        found.extend(all.iter().filter(|(_, s)| found.contains(&s.parent)).map(|(p, _)| *p).collect::<Vec<_>>());
+        if found.len() == before {
+            break;
+        }
+    }
+    let is_below = |(pid, s): &&(i32, Stat)| *pid != root && s.state != "Z" && found.contains(pid);
+    all.iter().filter(is_below).map(|(pid, s)| (*pid, s.start)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A session that is deaf to politeness, with a task that left its kernel session.
+    #[test]
+    fn a_stray_ends_with_all_below_it() {
+        let script =
+            "trap '' TERM; setsid sh -c 'trap \"\" TERM; while :; do sleep 60; done' & while :; do sleep 60; done";
+        let mut child = Command::new("sh").args(["-c", script]).spawn().expect("sh");
+        let pid = i32::try_from(child.id()).expect("pid");
+        let start = start_of(Pid::from_raw(pid)).expect("start");
+        let until = Instant::now() + Duration::from_secs(10);
+        // The task's shell, its sleep, and the stray's own.
+        while descendants(pid).len() < 3 {
+            assert!(Instant::now() < until, "{:?}", descendants(pid));
+            sleep(Duration::from_millis(2));
+        }
+        let below = descendants(pid);
+        // A number that went to another process is left alone.
+        end_stray((pid, start + 1));
+        assert!(lives((pid, start)));
+        end_stray((pid, start));
+        assert!(!lives((pid, start)) && !below.iter().any(|p| lives(*p)), "{below:?}");
+        child.wait().expect("wait");
+    }
 
     #[test]
     fn a_process_may_call_itself_anything() {

@@ -11,6 +11,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use std::io;
 use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -35,18 +36,19 @@ pub(crate) enum FromLink {
     Down,
 }
 
-/// What the worker tells the link.
+/// The link's end of [`Link`].
 #[derive(Debug)]
-enum ToLink {
-    Send(Box<FromWorker>),
-    /// Say hello again.
-    Reconnect,
+struct FromHandle {
+    messages: mpsc::Receiver<FromWorker>,
+    again: mpsc::Receiver<()>,
 }
 
 /// The worker's side of the link.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    to: mpsc::Sender<ToLink>,
+    to: mpsc::Sender<FromWorker>,
+    /// Say hello again; asked twice is asked once.
+    again: mpsc::Sender<()>,
 }
 
 impl Link {
@@ -55,17 +57,28 @@ impl Link {
         endpoint: Endpoint,
         events: impl Fn(FromLink) + Send + Sync + 'static,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (to, from) = mpsc::channel(ROOM);
-        (Self { to }, keep_connected(endpoint, from, events))
+        let (link, from) = Self::pair();
+        (link, keep_connected(endpoint, from, events))
     }
 
-    /// Sends if there is a connection and room; else it is not worth keeping.
+    fn pair() -> (Self, FromHandle) {
+        let ((to, messages), (again, asked)) = (mpsc::channel(ROOM), mpsc::channel(1));
+        (Self { to, again }, FromHandle { messages, again: asked })
+    }
+
+    /// Sends if there is room. Progress that finds none is worth nothing later; anything else is said by the hello
+    /// of a new connection.
     pub(crate) fn send(&self, message: FromWorker) {
-        let _ = self.to.try_send(ToLink::Send(Box::new(message)));
+        if let Err(TrySendError::Full(message)) = self.to.try_send(message)
+            && !matches!(message, FromWorker::Progress { .. })
+        {
+            self.reconnect();
+        }
     }
 
+    /// Says hello again, however much waits to be sent.
     pub(crate) fn reconnect(&self) {
-        let _ = self.to.try_send(ToLink::Reconnect);
+        let _ = self.again.try_send(());
     }
 }
 
@@ -92,7 +105,7 @@ enum LinkError {
 
 type Socket = WebSocketStream<UnixStream>;
 
-async fn keep_connected(endpoint: Endpoint, mut from: mpsc::Receiver<ToLink>, events: impl Fn(FromLink) + Sync) {
+async fn keep_connected(endpoint: Endpoint, mut from: FromHandle, events: impl Fn(FromLink) + Sync) {
     let mut backoff = Backoff::new();
     loop {
         let mut welcomed = false;
@@ -114,13 +127,14 @@ async fn keep_connected(endpoint: Endpoint, mut from: mpsc::Receiver<ToLink>, ev
 /// One connection, until it ends. `Ok` when the worker is gone.
 async fn talk(
     endpoint: &Endpoint,
-    from: &mut mpsc::Receiver<ToLink>,
+    from: &mut FromHandle,
     events: &(impl Fn(FromLink) + Sync),
     welcomed: &mut bool,
 ) -> Result<(), LinkError> {
     let mut socket = timeout(PATIENCE, open(endpoint)).await.map_err(|_| LinkError::Slow)??;
     // Said before this connection: the hello says it anew.
-    while from.try_recv().is_ok() {}
+    while from.messages.try_recv().is_ok() {}
+    while from.again.try_recv().is_ok() {}
     let (ask, hello) = oneshot::channel();
     events(FromLink::Hello(ask));
     let Ok(hello) = hello.await else { return Ok(()) };
@@ -138,7 +152,7 @@ async fn talk(
 
 async fn converse(
     socket: &mut Socket,
-    from: &mut mpsc::Receiver<ToLink>,
+    from: &mut FromHandle,
     events: &(impl Fn(FromLink) + Sync),
 ) -> Result<(), LinkError> {
     let mut ticks = interval(TICK);
@@ -146,11 +160,11 @@ async fn converse(
     loop {
         tokio::select! {
             _ = ticks.tick() => send(socket, &FromWorker::Tick { tick: host::tick() }).await?,
-            message = from.recv() => match message {
-                Some(ToLink::Send(message)) => send(socket, &message).await?,
-                Some(ToLink::Reconnect) => return Err(LinkError::Asked),
+            message = from.messages.recv() => match message {
+                Some(message) => send(socket, &message).await?,
                 None => return Ok(()),
             },
+            Some(()) = from.again.recv() => return Err(LinkError::Asked),
             received = receive(socket) => match received? {
                 (ToWorker::Refused { reason }, _) => return Err(LinkError::Refused(reason)),
                 (message, payload) => events(FromLink::Message(message, payload)),
@@ -185,5 +199,28 @@ async fn receive(socket: &mut Socket) -> Result<(ToWorker, Bytes), LinkError> {
             Message::Close(_) => return Err(LinkError::Closed),
             Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_progress_is_dropped_for_want_of_room() {
+        let (link, mut from) = Link::pair();
+        let task = wire::Task { step: 0, index: 0, epoch: 1 };
+        for _ in 0..=ROOM {
+            link.send(FromWorker::Progress { session: 1, task, hundredths: None, status: None });
+        }
+        assert!(from.again.try_recv().is_err(), "progress is worth no new connection");
+        link.send(FromWorker::Panic { reason: None });
+        link.send(FromWorker::NewIncarnation { incarnation: String::new(), tick: 1 });
+        assert!(from.again.try_recv().is_ok(), "the hello says it instead");
+        assert!(from.again.try_recv().is_err(), "once");
+        while from.messages.try_recv().is_ok() {}
+        link.send(FromWorker::Panic { reason: None });
+        assert!(matches!(from.messages.try_recv(), Ok(FromWorker::Panic { .. })));
+        assert!(from.again.try_recv().is_err(), "there was room");
     }
 }

@@ -324,20 +324,21 @@ fn every_refusal_reaches_the_supervisor() {
     let bench = Bench::new();
     let supervisor = &bench.supervisor.supervisor;
     let _worker = bench.connected();
-    for kind in [
-        RefusalKind::BadLogin,
-        RefusalKind::Account,
-        RefusalKind::LocalPolicy,
-        RefusalKind::Transient,
-        RefusalKind::Stage,
-        RefusalKind::Warrant,
+    for (kind, stage) in [
+        (RefusalKind::BadLogin, "setuid"),
+        (RefusalKind::Account, "setuid"),
+        (RefusalKind::LocalPolicy, "setuid"),
+        (RefusalKind::Transient, "setuid"),
+        (RefusalKind::Stage, "setuid"),
+        (RefusalKind::Warrant, "setuid"),
+        (RefusalKind::Warrant, "warrant_signature"),
     ] {
-        bench.launcher.launcher.refuse_next(kind, "setuid");
+        bench.launcher.launcher.refuse_next(kind, stage);
         let session = supervisor.want(Wanted { finish: false, ..wanted(Vec::new()) });
         let kept = supervisor.wait_over(session);
         let expected = Report::Refused {
             kind: kind.as_str().to_owned(),
-            stage: "setuid".to_owned(),
+            stage: stage.to_owned(),
             errno: 11,
             text: "because of the test".to_owned(),
             hint: "none".to_owned(),

@@ -93,6 +93,8 @@ pub(crate) struct Farm {
     pub(crate) reasons: HashMap<u64, Option<String>>,
     /// Workers where a launch of the job failed.
     pub(crate) avoid: HashMap<u64, BTreeSet<String>>,
+    /// Sessions with nothing left to do, which only have to end.
+    pub(crate) leaving: HashSet<u64>,
     pub(crate) last_number: u64,
 }
 
@@ -115,7 +117,16 @@ impl Farm {
     /// What the scheduler looks at.
     pub(crate) fn for_scheduler(&self) -> Vec<scheduler::Worker> {
         let mut taken: HashMap<&str, (u32, Resources)> = HashMap::new();
-        for live in self.sessions.values() {
+        let mut leaving: HashMap<&str, u32> = HashMap::new();
+        for (id, live) in &self.sessions {
+            if self.leaving.contains(id) {
+                let before = leaving.entry(&live.worker).or_default();
+                *before += 1;
+                // The next one need not wait for the end of this one; but they must not pile up.
+                if self.workers.get(&live.worker).is_some_and(|w| *before <= w.slots) {
+                    continue;
+                }
+            }
             let (slots, resources) = taken.entry(&live.worker).or_default();
             *slots += 1;
             resources.cpu_milli += live.asks.cpu_milli;
@@ -173,11 +184,17 @@ impl Farm {
             age: live.since.elapsed(),
             yielding: live.yielding,
         };
-        self.sessions.iter().map(running).collect()
+        self.sessions.iter().filter(|(id, _)| !self.leaving.contains(id)).map(running).collect()
     }
 
     pub(crate) fn used(&self, worker: &str) -> usize {
-        self.sessions.values().filter(|s| s.worker == worker).count()
+        self.sessions.iter().filter(|(id, s)| s.worker == worker && !self.leaving.contains(id)).count()
+    }
+
+    /// Takes out a session that has no process any more.
+    pub(crate) fn forget(&mut self, session: u64) -> Option<Live> {
+        self.leaving.remove(&session);
+        self.sessions.remove(&session)
     }
 
     pub(crate) fn sessions_of_worker(&self, worker: &str) -> Vec<u64> {

@@ -50,8 +50,8 @@ use wire::{Account, FromWorker, Hello, Keep, Report, Reports, Task, ToWorker};
 
 /// How much longer than its lease a session is waited for.
 const GRACE: Duration = Duration::from_secs(5);
-/// Least time between two rounds: what arrives meanwhile is looked at together.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Least time from round to round: what arrives meanwhile is looked at together.
+const PAUSE: Duration = Duration::from_millis(2);
 /// Longest time without a round.
 const IDLE: Duration = Duration::from_secs(30);
 /// Ready steps looked at together.
@@ -172,6 +172,7 @@ impl Dispatcher {
     async fn schedule(&self) {
         let mut sweep = Sweep::default();
         loop {
+            let began = Instant::now();
             let rest = match self.rounds(&mut sweep).await {
                 Ok(rest) => rest,
                 // The supervisor is ending.
@@ -181,7 +182,9 @@ impl Dispatcher {
                     Duration::from_secs(1)
                 }
             };
-            tokio::time::sleep(PAUSE).await;
+            if let Some(left) = PAUSE.checked_sub(began.elapsed()) {
+                tokio::time::sleep(left).await;
+            }
             // Nothing said meanwhile is missed: a notification is kept.
             let _ = tokio::time::timeout(rest, self.0.wake.notified()).await;
         }
@@ -686,6 +689,17 @@ impl Dispatcher {
         said.map(|p| (p.task, p)).collect()
     }
 
+    /// A session has nothing left to do.
+    fn leaves(&self, session: u64) {
+        let is_new = {
+            let mut farm = self.farm();
+            farm.sessions.contains_key(&session) && farm.leaving.insert(session)
+        };
+        if is_new {
+            self.wake();
+        }
+    }
+
     fn sessions_of_job(&self, job: u64) -> u64 {
         self.farm().sessions.values().filter(|s| s.job == job && !s.yielding).count() as u64
     }
@@ -811,18 +825,19 @@ impl Dispatcher {
 
     /// What follows from reports that are stored.
     async fn settle(&self, session: u64, reported: &Reported) {
-        if reported.session_over {
-            self.over(session).await;
-        }
+        let ended = if reported.session_over { self.farm().forget(session) } else { None };
         if reported.retry_at.is_some() || !reported.changed_jobs.is_empty() || reported.session_over {
             self.farm().poke(&reported.changed_jobs);
             self.changed(&reported.changed_jobs, &reported.finished_jobs);
         }
+        // Whoever waits for the slot need not wait for the record.
+        if let Some(live) = ended {
+            self.over(session, live).await;
+        }
     }
 
     /// A session has no process any more.
-    async fn over(&self, session: u64) {
-        let Some(live) = self.farm().sessions.remove(&session) else { return };
+    async fn over(&self, session: u64, live: Live) {
         let _ = live.to_driver.send(Said::Over);
         self.0.logs.session_over(session);
         let row = match self.store().session(session).await {

@@ -182,8 +182,12 @@ impl Driver {
     /// From the first lease to the last report.
     pub(super) async fn drive(mut self, first: Option<Lease>) {
         if let Some(lease) = first {
-            if let Err(error) = self.hand_out(lease).await {
-                self.give_up(&error);
+            let is_all = self.is_all(&lease);
+            match self.hand_out(lease).await {
+                // Nothing can follow: it need not ask before it leaves.
+                Ok(()) if is_all && self.entered.is_empty() => self.finish(),
+                Ok(()) => {}
+                Err(error) => self.give_up(&error),
             }
             // Somebody may have killed the job before there was a driver to hear of it.
             self.is_asked = true;
@@ -207,6 +211,13 @@ impl Driver {
                 self.give_up(&error);
             }
         }
+    }
+
+    /// The job has no other task, and this one no other try.
+    fn is_all(&self, lease: &Lease) -> bool {
+        let Some(job) = &self.job else { return false };
+        let tasks = lease.last - lease.first + 1;
+        job.spec.retries == 0 && matches!(job.plan.steps(), [only] if only.tasks == tasks)
     }
 
     /// Says again which tasks are to end, now that all that was handed out is on its way.
@@ -276,6 +287,9 @@ impl Driver {
         }
         if self.stage == Stage::Finishing && self.open.is_empty() && !self.is_away {
             self.leave().await;
+        }
+        if self.stage == Stage::Finished && self.open.is_empty() && !self.is_drained && !self.is_alone {
+            self.dispatcher.leaves(self.session);
         }
         Ok(())
     }

@@ -460,8 +460,8 @@ async fn a_void_warrant_costs_nothing() {
     let farm = Farm::fresh().await;
     let id = farm.submit(1).await;
     let (session, _) = farm.open(id, 1).await;
-    assert_eq!(farm.report(session, vec![refused("warrant")]).await.retry_at, None);
-    assert_eq!(farm.open(id, 1).await.1.epoch, 1);
+    let until = farm.report(session, vec![refused("warrant")]).await.retry_at.expect("a pause");
+    assert_eq!(farm.try_open(id, 0, 1, until).await.expect("ready").1.epoch, 1, "no try is burnt");
 }
 
 // --- acts on jobs

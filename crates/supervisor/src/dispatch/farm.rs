@@ -221,3 +221,62 @@ impl Farm {
         self.workers.get(worker).is_some_and(|w| w.outbox.send(message, payload))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::place::{check, tests::hello};
+
+    fn farm(slots: u32, sessions: u64) -> Farm {
+        let place = check(&hello("desk")).expect("a place").place;
+        let worker = Worker {
+            connection: 1,
+            place,
+            labels: Vec::new(),
+            slots,
+            total: Resources::default(),
+            incarnation: [0; 16],
+            host_key: None,
+            clock: HostClock::set(0),
+            heard: Instant::now(),
+            outbox: Outbox(mpsc::channel(1).0),
+            misfires: 0,
+            distrusted: None,
+        };
+        let live = || Live {
+            job: 1,
+            worker: "desk".to_owned(),
+            priority: 0,
+            asks: Resources::default(),
+            deadline: Instant::now(),
+            since: Instant::now(),
+            reported: 0,
+            to_driver: mpsc::unbounded_channel().0,
+            yielding: false,
+            progress: None,
+        };
+        Farm {
+            workers: BTreeMap::from([("desk".to_owned(), worker)]),
+            sessions: (1..=sessions).map(|id| (id, live())).collect(),
+            ..Farm::default()
+        }
+    }
+
+    #[test]
+    fn a_session_that_leaves_gives_its_slot_and_no_more_than_the_slots_pile_up() {
+        let free = |sessions, leaving: std::ops::RangeInclusive<u64>| {
+            let mut farm = farm(2, sessions);
+            farm.leaving.extend(leaving);
+            farm.for_scheduler()[0].free_slots
+        };
+        assert_eq!(free(2, 3..=3), 0);
+        assert_eq!(free(2, 1..=1), 1);
+        assert_eq!(free(2, 1..=2), 2);
+        assert_eq!(free(3, 1..=3), 1, "the third one that leaves counts");
+        assert_eq!(free(4, 1..=4), 0);
+        let mut farm = farm(2, 1);
+        farm.leaving.insert(1);
+        assert!(farm.running().is_empty() && farm.used("desk") == 0);
+        assert!(farm.forget(1).is_some() && farm.leaving.is_empty());
+    }
+}

@@ -13,6 +13,8 @@ use warrant::{Batch, Item, ItemKind, TaskRef};
 const TASKS_MAX: u64 = 1024;
 /// About the most bytes of a batch.
 const BYTES_TARGET: u64 = 1 << 20;
+/// What a batch's items may have together; the rest of a batch fits beside it.
+pub(crate) const BYTES_MAX: u64 = (warrant::batch::BATCH_MAX - (8 << 20)) as u64;
 /// What a task costs besides itself.
 const OVERHEAD_US: u64 = 300;
 /// How long a batch may start items after it was signed.
@@ -144,6 +146,13 @@ pub(crate) fn items(job: &Job, lease: &Lease, entered: &mut Entered, pace: &mut 
     Ok(items)
 }
 
+/// Bytes of items as they travel, with room for what stands around their parts.
+pub(crate) fn total(items: &[Item]) -> u64 {
+    const AROUND: usize = 64;
+    let parts = |i: &Item| 1 + i.argv.len() + i.env.len() + i.files.len();
+    items.iter().map(|item| size(item) + (parts(item) * AROUND) as u64).sum()
+}
+
 fn size(item: &Item) -> u64 {
     let bytes = item.argv.iter().map(Vec::len).sum::<usize>()
         + item.env.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
@@ -170,6 +179,17 @@ pub(crate) fn batch(farm: [u8; 16], session: u64, sequence: u64, job: &Job, not_
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_worker_takes_is_known_before_it_is_sent() {
+        let file = |size| warrant::File { path: b"f".to_vec(), data: vec![0; size], executable: false };
+        let item = |size| {
+            item(ItemKind::Enter { name: "e".into() }, Resolved { files: vec![file(size)], ..Resolved::default() })
+        };
+        assert!(total(&[item(16 << 20), item(16 << 20)]) <= BYTES_MAX);
+        assert!(total(&vec![item(8 << 20); 7]) > BYTES_MAX);
+        assert!(BYTES_MAX < warrant::batch::BATCH_MAX as u64 && warrant::batch::BATCH_MAX < wire::FRAME_MAX);
+    }
 
     #[test]
     fn batches_grow_to_the_target_and_stay_fair() {

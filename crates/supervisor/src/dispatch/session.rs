@@ -334,8 +334,7 @@ impl Driver {
                 return Err(DispatchError::Task { job: job.id, error });
             }
         };
-        self.send(&job, items);
-        Ok(())
+        self.send(&job, items).await
     }
 
     /// What a template's expressions cost is not paid on a thread that others wait for.
@@ -369,7 +368,17 @@ impl Driver {
         Ok(self.dispatcher.store().enters(self.session, &self.inside).await?)
     }
 
-    fn send(&mut self, job: &Job, items: Vec<Item>) {
+    /// One that can never be sent blocks the job: it would be as long the next time.
+    async fn send(&mut self, job: &Job, items: Vec<Item>) -> Result<(), DispatchError> {
+        let size = batch::total(&items);
+        if size > batch::BYTES_MAX {
+            let (limit, mib) = (batch::BYTES_MAX >> 20, size >> 20);
+            let reason = format!("what a session is to be given at once has {mib} MiB, at most {limit} are allowed");
+            self.dispatcher.block(job.id, reason).await?;
+            self.tell(&ToWorker::Kill { session: self.session });
+            self.stage = Stage::Finished;
+            return Ok(());
+        }
         self.sequence += 1;
         self.open.insert(self.sequence);
         let (session, sequence) = (self.session, self.sequence);
@@ -384,6 +393,7 @@ impl Driver {
             // The worker is away; when it is back, the session is drained.
             tracing::debug!(session, sequence, "a batch was not sent");
         }
+        Ok(())
     }
 
     /// Leaves the environments, then the session, once nothing is open.
@@ -396,8 +406,10 @@ impl Driver {
         match self.job.clone() {
             Some(job) if !exits.is_empty() => {
                 (self.exits_ended, self.exits_back) = (0, false);
-                self.send(&job, exits);
                 self.stage = Stage::Leaving;
+                if let Err(error) = self.send(&job, exits).await {
+                    self.give_up(&error);
+                }
             }
             _ => self.finish(),
         }

@@ -2,6 +2,7 @@
 
 use crate::audit::AuditError;
 use crate::config::ConfigError;
+use crate::dispatch::PinError;
 use job::JobError;
 use policy::Refusal;
 use std::net::SocketAddr;
@@ -63,6 +64,9 @@ pub(crate) enum ServiceError {
     Refused(Refusal),
     #[error("only an administrator may {0}")]
     AdminOnly(&'static str),
+    /// Not the worker it says it is, or not yet.
+    #[error(transparent)]
+    Worker(#[from] PinError),
     #[error(transparent)]
     Job(#[from] JobError),
     #[error("{what}: {problem}")]

@@ -172,10 +172,11 @@ impl Service {
     }
 
     /// A worker reports what its sessions did.
-    pub(crate) async fn report(&self, group: wire::Reports) -> Result<u64, ServiceError> {
-        self.dispatcher.report(group).await.map_err(|error| match error {
+    pub(crate) async fn report(&self, group: wire::Reports, uid: u32) -> Result<u64, ServiceError> {
+        self.dispatcher.report(group, uid).await.map_err(|error| match error {
             DispatchError::Store(error) => error.into(),
             DispatchError::Audit(error) => error.into(),
+            DispatchError::Pin(error) => error.into(),
             DispatchError::Jobs(error) => ServiceError::input("job", error),
             DispatchError::Task { error, .. } => error.into(),
         })

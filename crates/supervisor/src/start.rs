@@ -4,7 +4,7 @@ use crate::api::{self, App};
 use crate::audit::{Audit, Written};
 use crate::authn::{Accounts, Authn, HostAccounts, Operator};
 use crate::config::Settings;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Helpers};
 use crate::error::StartError;
 use crate::events::Events;
 use crate::keys::Keys;
@@ -74,6 +74,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
 /// Starts under the uid `own`, with `accounts` as the user database.
 pub(crate) async fn start_as(config: Config, own: u32, accounts: Arc<dyn Accounts>) -> Result<Running, StartError> {
+    start_with(config, own, accounts.clone(), accounts).await
+}
+
+/// The same, with a user database of its own for the accounts of desktop workers.
+pub(crate) async fn start_with(
+    config: Config,
+    own: u32,
+    accounts: Arc<dyn Accounts>,
+    owners: Arc<dyn Accounts>,
+) -> Result<Running, StartError> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     let mut settings = Settings::load(config.conf.as_deref())?;
     if let Some(listen) = &config.listen {
@@ -99,6 +109,7 @@ pub(crate) async fn start_as(config: Config, own: u32, accounts: Arc<dyn Account
     let workers = listen::unix(&config.data.join("run").join("worker.socket")).await?;
 
     let workshop = Workshop::new();
+    let runs_it = Operator { uid: own, name: operator };
     let dispatcher = Dispatcher::new(
         store.clone(),
         audit.clone(),
@@ -106,7 +117,7 @@ pub(crate) async fn start_as(config: Config, own: u32, accounts: Arc<dyn Account
         logs.clone(),
         keys,
         settings.clone(),
-        workshop.clone(),
+        Helpers { workshop: workshop.clone(), owners: Authn::new(owners, runs_it.clone()) },
     )
     .await?;
     let facts = Facts { farm, data: config.data, operator: config.operator, url: url.clone() };
@@ -120,7 +131,7 @@ pub(crate) async fn start_as(config: Config, own: u32, accounts: Arc<dyn Account
         facts,
         workshop,
     };
-    let app = App { service, authn: Authn::new(accounts, Operator { uid: own, name: operator }) };
+    let app = App { service, authn: Authn::new(accounts, runs_it) };
     let (stop, stopped) = watch::channel(false);
     let allowed = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
     #[cfg(test)]

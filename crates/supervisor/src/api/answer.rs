@@ -1,6 +1,7 @@
 //! What an error looks like from outside: a word, a sentence, and what would change it. What happened inside is logged.
 
 use crate::authn::AuthnError;
+use crate::dispatch::PinError;
 use crate::error::ServiceError;
 use axum::Json;
 use axum::http::StatusCode;
@@ -61,6 +62,9 @@ impl From<ServiceError> for ApiError {
                 Self { rule: Some("admin".to_owned()), ..plain(StatusCode::FORBIDDEN, "refused") }
                     .hint("ask an administrator of the farm")
             }
+            ServiceError::Worker(PinError::NotSeen(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            ServiceError::Worker(PinError::NotYours { .. }) => plain(StatusCode::FORBIDDEN, "refused"),
+            ServiceError::Worker(PinError::Store(error)) => of_store(&error),
             ServiceError::Job(_) | ServiceError::Input { .. } => plain(StatusCode::BAD_REQUEST, "invalid"),
             ServiceError::Store(error) => of_store(&error),
             ServiceError::Audit(error) => {

@@ -1,28 +1,48 @@
 //! The workers' socket: the channel, and what must not be lost. Only accounts named at start get here at all.
 
 use super::{ApiError, App, Asked, Body, body};
+use crate::authn::{AuthnError, Peer};
 use crate::dispatch;
 use crate::error::ServiceError;
 use crate::events::Event;
 use crate::logs::LogError;
 use axum::Json;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
 use wire::{FRAME_MAX, Reported, Reports};
 
-pub(crate) async fn channel(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+/// The account at the other end, as the kernel says.
+pub(crate) struct Uid(u32);
+
+impl FromRequestParts<App> for Uid {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        match parts.extensions.get::<Peer>() {
+            Some(Peer::Unix { uid }) => Ok(Self(*uid)),
+            Some(Peer::Tcp) | None => Err(AuthnError::Tcp.into()),
+        }
+    }
+}
+
+pub(crate) async fn channel(State(app): State<App>, Uid(uid): Uid, upgrade: WebSocketUpgrade) -> Response {
     upgrade
         .max_message_size(FRAME_MAX)
         .max_frame_size(FRAME_MAX)
-        .on_upgrade(move |socket| dispatch::channel(app.service.dispatcher, socket))
+        .on_upgrade(move |socket| dispatch::channel(app.service.dispatcher, socket, uid))
 }
 
-pub(crate) async fn reports(State(app): State<App>, Body(group): Body<Reports>) -> Result<Json<Reported>, ApiError> {
-    let through = app.service.report(group).await?;
+pub(crate) async fn reports(
+    State(app): State<App>,
+    Uid(uid): Uid,
+    Body(group): Body<Reports>,
+) -> Result<Json<Reported>, ApiError> {
+    let through = app.service.report(group, uid).await?;
     Ok(Json(Reported { through }))
 }
 
@@ -34,6 +54,7 @@ pub(crate) struct Offset {
 
 pub(crate) async fn log(
     State(app): State<App>,
+    Uid(uid): Uid,
     Path(session): Path<u64>,
     Asked(Offset { offset }): Asked<Offset>,
     request: Request,
@@ -42,6 +63,7 @@ pub(crate) async fn log(
     let store = &app.service.store;
     let row = store.session(session).await.map_err(ServiceError::from)?;
     let row = row.ok_or(ServiceError::Store(store::StoreError::NoSuchSession(session)))?;
+    app.service.dispatcher.is_from(&row.worker, uid).await.map_err(ServiceError::from)?;
     let logs = app.service.logs.clone();
     let appended = tokio::task::spawn_blocking(move || logs.append(row.job, session, offset, &data)).await;
     match appended {

@@ -79,14 +79,27 @@ type Waiting = (Record, oneshot::Sender<Result<Written, AuditError>>);
 pub(crate) struct Audit {
     to_writer: mpsc::Sender<Waiting>,
     tail: Written,
+    #[cfg(test)]
+    full: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Audit {
+    /// As when there is no room on the disk, or there is again.
+    #[cfg(test)]
+    pub(crate) fn fill_for_tests(&self, is_full: bool) {
+        self.full.store(is_full, std::sync::atomic::Ordering::SeqCst);
+    }
+
     /// Opens the chain and starts its writer. A torn last line was never acknowledged and is cut off.
     pub(crate) fn open(path: &Path) -> Result<Self, AuditError> {
         let (file, tail) = chain::open(path)?;
         let (to_writer, from_front) = mpsc::channel(1024);
-        let front = Self { to_writer, tail: tail.written() };
+        let front = Self {
+            to_writer,
+            tail: tail.written(),
+            #[cfg(test)]
+            full: Default::default(),
+        };
         let writer = Writer { file, tail, path: path.to_owned(), unsafe_to_go_on: false };
         std::thread::Builder::new()
             .name("audit".to_owned())
@@ -102,6 +115,10 @@ impl Audit {
 
     /// Returns when the record is on the disk.
     pub(crate) async fn write(&self, record: Record) -> Result<Written, AuditError> {
+        #[cfg(test)]
+        if self.full.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(AuditError::File { path: "chain".into(), error: "no space left".to_owned() });
+        }
         let stopped = || AuditError::Stopped("its writer has ended".to_owned());
         let (reply, answer) = oneshot::channel();
         self.to_writer.send((record, reply)).await.map_err(|_| stopped())?;

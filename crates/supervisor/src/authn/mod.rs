@@ -131,7 +131,8 @@ impl Authn {
         Ok(Principal { login_user, uid: Some(uid), roles, source })
     }
 
-    async fn login_user(&self, uid: u32) -> Answer {
+    /// The name of a uid, if the two agree both ways.
+    pub(crate) async fn login_user(&self, uid: u32) -> Answer {
         if let Some(answer) = self.remembered(uid) {
             return answer;
         }

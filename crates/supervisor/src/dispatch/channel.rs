@@ -16,15 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ROOM: usize = 8192;
 
 /// Serves a worker until it goes or falls silent.
-pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket) {
+pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket, uid: u32) {
     let (mut to_worker, mut from_worker) = socket.split();
     let Some(hello) = first_message(&mut from_worker).await else { return };
     let name = hello.name.clone();
     let (outbox, queue) = mpsc::channel(ROOM);
-    let connection = match dispatcher.hello(hello, Outbox(outbox)).await {
+    let connection = match dispatcher.hello(hello, uid, Outbox(outbox)).await {
         Ok((_, connection)) => connection,
         Err(error) => {
-            tracing::warn!(worker = name.escape_debug().to_string(), %error, "worker was not taken");
+            tracing::warn!(worker = name.escape_debug().to_string(), uid, %error, "worker was not taken");
             return refuse(&mut to_worker, error.to_string()).await;
         }
     };

@@ -95,6 +95,10 @@ pub(crate) struct Farm {
     pub(crate) avoid: HashMap<u64, BTreeSet<String>>,
     /// Sessions with nothing left to do, which only have to end.
     pub(crate) leaving: HashSet<u64>,
+    /// Accounts of the workers, by name.
+    pub(crate) owners: HashMap<String, u32>,
+    /// Since when people's jobs wait for the plan of one in front of them.
+    pub(crate) held: HashMap<String, Instant>,
     pub(crate) last_number: u64,
 }
 

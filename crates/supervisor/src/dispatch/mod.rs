@@ -12,6 +12,7 @@ mod channel;
 mod farm;
 mod jobs;
 mod open;
+mod pin;
 mod place;
 mod proof;
 mod retention;
@@ -20,10 +21,12 @@ mod session;
 pub(crate) use channel::channel;
 pub(crate) use farm::Progress;
 pub(crate) use jobs::{Job, JobsError, who};
+pub(crate) use pin::PinError;
 #[cfg(test)]
 pub(crate) use place::tests::hello as hello_for_tests;
 
 use crate::audit::{Audit, AuditError, Record};
+use crate::authn::Authn;
 use crate::clock;
 use crate::config::Settings;
 use crate::events::{Event, Events};
@@ -39,13 +42,13 @@ use place::{HelloError, HostClock};
 use policy::{Decision, Place, Who};
 pub(crate) use proof::ProofView;
 use session::{Driver, Said, Summary};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{Acted, NewWorker, ReadyAt, Reported, SessionRow, Store, StoreError, WorkerRow};
 use tokio::sync::{Notify, mpsc, oneshot};
-use warrant::{PublicKey, Renewal, hex, unhex};
+use warrant::{PublicKey, Renewal, hex};
 use wire::{Account, FromWorker, Hello, Keep, Report, Reports, Task, ToWorker};
 
 /// How much longer than its lease a session is waited for.
@@ -62,6 +65,10 @@ const PAGES: usize = 8;
 const PLAN_PATIENCE: Duration = Duration::from_millis(50);
 /// Launches that fail in a row before a worker gets no more.
 const MISFIRES: u32 = 3;
+/// How long a person's jobs are kept in order by waiting for their plans: a long queue may never be at hand at once.
+const PLAN_HOLD: Duration = Duration::from_secs(15);
+/// How long nothing is handed out after a record that could not be written.
+const AUDIT_REST: Duration = Duration::from_secs(1);
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why something was not handed out or taken in.
@@ -72,6 +79,8 @@ pub(crate) enum DispatchError {
     #[error(transparent)]
     Audit(#[from] AuditError),
     #[error(transparent)]
+    Pin(#[from] PinError),
+    #[error(transparent)]
     Jobs(#[from] JobsError),
     #[error("a task of job {job} can't be worked out: {error}")]
     Task { job: u64, error: job::JobError },
@@ -80,6 +89,12 @@ pub(crate) enum DispatchError {
 /// Clones are the same dispatcher.
 #[derive(Clone)]
 pub(crate) struct Dispatcher(Arc<Inner>);
+
+/// What it asks besides.
+pub(crate) struct Helpers {
+    pub(crate) workshop: Workshop,
+    pub(crate) owners: Authn,
+}
 
 struct Inner {
     store: Store,
@@ -90,6 +105,8 @@ struct Inner {
     settings: Settings,
     farm: Mutex<Farm>,
     jobs: Jobs,
+    /// Who the accounts of desktop workers are.
+    owners: Authn,
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
@@ -108,6 +125,8 @@ struct Sweep {
     at: Option<ReadyAt>,
     /// How often it was woken when the sweep began: what came later may be behind it.
     woken: u64,
+    /// People one of whose jobs waits for its plan: what they have behind it is not looked at.
+    held: HashSet<String>,
 }
 
 impl Dispatcher {
@@ -119,12 +138,12 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        workshop: Workshop,
+        Helpers { workshop, owners }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
-        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, wake, woken };
+        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, wake, woken };
         let dispatcher = Self(Arc::new(inner));
         for row in alive {
             dispatcher.adopt(&row);
@@ -177,6 +196,10 @@ impl Dispatcher {
                 Ok(rest) => rest,
                 // The supervisor is ending.
                 Err(DispatchError::Store(StoreError::Closed)) => return,
+                Err(DispatchError::Audit(_)) => {
+                    self.wait_for_audit().await;
+                    continue;
+                }
                 Err(error) => {
                     tracing::error!(%error, "a scheduling round failed");
                     Duration::from_secs(1)
@@ -190,17 +213,64 @@ impl Dispatcher {
         }
     }
 
+    /// Nothing is opened that can't be written down. Whatever happens meanwhile, it isn't tried more often.
+    async fn wait_for_audit(&self) {
+        loop {
+            tokio::time::sleep(AUDIT_REST).await;
+            match self.0.audit.write(Record::new("audit_resumed")).await {
+                Ok(_) => return,
+                Err(error) => match self.store().ready_after(READY, None, clock::now()).await {
+                    Ok(ready) => self.audit_fails(ready.iter().map(|r| r.job), &error).await,
+                    Err(StoreError::Closed) => return,
+                    Err(error) => tracing::error!(%error, "jobs were not told why they wait"),
+                },
+            }
+        }
+    }
+
+    async fn audit_fails(&self, jobs: impl Iterator<Item = u64>, error: &AuditError) {
+        let reason = format!("the audit can't be written: {error}");
+        for job in jobs {
+            if let Err(error) = self.say_of(job, &reason).await {
+                tracing::error!(job, %error, "the job was not told why it waits");
+            }
+        }
+    }
+
+    /// Tells the store why a job waits, as long as it isn't looked at.
+    async fn say_of(&self, job: u64, reason: &str) -> Result<(), StoreError> {
+        let reason = Some(reason.to_owned());
+        {
+            let mut farm = self.farm();
+            if farm.sessions.values().any(|s| s.job == job) {
+                return Ok(());
+            }
+            farm.reasons.insert(job, reason.clone());
+        }
+        // Only what changes is written.
+        self.store().set_reason(job, reason).await?;
+        self.0.events.say(Event::Job(job));
+        Ok(())
+    }
+
     /// Places what can be placed; says after what time to look again.
     async fn rounds(&self, sweep: &mut Sweep) -> Result<Duration, DispatchError> {
         let now = clock::now();
-        let mut front = self.round(None, now).await?;
+        let mut held = HashSet::new();
+        let mut front = self.round(None, &mut held, now).await?;
         while front.opened > 0 {
-            front = self.round(None, now).await?;
+            held.clear();
+            front = self.round(None, &mut held, now).await?;
         }
         let Some(end_of_front) = front.more else {
             sweep.at = None;
+            self.hold_only(&held);
             return self.rest(now).await;
         };
+        if sweep.at.is_none() {
+            sweep.held.clear();
+        }
+        sweep.held.extend(held);
         self.sweep(sweep, end_of_front, now).await
     }
 
@@ -211,7 +281,11 @@ impl Dispatcher {
         }
         let mut at = sweep.at.take().unwrap_or(front);
         for _ in 0..PAGES {
-            match self.round(Some(at), now).await?.more {
+            let more = self.round(Some(at), &mut sweep.held, now).await?.more;
+            if more.is_none() {
+                self.hold_only(&sweep.held);
+            }
+            match more {
                 Some(next) => at = next,
                 None if self.0.woken.load(Ordering::Relaxed) == sweep.woken => return self.rest(now).await,
                 None => return Ok(Duration::ZERO),
@@ -221,9 +295,19 @@ impl Dispatcher {
         Ok(Duration::ZERO)
     }
 
-    async fn round(&self, after: Option<ReadyAt>, now: i64) -> Result<Round, DispatchError> {
+    /// Whoever had all plans at hand is held up anew when one is missing.
+    fn hold_only(&self, held: &HashSet<String>) {
+        self.farm().held.retain(|person, _| held.contains(person));
+    }
+
+    async fn round(
+        &self,
+        after: Option<ReadyAt>,
+        held: &mut HashSet<String>,
+        now: i64,
+    ) -> Result<Round, DispatchError> {
         let ready = self.store().ready_after(READY, after, now).await?;
-        let candidates = self.candidates(&ready).await?;
+        let candidates = self.candidates(&ready, held).await?;
         let (plan, yields) = {
             let farm = self.farm();
             let workers = farm.for_scheduler();
@@ -235,7 +319,15 @@ impl Dispatcher {
         self.say_why(&plan).await?;
         let no_place = plan.waiting.values().all(Option::is_some);
         let opened = join_all(plan.placements.into_iter().map(|p| self.open(p))).await;
+        let unrecorded = opened.iter().find_map(|o| match o {
+            Err(DispatchError::Audit(error)) => Some(error.clone()),
+            _ => None,
+        });
         let opened: usize = opened.into_iter().map(|o| usize::from(self.logged_open(o))).sum();
+        if let Some(error) = unrecorded {
+            self.audit_fails(candidates.iter().map(|c| c.job), &error).await;
+            return Err(error.into());
+        }
         let has_room = || self.farm().for_scheduler().iter().any(|w| w.free_slots > 0 && w.place.panic.is_none());
         let more = ready.last().filter(|_| ready.len() == READY && (no_place || has_room())).map(store::Ready::at);
         Ok(Round { opened, more })
@@ -254,12 +346,19 @@ impl Dispatcher {
         Ok(until.min(IDLE))
     }
 
-    /// What the scheduler has to know of these steps. A job whose plan takes long to work out doesn't hold up others:
-    /// it is looked at when the plan is there.
-    async fn candidates(&self, ready: &[store::Ready]) -> Result<Vec<scheduler::Candidate>, DispatchError> {
+    /// What the scheduler has to know of these steps. A job whose plan takes long to work out keeps its place before the
+    /// others of the same person, for a while; it doesn't hold up anybody else's. It is looked at when the plan is there.
+    async fn candidates(
+        &self,
+        ready: &[store::Ready],
+        held: &mut HashSet<String>,
+    ) -> Result<Vec<scheduler::Candidate>, DispatchError> {
         let until = Instant::now() + PLAN_PATIENCE;
         let mut candidates = Vec::with_capacity(ready.len());
         for step in ready {
+            if held.contains(&step.login_user) {
+                continue;
+            }
             let dispatcher = self.clone();
             match self.0.jobs.get_until(self.store(), step.job, until, move || dispatcher.wake()).await {
                 Some(Ok(job)) => candidates.push(scheduler::Candidate {
@@ -272,7 +371,13 @@ impl Dispatcher {
                     asks: job.asks(step.step),
                     avoids: self.farm().avoided_by(step.job),
                 }),
-                None | Some(Err(JobsError::Gone(_))) => {}
+                None => {
+                    let since = *self.farm().held.entry(step.login_user.clone()).or_insert_with(Instant::now);
+                    if since.elapsed() < PLAN_HOLD {
+                        held.insert(step.login_user.clone());
+                    }
+                }
+                Some(Err(JobsError::Gone(_))) => {}
                 Some(Err(JobsError::Store(error))) => return Err(error.into()),
                 // It would come back in every round.
                 Some(Err(error)) => self.block(step.job, error.to_string()).await?,
@@ -398,10 +503,11 @@ impl Dispatcher {
     // --- workers
 
     /// Takes a worker in: what it is, which of its sessions go on.
-    async fn hello(&self, hello: Hello, outbox: Outbox) -> Result<(String, u64), HelloError> {
+    async fn hello(&self, hello: Hello, uid: u32, outbox: Outbox) -> Result<(String, u64), HelloError> {
         let name = hello.name.clone();
         let stored = |e: StoreError| HelloError::Store(e.to_string());
         let mut checked = place::check(&hello)?;
+        self.check_peer(&hello, uid).await?;
         self.wait_for_the_former(&name).await?;
         let host_key = self.pinned(&name, checked.host_key).await?;
         let known = self.store().workers().await.map_err(stored)?.into_iter().find(|w| w.name == name);
@@ -492,9 +598,7 @@ impl Dispatcher {
         let mut views = HashMap::new();
         for row in rows {
             if !keys.contains_key(row.worker.as_str()) {
-                let pinned = self.store().meta(&format!("host_key/{}", row.worker)).await?;
-                let bytes = pinned.and_then(|hex| unhex(&hex)?.try_into().ok());
-                keys.insert(&row.worker, bytes.and_then(|bytes| PublicKey::from_bytes(&bytes)));
+                keys.insert(&row.worker, self.pinned_key(&row.worker).await?);
             }
             let key = keys.get(row.worker.as_str()).and_then(Option::as_ref);
             views.extend(key.and_then(|key| proof::view(row, key)).map(|view| (row.id, view)));
@@ -593,6 +697,11 @@ impl Dispatcher {
                     Ok(incarnation) => {
                         (worker.incarnation, worker.clock) = (incarnation, HostClock::set(*tick));
                         worker.place.excluded.clear();
+                        // What failed was the former launcher, or was meant for it.
+                        if std::mem::take(&mut worker.misfires) >= MISFIRES {
+                            worker.distrusted = None;
+                            worker.place.panic = None;
+                        }
                     }
                     Err(error) => worker.place.panic = Some(error.to_string()),
                 },
@@ -720,9 +829,10 @@ impl Dispatcher {
     // --- reports
 
     /// Takes a group of reports in: proofs are checked, the store keeps what is new, drivers hear of it.
-    pub(crate) async fn report(&self, group: Reports) -> Result<u64, DispatchError> {
+    pub(crate) async fn report(&self, group: Reports, uid: u32) -> Result<u64, DispatchError> {
         let Reports { worker, session, first, mut reports } = group;
         let row = self.store().session(session).await?.ok_or(StoreError::NoSuchSession(session))?;
+        self.is_from(&row.worker, uid).await?;
         if row.worker == worker {
             self.check_proofs(&row, &mut reports).await?;
         }
@@ -747,10 +857,13 @@ impl Dispatcher {
                 worker.place.excluded = excluded;
             }
         }
-        if let Some(launch) = launch {
+        if let Some(launch) = &launch {
             self.launched(&row, launch).await?;
         }
         self.settle(session, &reported).await;
+        if let Some(Launch::Failed(how)) = launch {
+            self.say_of(row.job, &format!("{worker} could not launch it: {how}")).await?;
+        }
         Ok(reported.through)
     }
 
@@ -760,7 +873,15 @@ impl Dispatcher {
         if row.mode == "desktop" {
             return Ok(());
         }
-        let key = self.with_worker(&row.worker, |w| w.host_key.clone()).flatten();
+        let proves = |r: &Report| matches!(r, Report::Started { .. } | Report::Ended { .. } | Report::Refused { .. });
+        if !reports.iter().any(proves) {
+            return Ok(());
+        }
+        // Reports may be here before the hello, after a restart.
+        let key = match self.with_worker(&row.worker, |w| w.host_key.clone()) {
+            Some(key) => key,
+            None => Some(self.pinned_key(&row.worker).await?.ok_or_else(|| PinError::NotSeen(row.worker.clone()))?),
+        };
         for report in reports {
             let Err(error) = proof::check(report, row, key.as_ref()) else { continue };
             let (fact, proof) = match report {
@@ -804,14 +925,14 @@ impl Dispatcher {
     }
 
     /// A launch that failed at the host is tried elsewhere; a host where it happens again and again gets no more work.
-    async fn launched(&self, row: &SessionRow, launch: Launch) -> Result<(), DispatchError> {
+    async fn launched(&self, row: &SessionRow, launch: &Launch) -> Result<(), DispatchError> {
         let misfires = {
             let mut farm = self.farm();
             if matches!(launch, Launch::Failed(_)) {
                 farm.avoid.entry(row.job).or_default().insert(row.worker.clone());
             }
             let Some(worker) = farm.workers.get_mut(&row.worker) else { return Ok(()) };
-            worker.misfires = if launch == Launch::Well { 0 } else { worker.misfires + 1 };
+            worker.misfires = if *launch == Launch::Well { 0 } else { worker.misfires + 1 };
             worker.misfires
         };
         match launch {
@@ -959,6 +1080,9 @@ impl Launch {
             Report::Started { .. } => Some(Self::Well),
             Report::Refused { kind, stage, text, .. } if kind == "stage" => {
                 Some(Self::Failed(format!("{stage}: {text}")))
+            }
+            Report::Refused { kind, text, .. } if kind == "warrant" => {
+                Some(Self::Failed(format!("its warrant: {text}")))
             }
             _ => None,
         }

@@ -125,8 +125,11 @@ impl Dispatcher {
         let written = self.0.audit.write(record(session, job, worker, terms)).await;
         let sent = written.as_ref().is_ok_and(|_| self.send_warrant(session, job, worker, to, terms));
         if !sent {
-            let text = "its warrant was not sent".to_owned();
-            let reported = self.store().session_lost(session, text, clock::now()).await?;
+            let text = match &written {
+                Ok(_) => "its warrant was not sent".to_owned(),
+                Err(error) => format!("the audit can't be written: {error}"),
+            };
+            let reported = self.store().never_opened(session, text, clock::now()).await?;
             self.settle(session, &reported).await;
         }
         written?;
@@ -136,7 +139,12 @@ impl Dispatcher {
     /// Only on the connection that the session was opened for: a worker that came back since was told, and is
     /// counted on, not to have it.
     fn send_warrant(&self, session: u64, job: u64, worker: &str, to: Addressee, terms: &Terms<'_>) -> bool {
-        let sent = self.with_worker(worker, |w| {
+        let mut farm = self.farm();
+        // Writing it down may have taken so long that it was given up.
+        if !farm.sessions.contains_key(&session) {
+            return false;
+        }
+        let sent = farm.workers.get(worker).is_some_and(|w| {
             if w.connection != to.connection {
                 return false;
             }
@@ -173,7 +181,11 @@ impl Dispatcher {
             };
             w.outbox.send(&message, &signed)
         });
-        sent == Some(true)
+        // The host's lease counts from here, too.
+        if let Some(live) = farm.sessions.get_mut(&session) {
+            live.deadline = Instant::now() + self.settings().lease();
+        }
+        sent
     }
 }
 

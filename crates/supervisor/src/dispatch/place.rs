@@ -24,6 +24,20 @@ pub(crate) enum HelloError {
     NoSlots,
     #[error("a worker of this name is connected already")]
     Taken,
+    #[error("a desktop worker has to say whose it is")]
+    NoOwner,
+    #[error(
+        "a desktop worker has to run as its owner: it names {owner} (uid {owner_uid}) and runs as {peer} (uid {uid})"
+    )]
+    Owner { owner: String, owner_uid: u32, peer: String, uid: u32 },
+    #[error("a desktop worker's account has to be known here: {0}")]
+    Peer(crate::authn::AuthnError),
+    #[error("the name {name} is the worker's of uid {owner}, and this is uid {uid}: give this worker another name")]
+    NotYours { name: String, owner: String, uid: u32 },
+    #[error(
+        "worker {name} was in {from} mode and its host's key is known, so it can't be in {to} mode now: give this worker another name"
+    )]
+    Changes { name: String, from: String, to: String },
     #[error("the supervisor can't look the worker up: {0}")]
     Store(String),
 }

@@ -40,8 +40,10 @@ pub(crate) struct Habits {
 impl Habits {
     /// A desktop worker of ada's, whose tasks end well at once.
     pub(crate) fn of_ada(name: &str) -> Self {
+        let mut hello = crate::dispatch::hello_for_tests(name);
+        hello.owner.as_mut().expect("owner").uid = super::operator();
         Self {
-            hello: crate::dispatch::hello_for_tests(name),
+            hello,
             ends: Arc::new(|_| End::Exited { code: 0 }),
             refuses: Arc::new(|_| None),
             loses: Arc::new(|_| false),

@@ -7,7 +7,7 @@ mod routes;
 use crate::api;
 use crate::authn::Peer;
 use crate::authn::tests::FakeAccounts;
-use crate::start::{Config, Running, start_as};
+use crate::start::{Config, Running, start_with};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -45,8 +45,10 @@ impl Supervised {
             conf: None,
         };
         let accounts = FakeAccounts(vec![(ADA, "ada"), (BOB, "bob")]);
+        // Workers run as the one who runs the tests, who has to be ada there.
+        let owners = FakeAccounts(vec![(uid, "ada")]);
         // Folders belong to the one who runs the tests; people are played.
-        let running = start_as(config, uid, Arc::new(accounts)).await.expect("started");
+        let running = start_with(config, uid, Arc::new(accounts), Arc::new(owners)).await.expect("started");
         let router = api::router(api::routes(), running.app.clone());
         Self { running, router }
     }

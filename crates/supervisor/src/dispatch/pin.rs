@@ -1,0 +1,80 @@
+//! Whose worker a name is: the account that first said hello under it. No field of a message takes part; the kernel
+//! says which uid is at the other end. Who may knock at all is `listen`'s.
+
+use super::Dispatcher;
+use super::place::HelloError;
+use store::StoreError;
+use warrant::{PublicKey, unhex};
+use wire::Hello;
+
+/// Why word of a session is not taken in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PinError {
+    #[error("worker {0} has not said hello yet: once it has, try again")]
+    NotSeen(String),
+    #[error("worker {worker} is uid {owner}'s, and this is uid {uid}")]
+    NotYours { worker: String, owner: u32, uid: u32 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Dispatcher {
+    /// Whether the worker of that name is the peer's.
+    pub(crate) async fn is_from(&self, worker: &str, uid: u32) -> Result<(), PinError> {
+        match self.owner_of(worker).await?.ok_or_else(|| PinError::NotSeen(worker.to_owned()))? {
+            owner if owner == uid => Ok(()),
+            owner => Err(PinError::NotYours { worker: worker.to_owned(), owner, uid }),
+        }
+    }
+
+    /// The uid a worker's name was first seen with. It never changes: it is read once.
+    async fn owner_of(&self, worker: &str) -> Result<Option<u32>, StoreError> {
+        if let Some(uid) = self.farm().owners.get(worker) {
+            return Ok(Some(*uid));
+        }
+        let uid = self.store().meta(&entry(worker)).await?.and_then(|uid| uid.parse().ok());
+        if let Some(uid) = uid {
+            self.farm().owners.insert(worker.to_owned(), uid);
+        }
+        Ok(uid)
+    }
+
+    /// Lets nobody take another account's worker's place, or another person's for a desktop's owner.
+    pub(super) async fn check_peer(&self, hello: &Hello, uid: u32) -> Result<(), HelloError> {
+        if hello.mode == "desktop" {
+            self.check_desktop(hello, uid).await?;
+        }
+        let stored = |e: StoreError| HelloError::Store(e.to_string());
+        let name = &hello.name;
+        let known = self.store().workers().await.map_err(stored)?.into_iter().find(|w| w.name == *name);
+        let changes = known.filter(|k| (k.mode == "desktop") != (hello.mode == "desktop"));
+        if let Some(known) = changes
+            && self.pinned_key(name).await.map_err(stored)?.is_some()
+        {
+            return Err(HelloError::Changes { name: name.clone(), from: known.mode, to: hello.mode.clone() });
+        }
+        let owner = self.store().claim_meta(&entry(name), &uid.to_string()).await.map_err(stored)?;
+        if owner == uid.to_string() { Ok(()) } else { Err(HelloError::NotYours { name: name.clone(), owner, uid }) }
+    }
+
+    async fn check_desktop(&self, hello: &Hello, uid: u32) -> Result<(), HelloError> {
+        let owner = hello.owner.as_ref().ok_or(HelloError::NoOwner)?;
+        let peer = self.0.owners.login_user(uid).await.map_err(HelloError::Peer)?;
+        if owner.uid == uid && owner.name == peer.as_str() {
+            return Ok(());
+        }
+        let (owner, owner_uid) = (owner.name.clone(), owner.uid);
+        Err(HelloError::Owner { owner, owner_uid, peer: peer.to_string(), uid })
+    }
+
+    /// The host's key that the worker was first seen with.
+    pub(super) async fn pinned_key(&self, worker: &str) -> Result<Option<PublicKey>, StoreError> {
+        let pinned = self.store().meta(&format!("host_key/{worker}")).await?;
+        let bytes = pinned.and_then(|hex| unhex(&hex)?.try_into().ok());
+        Ok(bytes.and_then(|bytes| PublicKey::from_bytes(&bytes)))
+    }
+}
+
+fn entry(worker: &str) -> String {
+    format!("peer_uid/{worker}")
+}

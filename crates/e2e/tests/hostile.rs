@@ -563,3 +563,16 @@ fn sleepers(farm: &Farm, seconds: &str) -> Vec<i32> {
     };
     farm.processes().all().iter().filter(|p| sleeps(&p.argv)).map(|p| p.pid).collect()
 }
+
+/// E04: a task of the same account can stop its session, which then obeys nobody; the host ends it all the same.
+#[test]
+fn a_job_that_stops_its_session_can_be_killed() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let job = farm.submit_sh("ada", &[], "echo up; kill -STOP $PPID; sleep 600");
+    farm.until_job(job, "running", |job| state(job) == "running");
+    farm.stead_as("ada", &["kill", &job.to_string()]);
+    farm.until_job(job, "over", |job| !job["ended_at"].is_null());
+}

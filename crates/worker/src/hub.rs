@@ -405,7 +405,8 @@ impl Hub {
                 let (pid, start) = started.process;
                 self.order(session, Order::Process(pid, start));
                 let (channel, started, watch) = (started.channel, started.report, started.watch);
-                self.told_by_host(HostEvent::Channel { session, channel, started, adopted: false });
+                let pid = pid.unsigned_abs();
+                self.told_by_host(HostEvent::Channel { session, channel, pid, started, adopted: false });
                 let to_hub = self.happened.clone();
                 self.tasks.spawn(async move {
                     tell(&to_hub, Happening::Host(desktop::watch(session, watch).await));
@@ -496,10 +497,10 @@ impl Hub {
                 }
                 self.tell_trouble();
             }
-            HostEvent::Channel { session, channel, started, adopted } => {
+            HostEvent::Channel { session, channel, pid, started, adopted } => {
                 let killed = self.entries.get(&session).is_none_or(|e| e.killed);
                 self.set_phase(session, Phase::Alive);
-                self.order(session, Order::Channel { channel, started, adopted });
+                self.order(session, Order::Channel { channel, pid, started, adopted });
                 if killed {
                     self.kill(session);
                 }

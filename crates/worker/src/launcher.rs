@@ -41,10 +41,12 @@ pub(crate) enum HostEvent {
     /// Connected, for the first time or again; requests of earlier connections are void.
     Up(u64, Welcome),
     Down,
-    /// A session runs: its channel and the report of its start. `adopted`: it ran before this worker.
+    /// A session runs: its channel, its process on this host, and the report of its start. `adopted`: it ran before
+    /// this worker.
     Channel {
         session: u64,
         channel: OwnedFd,
+        pid: u32,
         started: Report,
         adopted: bool,
     },
@@ -285,7 +287,7 @@ impl Connection {
         let (channel, proof) = (fds.next(), fds.next());
         let started = self.proof(session, proof).and_then(|(proof, hex)| meaning::started(&proof, hex));
         match (channel, started) {
-            (Some(channel), Some(started)) => HostEvent::Channel { session, channel, started, adopted },
+            (Some(channel), Some((pid, started))) => HostEvent::Channel { session, channel, pid, started, adopted },
             _ => {
                 tracing::error!(session, "launcher's proof of the start can't be read; the session is ended");
                 HostEvent::Unproved(session)

@@ -109,11 +109,12 @@ impl Ending {
     }
 }
 
-/// The account in a proof of a start.
-pub(crate) fn started(proof: &Proof, hex: String) -> Option<Report> {
-    let Fact::Started { run_as, .. } = &proof.fact else { return None };
+/// The process and the account in a proof of a start.
+pub(crate) fn started(proof: &Proof, hex: String) -> Option<(u32, Report)> {
+    let Fact::Started { run_as, pid, .. } = &proof.fact else { return None };
     let RunAs { name, uid, gid, groups } = run_as.clone();
-    Some(Report::Started { run_as: Account { name, uid, gid, groups }, proof: Some(hex), at_us: proof.at_us })
+    let run_as = Account { name, uid, gid, groups };
+    Some((*pid, Report::Started { run_as, proof: Some(hex), at_us: proof.at_us }))
 }
 
 /// A refusal of a launch, from whoever refused it.

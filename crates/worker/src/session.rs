@@ -31,6 +31,8 @@ const PANIC_AFTER: Duration = Duration::from_secs(30);
 /// A session that closed its channel has this long to end.
 const AFTER_CLOSE: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(5);
+/// A session found stopped at so many pings in a row is ended.
+const STOPPED_MAX: u32 = 2;
 const PROGRESS: Duration = Duration::from_millis(250);
 /// Attempts whose progress is kept until it is sent.
 const PROGRESS_MAX: usize = 64;
@@ -41,6 +43,7 @@ pub(crate) enum Order {
     /// It runs. `adopted`: it ran before this worker.
     Channel {
         channel: OwnedFd,
+        pid: u32,
         started: Report,
         adopted: bool,
     },
@@ -95,6 +98,8 @@ pub(crate) async fn run(setup: Setup) {
         said: &*said,
         keep,
         channel: None,
+        pid: None,
+        stopped: 0,
         outbox: VecDeque::new(),
         unspooled: None,
         to_report: Vec::new(),
@@ -120,6 +125,9 @@ struct Actor<'a> {
     said: &'a (dyn Fn(Said) + Send + Sync),
     keep: watch::Sender<Option<Keep>>,
     channel: Option<Packets>,
+    /// The session's process on this host, and how often in a row it was found stopped.
+    pid: Option<u32>,
+    stopped: u32,
     /// For the session, once it has a channel and room.
     outbox: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
     /// Taken from the channel, not yet in the spool: nothing more is taken until it is.
@@ -167,7 +175,7 @@ impl Actor<'_> {
                 }
                 () = until(self.failing.as_ref().map(|f| f.retry)) => self.store(),
                 () = until(self.closed.map(|t| t + AFTER_CLOSE)) => self.overdue(),
-                _ = pings.tick(), if self.channel.is_some() && self.outbox.is_empty() => self.send(&ToSession::Ping),
+                _ = pings.tick(), if self.channel.is_some() => self.beat(),
                 _ = progress.tick(), if !self.progress.is_empty() => self.tell_progress(),
                 Some(ended) = uploads.join_next() => match ended {
                     Ok(()) => return,
@@ -180,7 +188,10 @@ impl Actor<'_> {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Channel { channel, started, adopted } => self.begin(channel, started, adopted),
+            Order::Channel { channel, pid, started, adopted } => {
+                self.pid = Some(pid);
+                self.begin(channel, started, adopted);
+            }
             Order::Refused(refusal) => {
                 self.to_report.push(refusal.report());
                 self.store();
@@ -287,6 +298,17 @@ impl Actor<'_> {
                 Event::Stuck => self.end_it("a process that a task left behind could only be ended with the session"),
                 _ => {}
             }
+        }
+    }
+
+    /// A stopped session obeys nobody, and its own tasks can stop it: then neither a kill nor a time limit would end them.
+    fn beat(&mut self) {
+        if self.outbox.is_empty() {
+            self.send(&ToSession::Ping);
+        }
+        self.stopped = if self.pid.is_some_and(is_stopped) { self.stopped + 1 } else { 0 };
+        if self.stopped >= STOPPED_MAX {
+            self.end_it("the session itself was stopped by a signal");
         }
     }
 
@@ -453,6 +475,13 @@ async fn send(channel: Option<&Packets>, first: Option<&(Vec<u8>, Option<OwnedFd
         (Some(channel), Some((bytes, fd))) => channel.send(bytes, fd.as_ref()).await,
         _ => pending().await,
     }
+}
+
+/// What anyone on the host may see of a process.
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in front of it may hold anything, parentheses and blanks too.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T') || rest.starts_with('t'))
 }
 
 async fn until(time: Option<Instant>) {

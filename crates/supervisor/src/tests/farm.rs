@@ -692,6 +692,33 @@ async fn a_long_queue_without_a_place_hides_nothing() {
     let modest = farm.submit(ADA, frames(3)).await;
     assert_eq!(farm.over(modest).await["state"], "complete");
     assert_eq!(worker.seen().counts(), all_once(3));
-    let last = farm.get(&format!("/api/v1/jobs/{}", modest - 1)).await;
-    assert_eq!(last["reason"], "no worker: desk: the label a-label-nobody-has is missing");
+    // Every one of them is told why, in the course of the next looks at the whole queue.
+    let reason = async |job| farm.get(&format!("/api/v1/jobs/{job}")).await["reason"].clone();
+    for job in [first, modest / 2, modest - 1] {
+        let expected = "no worker: desk: the label a-label-nobody-has is missing";
+        eventually("it says why", async || reason(job).await == expected).await;
+    }
+}
+
+/// A disk that is full under the audit holds work back; it costs nobody a try.
+#[tokio::test]
+async fn a_full_audit_disk_holds_work_back_and_loses_none() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let job = farm.submit(ADA, frames(5)).await;
+    let audit = farm.running.app.service.audit.clone();
+    audit.fill_for_tests(true);
+    let body = json!({"spec": frames(1)});
+    let (status, _) = farm.call(Peer::Unix { uid: ADA }, "POST", "/api/v1/jobs", body).await;
+    assert_eq!(status.as_u16(), 503, "nothing is acknowledged that is not on record");
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job_now = async || farm.get(&format!("/api/v1/jobs/{job}")).await;
+    eventually("it says why it waits", async || {
+        job_now().await["reason"].as_str().is_some_and(|r| r.contains("audit"))
+    })
+    .await;
+    assert_eq!(worker.seen().ran.len(), 0, "nothing runs without its record");
+    audit.fill_for_tests(false);
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(worker.seen().counts(), all_once(5));
 }

@@ -458,7 +458,7 @@ fn what_expressions_yield_is_bounded() {
              \"e0\" with 8000011; {hint})"
         )
     );
-    let task = format!("    embeddedFiles:\n    - {{name: F, type: TEXT, data: \"{{{{ 'x' * 2000000 }}}}\"}}\n");
+    let task = "    embeddedFiles:\n    - {name: F, type: TEXT, data: \"{{ 'x' * 2000000 }}\"}\n";
     let task = format!("{head}jobEnvironments:\n{}{steps}{task}", scripts(2, 7_500_000));
     let error = sentence(&task, &[]);
     assert!(error.contains("17000") && error.contains("environment \"e0\""), "{error}");

@@ -129,7 +129,7 @@ pub(crate) async fn ready(pool: &Pool, limit: usize, after: Option<ReadyAt>, now
     if let Some(after) = after {
         below = i64::from(after.priority);
         let rows = query(
-            "SELECT steps.job, steps.step, steps.priority, steps.pending, login_user, run_user \
+            "SELECT steps.job, steps.step, steps.priority, steps.pending, steps.needs, login_user, run_user \
              FROM steps JOIN jobs ON jobs.id = steps.job \
              WHERE steps.queued AND jobs.not_before <= $1 \
              AND steps.priority = $3 AND (steps.job, steps.step) > ($4, $5) \
@@ -149,7 +149,7 @@ pub(crate) async fn ready(pool: &Pool, limit: usize, after: Option<ReadyAt>, now
         return Ok(ready);
     }
     let rows = query(
-        "SELECT steps.job, steps.step, steps.priority, steps.pending, login_user, run_user \
+        "SELECT steps.job, steps.step, steps.priority, steps.pending, steps.needs, login_user, run_user \
          FROM steps JOIN jobs ON jobs.id = steps.job \
          WHERE steps.queued AND jobs.not_before <= $1 AND steps.priority < $3 \
          ORDER BY steps.priority DESC, steps.job, steps.step LIMIT $2",
@@ -173,6 +173,7 @@ fn ready_rows(rows: &[Row]) -> Result<Vec<Ready>> {
                 login_user: get(row, "login_user")?,
                 user: get(row, "run_user")?,
                 count: number(row, "pending")?,
+                needs: get(row, "needs")?,
             })
         })
         .collect()

@@ -159,7 +159,7 @@ async fn insert_step(conn: &mut Conn, id: u64, index: u32, step: &NewStep, job: 
     links.dedup();
     query(
         "INSERT INTO steps (job, step, name, priority, queued, unmet, hopeless, tasks, pending, running, complete, \
-         failed, killed, blocked) VALUES ($1, $2, $3, $4, $5, $6, FALSE, $7, $7, 0, 0, 0, 0, 0)",
+         failed, killed, blocked, needs) VALUES ($1, $2, $3, $4, $5, $6, FALSE, $7, $7, 0, 0, 0, 0, 0, $8)",
     )
     .bind(i(id))
     .bind(i64::from(index))
@@ -168,6 +168,7 @@ async fn insert_step(conn: &mut Conn, id: u64, index: u32, step: &NewStep, job: 
     .bind(open && job.blocked.is_none() && links.is_empty())
     .bind(i64::try_from(links.len()).unwrap_or(i64::MAX))
     .bind(i(step.tasks))
+    .bind(&step.needs)
     .execute(&mut *conn)
     .await?;
     for on in links {

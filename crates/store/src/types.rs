@@ -30,6 +30,8 @@ pub struct NewStep {
     pub tasks: u64,
     /// Indices of steps of the same job.
     pub depends_on: Vec<u32>,
+    /// What it asks of a worker; opaque here.
+    pub needs: String,
 }
 
 /// A job waits for another one.
@@ -149,6 +151,8 @@ pub struct Ready {
     pub user: String,
     /// Tasks that may start.
     pub count: u64,
+    /// As submitted; empty for jobs of before it was kept.
+    pub needs: String,
 }
 
 impl Ready {

@@ -58,6 +58,7 @@ async fn the_queue_has_an_order() {
     let high = farm.store.submit(NewJob { priority: 5, ..job(&[1]) }, T0).await.expect("job");
     let order: Vec<(u64, u32)> = farm.store.ready(10, T0).await.expect("r").iter().map(|r| (r.job, r.step)).collect();
     assert_eq!(order, [(high, 0), (low, 0), (low2, 0), (low2, 1)]);
+    assert_eq!(farm.store.ready(10, T0).await.expect("r")[3].needs, "3 cores");
     assert_eq!(farm.store.ready(1, T0).await.expect("r").len(), 1);
 }
 
@@ -737,7 +738,7 @@ async fn a_step_that_was_killed_ends_what_depends_on_it() {
 async fn independent_steps_go_on_when_one_fails() {
     let farm = Farm::fresh().await;
     let mut diamond = job(&[1, 1, 1]);
-    diamond.steps.push(NewStep { name: "end".into(), tasks: 1, depends_on: vec![0, 1] });
+    diamond.steps.push(NewStep { name: "end".into(), tasks: 1, depends_on: vec![0, 1], ..NewStep::default() });
     let id = farm.store.submit(diamond, T0).await.expect("job");
     let (session, lease) = farm.open(id, 1).await;
     farm.report(session, vec![exit(&lease, 0, 1)]).await;

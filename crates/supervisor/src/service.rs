@@ -6,7 +6,7 @@
 use crate::audit::{Audit, Record, Written};
 use crate::clock;
 use crate::config::Settings;
-use crate::dispatch::{DispatchError, Dispatcher, Job, JobsError, who};
+use crate::dispatch::{DispatchError, Dispatcher, Job, JobsError, Needs, who};
 use crate::error::ServiceError;
 use crate::events::{Event, Events};
 use crate::logs::Logs;
@@ -218,7 +218,9 @@ impl Service {
             JobsError::Store(error) => error.into(),
             JobsError::Gone(job) => no_such_job(job),
             JobsError::Spec { error, .. } => error.into(),
-            error @ (JobsError::Name { .. } | JobsError::Interrupted(_)) => ServiceError::input("job", error),
+            error @ (JobsError::Name { .. } | JobsError::Interrupted(_) | JobsError::Needs { .. }) => {
+                ServiceError::input("job", error)
+            }
         })
     }
 
@@ -242,7 +244,12 @@ pub(crate) fn no_such_job(job: impl ToString) -> ServiceError {
 }
 
 fn new_step(step: &job::StepInfo) -> NewStep {
-    NewStep { name: step.name.clone(), tasks: step.tasks, depends_on: step.depends_on.clone() }
+    NewStep {
+        name: step.name.clone(),
+        tasks: step.tasks,
+        depends_on: step.depends_on.clone(),
+        needs: Needs::to_text(step),
+    }
 }
 
 /// The body as the audit keeps it: the command; of a template and a list of lines only which they were.

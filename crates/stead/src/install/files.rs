@@ -53,13 +53,14 @@ pub(super) const LAUNCHER_CONF: &str = "\
 # What this host allows, whatever a supervisor signs. Only root may be able to change this file.
 # What is commented out is the default; a wrong line is refused with its number.
 
-# Lowest uid and gid that may run anything. Root is impossible, whatever stands here.
+# Lowest uid, and lowest primary gid, that may run anything. Root is impossible, whatever stands here.
 # uid_floor = 1000
+# gid_floor = 100
 
-# Lists of names; an empty list of allowed ones means any.
-# allowed_accounts =
-# denied_accounts =
-# allowed_groups =
+# Lists of names. Without a list of allowed ones any may run that is not denied; an empty one is a mistake.
+# allowed_accounts = ada bob
+# denied_accounts = guest
+# allowed_groups = film
 # denied_groups = root shadow disk kmem docker lxd libvirt sudo wheel
 # What a denied supplementary group does: strip (the job runs without it) or refuse.
 # denied_groups_action = strip

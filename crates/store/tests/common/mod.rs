@@ -102,7 +102,10 @@ pub(crate) fn job(steps: &[u64]) -> NewJob {
         login_user: "ada".into(),
         user: "ada".into(),
         spec: "{}".into(),
-        steps: steps.iter().map(|n| NewStep { name: format!("s{n}"), tasks: *n, depends_on: Vec::new() }).collect(),
+        steps: steps
+            .iter()
+            .map(|n| NewStep { name: format!("s{n}"), tasks: *n, needs: format!("{n} cores"), ..NewStep::default() })
+            .collect(),
         ..NewJob::default()
     }
 }

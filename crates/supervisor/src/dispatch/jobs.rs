@@ -1,12 +1,13 @@
 //! What dispatch has to know of a job, worked out once and remembered while the job is in use.
 
-use crate::scheduler::Resources;
+use crate::scheduler::{Candidate, Resources};
 use crate::workshop::Workshop;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use job::{JobSpec, Plan, Requires};
+use job::{JobSpec, Plan, Requires, StepInfo};
 use policy::{LoginUser, User, Who};
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use store::{JobRow, Store, StoreError};
@@ -38,6 +39,8 @@ pub(crate) enum JobsError {
     Name { job: u64, error: warrant::NameError },
     #[error("job {0} could not be worked out: the attempt broke off")]
     Interrupted(u64),
+    #[error("what job {job} asks of a worker can't be read back: {text:?}")]
+    Needs { job: u64, text: String },
 }
 
 impl Job {
@@ -70,12 +73,38 @@ impl Job {
 
 /// The names a stored job carries. It has no grant until there are grants.
 pub(crate) fn who(row: &JobRow) -> Result<Who, JobsError> {
-    let wrong = |error| JobsError::Name { job: row.id, error };
+    named(row.id, &row.login_user, &row.user)
+}
+
+fn named(job: u64, login_user: &str, user: &str) -> Result<Who, JobsError> {
+    let wrong = |error| JobsError::Name { job, error };
     Ok(Who {
-        login_user: LoginUser::parse(&row.login_user).map_err(wrong)?,
-        user: User::parse(&row.user).map_err(wrong)?,
+        login_user: LoginUser::parse(login_user).map_err(wrong)?,
+        user: User::parse(user).map_err(wrong)?,
         grant: None,
     })
+}
+
+/// What a step asks of a worker, as it is stored beside the step: to find a place nobody has to work out a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Needs {
+    #[serde(default)]
+    requires: Requires,
+    #[serde(default)]
+    cpu_milli: u32,
+    #[serde(default)]
+    memory: u64,
+}
+
+impl Needs {
+    fn of(step: &StepInfo) -> Self {
+        let (cpu_milli, memory) = (step.cpus_milli.unwrap_or(0), step.memory.unwrap_or(0));
+        Self { requires: step.requires.clone(), cpu_milli, memory }
+    }
+
+    pub(crate) fn to_text(step: &StepInfo) -> String {
+        serde_json::to_string(&Self::of(step)).unwrap_or_default()
+    }
 }
 
 /// Clones are the same memory.
@@ -93,6 +122,10 @@ struct Known {
     young: HashMap<u64, Arc<Job>>,
     old: HashMap<u64, Arc<Job>>,
     bytes: usize,
+    /// Came too late for whoever wanted them; kept until they come back for them.
+    late: HashMap<u64, Arc<Job>>,
+    /// Of those being worked out: for whom somebody is called when they are there.
+    awaited: HashSet<u64>,
     /// Being worked out; whoever else wants it waits for the same.
     begun: HashMap<u64, Begun>,
 }
@@ -102,7 +135,7 @@ impl Known {
         if let Some(job) = self.young.get(&id) {
             return Some(job.clone());
         }
-        let job = self.old.remove(&id)?;
+        let job = self.late.remove(&id).or_else(|| self.old.remove(&id))?;
         self.keep(job.clone());
         Some(job)
     }
@@ -145,14 +178,49 @@ impl Jobs {
         match tokio::time::timeout_at(until.into(), job.clone()).await {
             Ok(job) => Some(job),
             Err(_) => {
+                let this = self.clone();
+                this.lock().awaited.insert(id);
                 tokio::spawn(async move {
-                    // Whoever looks again sees how it ended.
-                    let _ = job.await;
+                    let job = job.await;
+                    {
+                        let mut known = this.lock();
+                        known.awaited.remove(&id);
+                        // Whoever looks again sees how it ended.
+                        if let Ok(job) = job {
+                            known.late.insert(id, job);
+                        }
+                    }
                     ready();
                 });
                 None
             }
         }
+    }
+
+    /// What has to be known to find a place for a step.
+    pub(crate) async fn candidate(&self, store: &Store, ready: &store::Ready) -> Result<Candidate, JobsError> {
+        let needs = if ready.needs.is_empty() {
+            // Stored by an earlier version.
+            self.get(store, ready.job).await?.step(ready.step).map(Needs::of).unwrap_or_default()
+        } else {
+            let wrong = |_| JobsError::Needs { job: ready.job, text: ready.needs.clone() };
+            serde_json::from_str(&ready.needs).map_err(wrong)?
+        };
+        Ok(Candidate {
+            job: ready.job,
+            step: ready.step,
+            priority: ready.priority,
+            who: named(ready.job, &ready.login_user, &ready.user)?,
+            count: ready.count,
+            requires: needs.requires,
+            asks: Resources { cpu_milli: needs.cpu_milli.into(), memory: needs.memory },
+            avoids: BTreeSet::new(),
+        })
+    }
+
+    /// Those that are being worked out just now, and somebody is called for.
+    pub(crate) fn awaited(&self) -> HashSet<u64> {
+        self.lock().awaited.clone()
     }
 
     /// What was worked out at submission.
@@ -194,6 +262,7 @@ impl Jobs {
         for job in jobs {
             known.young.remove(job);
             known.old.remove(job);
+            known.late.remove(job);
         }
     }
 
@@ -207,4 +276,55 @@ fn work_out(row: &JobRow) -> Result<Job, JobsError> {
     let spec = JobSpec::from_json(&row.spec).map_err(wrong)?;
     let plan = Plan::new(&spec).map_err(wrong)?;
     Ok(Job { id: row.id, who: who(row)?, spec, plan, bytes: row.spec.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn what_comes_too_late_is_there_the_next_time() {
+        let dir = tempfile::tempdir().expect("dir");
+        let store = Store::open(&dir.path().join("store.db")).await.expect("store");
+        let spec = r#"{"v": 1, "body": {"command": {"argv": ["true"]}}}"#;
+        let step = store::NewStep { name: "one".to_owned(), tasks: 1, ..store::NewStep::default() };
+        let (login_user, user) = ("ada".to_owned(), "ada".to_owned());
+        let new = store::NewJob { login_user, user, spec: spec.to_owned(), steps: vec![step], ..Default::default() };
+        let id = store.submit(new, 1).await.expect("submitted");
+        let jobs = Jobs::new(Workshop::new());
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let call = move || called.send(()).expect("heard");
+        assert!(jobs.get_until(&store, id, Instant::now(), call).await.is_none());
+        assert_eq!(jobs.awaited(), HashSet::from([id]));
+        calls.recv().await.expect("called");
+        assert!(jobs.awaited().is_empty());
+        // Whatever else is worked out meanwhile, it is kept until it was asked for.
+        jobs.lock().young.clear();
+        let job = jobs.get_until(&store, id, Instant::now(), || {}).await.expect("at once").expect("well");
+        assert_eq!((job.id, job.plan.steps().len()), (id, 1));
+        assert!(jobs.lock().late.is_empty());
+        // What an earlier version stored says what it needs by its plan.
+        let ready = store.ready(1, 2).await.expect("ready").remove(0);
+        assert_eq!(ready.needs, "");
+        let candidate = jobs.candidate(&store, &ready).await.expect("a candidate");
+        assert_eq!((candidate.job, candidate.count, candidate.who.user.as_str()), (id, 1, "ada"));
+        let gone = jobs.get_until(&store, id + 1, Instant::now() + Duration::from_secs(9), || {}).await;
+        assert!(matches!(gone, Some(Err(JobsError::Gone(_)))));
+    }
+
+    #[test]
+    fn needs_come_back_as_they_were() {
+        let requires = Requires::parse("gpu,a100|h100,worker=n1").expect("good");
+        let step = StepInfo {
+            name: "s".to_owned(),
+            tasks: 1,
+            depends_on: Vec::new(),
+            cpus_milli: Some(1500),
+            memory: Some(1 << 30),
+            requires: requires.clone(),
+        };
+        let needs: Needs = serde_json::from_str(&Needs::to_text(&step)).expect("read back");
+        assert_eq!(needs, Needs { requires, cpu_milli: 1500, memory: 1 << 30 });
+    }
 }

@@ -20,7 +20,7 @@ mod session;
 
 pub(crate) use channel::channel;
 pub(crate) use farm::Progress;
-pub(crate) use jobs::{Job, JobsError, who};
+pub(crate) use jobs::{Job, JobsError, Needs, who};
 pub(crate) use pin::PinError;
 #[cfg(test)]
 pub(crate) use place::tests::hello as hello_for_tests;
@@ -61,11 +61,11 @@ const IDLE: Duration = Duration::from_secs(30);
 const READY: usize = 256;
 /// How often as many more are looked at before others have their turn, where those in front find no place.
 const PAGES: usize = 8;
-/// How long jobs whose plan isn't at hand hold up the others that are looked at with them.
+/// How long a job whose plan isn't at hand holds up the others that are placed with it.
 const PLAN_PATIENCE: Duration = Duration::from_millis(50);
 /// Launches that fail in a row before a worker gets no more.
 const MISFIRES: u32 = 3;
-/// How long a person's jobs are kept in order by waiting for their plans: a long queue may never be at hand at once.
+/// How long a person's jobs are kept in order by waiting for their plans.
 const PLAN_HOLD: Duration = Duration::from_secs(15);
 /// How long nothing is handed out after a record that could not be written.
 const AUDIT_REST: Duration = Duration::from_secs(1);
@@ -346,42 +346,38 @@ impl Dispatcher {
         Ok(until.min(IDLE))
     }
 
-    /// What the scheduler has to know of these steps. A job whose plan takes long to work out keeps its place before the
-    /// others of the same person, for a while; it doesn't hold up anybody else's. It is looked at when the plan is there.
+    /// What the scheduler has to know of these steps; it needs no plans. A job whose turn has come and whose plan takes
+    /// long to work out keeps its place before the others of the same person, for a while; it holds no slot meanwhile,
+    /// and nobody else's jobs up. It is looked at when the plan is there.
     async fn candidates(
         &self,
         ready: &[store::Ready],
         held: &mut HashSet<String>,
     ) -> Result<Vec<scheduler::Candidate>, DispatchError> {
-        let until = Instant::now() + PLAN_PATIENCE;
+        let awaited = self.0.jobs.awaited();
         let mut candidates = Vec::with_capacity(ready.len());
         for step in ready {
+            if awaited.contains(&step.job) {
+                let since = *self.farm().held.entry(step.login_user.clone()).or_insert_with(Instant::now);
+                if since.elapsed() < PLAN_HOLD {
+                    held.insert(step.login_user.clone());
+                }
+                continue;
+            }
             if held.contains(&step.login_user) {
                 continue;
             }
-            let dispatcher = self.clone();
-            match self.0.jobs.get_until(self.store(), step.job, until, move || dispatcher.wake()).await {
-                Some(Ok(job)) => candidates.push(scheduler::Candidate {
-                    job: step.job,
-                    step: step.step,
-                    priority: step.priority,
-                    who: job.who.clone(),
-                    count: step.count,
-                    requires: job.requires(step.step),
-                    asks: job.asks(step.step),
-                    avoids: self.farm().avoided_by(step.job),
-                }),
-                None => {
-                    let since = *self.farm().held.entry(step.login_user.clone()).or_insert_with(Instant::now);
-                    if since.elapsed() < PLAN_HOLD {
-                        held.insert(step.login_user.clone());
-                    }
-                }
-                Some(Err(JobsError::Gone(_))) => {}
-                Some(Err(JobsError::Store(error))) => return Err(error.into()),
+            match self.0.jobs.candidate(self.store(), step).await {
+                Ok(candidate) => candidates.push(candidate),
+                Err(JobsError::Gone(_)) => {}
+                Err(JobsError::Store(error)) => return Err(error.into()),
                 // It would come back in every round.
-                Some(Err(error)) => self.block(step.job, error.to_string()).await?,
+                Err(error) => self.block(step.job, error.to_string()).await?,
             }
+        }
+        let farm = self.farm();
+        for candidate in &mut candidates {
+            candidate.avoids = farm.avoided_by(candidate.job);
         }
         Ok(candidates)
     }

@@ -1,13 +1,15 @@
 //! Opening a session: lease, audit record, signed warrant, first batch.
 
 use super::farm::{Live, Worker};
+use super::jobs::{Job, JobsError};
 use super::session::Driver;
-use super::{DispatchError, Dispatcher};
+use super::{DispatchError, Dispatcher, PLAN_PATIENCE};
 use crate::audit::Record;
 use crate::clock;
 use crate::scheduler::Placement;
 use policy::{Rule, RunPlan, Who};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Instant;
 use store::{NewSession, Purpose};
 use tokio::sync::mpsc;
@@ -39,7 +41,7 @@ pub(super) struct Addressee {
 impl Dispatcher {
     /// Opens a session where the scheduler wants it; false when there was nothing to do there any more.
     pub(super) async fn open(&self, placement: Placement) -> Result<bool, DispatchError> {
-        let job = self.0.jobs.get(self.store(), placement.job).await?;
+        let Some(job) = self.worked_out(placement.job).await? else { return Ok(false) };
         let terms = Terms {
             who: &placement.who,
             plan: &placement.plan,
@@ -82,6 +84,18 @@ impl Dispatcher {
         let driver = Driver::new(self.clone(), session, placement.job, placement.worker, inbox);
         tokio::spawn(driver.working(job, placement.step, placement.plan.account).drive(Some(lease)));
         Ok(true)
+    }
+
+    /// The job, unless its plan takes long: then its turn is when the plan is there.
+    async fn worked_out(&self, job: u64) -> Result<Option<Arc<Job>>, DispatchError> {
+        let (until, dispatcher) = (Instant::now() + PLAN_PATIENCE, self.clone());
+        match self.0.jobs.get_until(self.store(), job, until, move || dispatcher.wake()).await {
+            Some(Ok(job)) => Ok(Some(job)),
+            None | Some(Err(JobsError::Gone(_))) => Ok(None),
+            Some(Err(JobsError::Store(error))) => Err(error.into()),
+            // It would come back in every round.
+            Some(Err(error)) => self.block(job, error.to_string()).await.map(|()| None),
+        }
     }
 
     /// The row of a session on a worker that is connected.

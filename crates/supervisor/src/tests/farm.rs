@@ -675,6 +675,8 @@ async fn a_long_queue_without_a_place_hides_nothing() {
     let first = farm.submit(ADA, urgent.clone()).await;
     let store = farm.running.app.service.store.clone();
     let row = store.job(first).await.expect("read").expect("there");
+    let needs = store.ready(1, 2).await.expect("read").remove(0).needs;
+    let step = store::NewStep { name: "render".to_owned(), tasks: 1, ..store::NewStep::default() };
     let many = (0..6000).map(|_| {
         let job = store::NewJob {
             name: row.name.clone(),
@@ -682,7 +684,7 @@ async fn a_long_queue_without_a_place_hides_nothing() {
             user: row.user.clone(),
             priority: 9,
             spec: row.spec.clone(),
-            steps: vec![store::NewStep { name: "render".to_owned(), tasks: 1, depends_on: Vec::new() }],
+            steps: vec![store::NewStep { needs: needs.clone(), ..step.clone() }],
             ..store::NewJob::default()
         };
         store.submit(job, 1)

@@ -153,8 +153,7 @@ async fn a_worker_that_lost_its_session_runs_the_task_again_once() {
     let farm = Supervised::start(dir.path()).await;
     let first = FakeWorker::start(dir.path(), habits);
     let job = farm.submit(ADA, frames(2)).await;
-    eventually("a session is open", async || farm.get(&format!("/api/v1/jobs/{job}")).await["state"] == "running")
-        .await;
+    eventually("it has its first task", async || first.seen().batches.len() == 1).await;
     first.crash();
     let second = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
     assert_eq!(farm.over(job).await["state"], "complete");

@@ -119,6 +119,70 @@ fn a_whole_farm_that_is_killed_goes_on_when_it_is_started_again() {
     killed_together(&[Role::Host, Role::Launcher, Role::Worker, Role::Supervisor, Role::Dev], rounds(2));
 }
 
+/// A house around all frames and a room in it; each line says of which session it is.
+fn nested_environments(notes: &str) -> String {
+    let note =
+        |what: &str| format!("{{ command: sh, args: [\"-c\", \"echo $STEAD_SESSION {what} >> {notes}; sleep 0.1\"] }}");
+    let environment = |name: &str| {
+        let (enter, exit) = (note(&format!("+{name}")), note(&format!("-{name}")));
+        format!("{{ name: {name}, script: {{ actions: {{ onEnter: {enter}, onExit: {exit} }} }} }}")
+    };
+    let (house, room, run) = (environment("house"), environment("room"), note("{{Task.Param.N}}"));
+    format!(
+        "specificationVersion: jobtemplate-2023-09\nname: nested\njobEnvironments: [{house}]\nsteps:\n- name: frames\n  \
+         stepEnvironments: [{room}]\n  \
+         parameterSpace: {{ taskParameterDefinitions: [{{ name: N, type: INT, range: 1-30 }}] }}\n  \
+         script: {{ actions: {{ onRun: {run} }} }}\n"
+    )
+}
+
+/// Whatever dies around it, a session leaves what it entered: each environment once, from the inside out.
+fn what_is_entered_is_left(roles: &[Role]) {
+    if !root_or_skip() {
+        return;
+    }
+    let mut farm = Farm::user_mode().with(&["--slots", "1"]).start();
+    let (template, notes) = (format!("{}/nested.yaml", farm.shared()), notes(&farm));
+    std::fs::write(farm.path(&template), nested_environments(&notes)).expect("a template");
+    let job = farm.submit("ada", &[&template]);
+    let path = farm.path(&notes);
+    let lines = || std::fs::read_to_string(&path).unwrap_or_default();
+    until("both entered, and a frame", || (lines().lines().count() > 2).then_some(()));
+    for _ in 0..rounds(3) {
+        at_some_moment();
+        farm.kill9_all(roles);
+        farm.heal();
+    }
+    farm.complete(job);
+    until("an end of every session", || farm.processes().of(Role::Session).is_empty().then_some(()));
+    let text = lines();
+    let mut sessions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut frames: Vec<u32> = Vec::new();
+    for line in text.lines() {
+        let (session, what) = line.split_once(' ').expect("two words");
+        match what.parse() {
+            Ok(frame) => frames.push(frame),
+            Err(_) => sessions.entry(session).or_default().push(what),
+        }
+    }
+    assert!(sessions.len() > 1, "nothing was drained:\n{text}");
+    for (session, environments) in sessions {
+        assert_eq!(environments.join(" "), "+house +room -room -house", "session {session} in:\n{text}");
+    }
+    frames.sort_unstable();
+    assert_eq!(frames, (1..=30).collect::<Vec<u32>>(), "each frame once:\n{text}");
+}
+
+#[test]
+fn environments_are_left_when_the_supervisor_was_killed() {
+    what_is_entered_is_left(&[Role::Supervisor]);
+}
+
+#[test]
+fn environments_are_left_when_supervisor_and_worker_were_killed() {
+    what_is_entered_is_left(&[Role::Worker, Role::Supervisor]);
+}
+
 /// ^C ends the services; what runs goes on and is adopted.
 #[test]
 fn a_farm_that_is_stopped_and_started_adopts_what_runs() {

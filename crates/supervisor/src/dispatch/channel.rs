@@ -20,8 +20,9 @@ pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket, uid: u32)
     let (mut to_worker, mut from_worker) = socket.split();
     let Some(hello) = first_message(&mut from_worker).await else { return };
     let name = hello.name.clone();
-    let (outbox, queue) = mpsc::channel(ROOM);
-    let connection = match dispatcher.hello(hello, uid, Outbox(outbox)).await {
+    let (outbox, queue) = Outbox::new(ROOM);
+    let full = outbox.full();
+    let connection = match dispatcher.hello(hello, uid, outbox).await {
         Ok((_, connection)) => connection,
         Err(error) => {
             tracing::warn!(worker = name.escape_debug().to_string(), uid, %error, "worker was not taken");
@@ -31,6 +32,7 @@ pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket, uid: u32)
     tokio::select! {
         () = send_all(queue, &mut to_worker) => {}
         () = hear_all(&dispatcher, &name, connection, &mut from_worker) => {}
+        () = full.notified() => tracing::warn!(worker = name, "it does not take its messages: its connection is ended"),
     }
     dispatcher.goodbye(&name, connection);
 }

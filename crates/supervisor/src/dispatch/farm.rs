@@ -7,29 +7,53 @@ use crate::events::Event;
 use crate::scheduler::{self, Resources};
 use policy::Place;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use warrant::{Incarnation, PublicKey};
 use wire::{Account, FromWorker, Task, ToWorker};
 
 /// A worker that said nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Messages to one worker, in order.
+/// Messages to one worker, in order and without a gap: a connection that could not take one is ended.
 #[derive(Debug, Clone)]
-pub(crate) struct Outbox(pub(crate) mpsc::Sender<Vec<u8>>);
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Vec<u8>>,
+    /// One did not fit.
+    full: Arc<Notify>,
+}
 
 impl Outbox {
-    /// Sends, or gives the message up: a worker that doesn't take its messages is about to be disconnected, and
-    /// what counts is settled when it is back.
+    pub(crate) fn new(room: usize) -> (Self, mpsc::Receiver<Vec<u8>>) {
+        let (queue, messages) = mpsc::channel(room);
+        (Self { queue, full: Arc::default() }, messages)
+    }
+
+    /// Sends, or gives the message up, and with it the connection: what counts is settled when the worker is back.
     pub(crate) fn send(&self, message: &ToWorker, payload: &[u8]) -> bool {
         match wire::encode_frame(message, payload) {
-            Ok(frame) => self.0.try_send(frame).is_ok(),
+            Ok(frame) => {
+                let sent = self.queue.try_send(frame).is_ok();
+                if !sent {
+                    self.full.notify_one();
+                }
+                sent
+            }
             Err(error) => {
                 tracing::error!(%error, "a message can't be sent");
                 false
             }
         }
+    }
+
+    /// Notified when a message was given up. It keeps no queue open.
+    pub(crate) fn full(&self) -> Arc<Notify> {
+        self.full.clone()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.queue.is_closed()
     }
 }
 
@@ -110,7 +134,7 @@ impl Farm {
 
     /// A worker that is connected and was heard of lately.
     pub(crate) fn is_alive(&self, name: &str) -> bool {
-        self.workers.get(name).is_some_and(|w| w.heard.elapsed() < SILENCE && !w.outbox.0.is_closed())
+        self.workers.get(name).is_some_and(|w| w.heard.elapsed() < SILENCE && !w.outbox.is_closed())
     }
 
     pub(crate) fn silent(&self) -> Vec<(String, u64)> {
@@ -243,7 +267,7 @@ mod tests {
             host_key: None,
             clock: HostClock::set(0),
             heard: Instant::now(),
-            outbox: Outbox(mpsc::channel(1).0),
+            outbox: Outbox::new(1).0,
             misfires: 0,
             distrusted: None,
         };
@@ -264,6 +288,20 @@ mod tests {
             sessions: (1..=sessions).map(|id| (id, live())).collect(),
             ..Farm::default()
         }
+    }
+
+    /// What comes after a gap would be misunderstood.
+    #[tokio::test]
+    async fn a_message_that_found_no_room_ends_the_connection() {
+        let (outbox, mut messages) = Outbox::new(1);
+        let full = outbox.full();
+        assert!(outbox.send(&ToWorker::Finish { session: 1 }, &[]));
+        let nothing = tokio::time::timeout(Duration::ZERO, full.notified()).await;
+        assert!(nothing.is_err(), "there was room");
+        assert!(!outbox.send(&ToWorker::Finish { session: 2 }, &[]));
+        // Room that comes later changes nothing.
+        assert!(messages.recv().await.is_some());
+        tokio::time::timeout(Duration::from_secs(20), full.notified()).await.expect("notified");
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! It leaves its environments by a batch of exits. The number of that batch is found by trying: the first one after
 //! the last that the session said was done, and the next one each time it answers that it had that number already.
 //! A session takes each number once, so that the exits run once, and what had the number before never runs.
+//!
+//! A session that refuses a batch while it works misses one before it. It is drained just the same: it is well, and
+//! has environments to leave.
 
 use super::batch::{self, Entered, Pace};
 use super::jobs::Job;
@@ -85,8 +88,9 @@ enum Stage {
     Finished,
 }
 
-/// Batches that may have reached a session without a word about it: those that are open at a time, and one of exits.
-const UNKNOWN: u32 = 4;
+/// Batches that may have reached a session without a word about it: those that are open at a time, and one of exits;
+/// and as many refusals that were on their way when it was drained.
+const UNKNOWN: u32 = 8;
 /// Steps whose environments may be entered at a time: as far as batches may be ahead of what is known.
 const INSIDE: usize = 3;
 
@@ -459,12 +463,18 @@ impl Driver {
                 self.open.clear();
                 self.stage = Stage::Finishing;
             }
-            Stage::Finished => {}
-            _ => {
-                tracing::warn!(session = self.session, "it refused a batch, and is ended");
+            Stage::Leaving => {
+                tracing::warn!(session = self.session, "it takes no batch, not even its exits, and is ended");
                 self.tell(&ToWorker::Kill { session: self.session });
                 self.stage = Stage::Finished;
             }
+            // Of before: what became of it is about to be found out.
+            Stage::Working | Stage::Finishing if self.is_away || self.is_drained => {}
+            Stage::Working | Stage::Finishing => {
+                tracing::warn!(session = self.session, "it refused a batch, and is drained");
+                self.drain();
+            }
+            Stage::Finished => {}
         }
     }
 

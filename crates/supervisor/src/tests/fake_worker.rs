@@ -446,8 +446,7 @@ impl Session {
         match order {
             Order::Batch(batch) => {
                 assert_eq!(batch.job, self.warrant.job, "a batch of another job");
-                assert!(!self.finish, "a batch after the last one");
-                if batch.sequence != self.last + 1 {
+                if self.finish || batch.sequence != self.last + 1 {
                     self.worker.seen().batches_refused += 1;
                     return self.report(Report::BatchRefused { text: format!("{} is not next", batch.sequence) });
                 }

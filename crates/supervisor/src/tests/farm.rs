@@ -6,6 +6,7 @@ use crate::authn::Peer;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use wire::{End, FromWorker};
 
@@ -566,6 +567,29 @@ async fn what_was_entered_is_left_after_a_restart() {
         assert_left(&seen.environments, seen.warrants.len());
         assert!(seen.killed.is_empty(), "{:?}", seen.killed);
         assert_eq!(seen.ran.len(), 21, "each once: {ran_before} {lost} {supervisor_dies}");
+    }
+}
+
+/// A session that misses a batch refuses the next one: it leaves what it entered, and another one goes on.
+#[tokio::test]
+async fn a_batch_that_is_lost_ends_no_session_without_its_exits() {
+    for (ran_before, lost) in [(1, 2), (5, 3)] {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut habits = Habits::of_ada("desk");
+        habits.permits = Arc::new(Semaphore::new(ran_before));
+        let is_lost = AtomicBool::new(false);
+        habits.loses = Arc::new(move |sequence| sequence == lost && !is_lost.swap(true, Ordering::Relaxed));
+        let farm = Supervised::start(dir.path()).await;
+        let worker = FakeWorker::start(dir.path(), habits);
+        let job = farm.submit(ADA, in_environments()).await;
+        eventually("the one behind it is refused", async || worker.seen().batches_refused > 0).await;
+        worker.permit(1000);
+        assert_eq!(farm.over(job).await["state"], "complete");
+        eventually("all left", async || farm.get("/api/v1/farm").await["sessions_live"] == 0).await;
+        let seen = worker.seen();
+        assert_left(&seen.environments, 2);
+        assert!(seen.killed.is_empty(), "{:?}", seen.killed);
+        assert_eq!((seen.ran.len(), seen.hellos), (21, 1), "each once, on one connection");
     }
 }
 

@@ -12,14 +12,17 @@
 #![forbid(unsafe_code)]
 
 mod act;
+mod cell;
 mod convert;
 mod dialect;
 mod dispatch;
 mod edit;
 mod error;
+mod identity;
 mod keep;
 mod lease;
 mod pack;
+mod people;
 mod read;
 mod report;
 mod submit;
@@ -31,7 +34,9 @@ use std::sync::Arc;
 
 use job::JobAction;
 
+pub use cell::{BadRow, Raw};
 pub use error::StoreError;
+pub use people::*;
 pub use types::*;
 
 use dialect::{Lock, Place, Pool};

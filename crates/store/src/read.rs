@@ -18,7 +18,7 @@ const EXPIRED_MAX: i64 = 1000;
 macro_rules! job_columns {
     () => {
         "SELECT id, name, login_user, run_user, state, hold, reason, submitted_at, started_at, ended_at, priority, \
-         retries, steps_n, pending, running, complete, failed, killed, blocked, stuck"
+         retries, steps_n, pending, running, complete, failed, killed, blocked, stuck, grant_id, via"
     };
 }
 
@@ -38,6 +38,8 @@ fn job_row(row: &Row) -> Result<JobRow> {
         spec: String::new(),
         counts: Counters::of(row)?.seen(get(row, "stuck")?, hold(get(row, "hold")?)?),
         steps_n: small(row, "steps_n")?,
+        grant: get::<Option<i64>, _>(row, "grant_id")?.map(crate::convert::u),
+        via: get(row, "via")?,
     })
 }
 
@@ -69,6 +71,19 @@ pub(crate) async fn jobs(pool: &Pool, filter: JobFilter) -> Result<Vec<JobRow>> 
         (None, Some(_)) => jobs_where!(" AND login_user = $11"),
         (Some(_), Some(_)) => jobs_where!(" AND run_user = $11 AND login_user = $12"),
     };
+    select_jobs(pool, sql, filter).await
+}
+
+/// Those that run as the filter's user by a grant.
+pub(crate) async fn jobs_by_grant(pool: &Pool, filter: JobFilter) -> Result<Vec<JobRow>> {
+    let sql = match &filter.login_user {
+        None => jobs_where!(" AND via = 'grant' AND run_user = $11"),
+        Some(_) => jobs_where!(" AND via = 'grant' AND run_user = $11 AND login_user = $12"),
+    };
+    select_jobs(pool, sql, filter).await
+}
+
+async fn select_jobs(pool: &Pool, sql: &'static str, filter: JobFilter) -> Result<Vec<JobRow>> {
     let states = if filter.states.is_empty() { JobState::ALL } else { &filter.states };
     let mut select = query(sql).bind(filter.after.map_or(i64::MAX, i));
     for n in 0..JobState::ALL.len() {
@@ -129,7 +144,8 @@ pub(crate) async fn ready(pool: &Pool, limit: usize, after: Option<ReadyAt>, now
     if let Some(after) = after {
         below = i64::from(after.priority);
         let rows = query(
-            "SELECT steps.job, steps.step, steps.priority, steps.pending, steps.needs, login_user, run_user \
+            "SELECT steps.job, steps.step, steps.priority, steps.pending, steps.needs, jobs.name, login_user, run_user, \
+             grant_id, via \
              FROM steps JOIN jobs ON jobs.id = steps.job \
              WHERE steps.queued AND jobs.not_before <= $1 \
              AND steps.priority = $3 AND (steps.job, steps.step) > ($4, $5) \
@@ -149,7 +165,8 @@ pub(crate) async fn ready(pool: &Pool, limit: usize, after: Option<ReadyAt>, now
         return Ok(ready);
     }
     let rows = query(
-        "SELECT steps.job, steps.step, steps.priority, steps.pending, steps.needs, login_user, run_user \
+        "SELECT steps.job, steps.step, steps.priority, steps.pending, steps.needs, jobs.name, login_user, run_user, \
+             grant_id, via \
          FROM steps JOIN jobs ON jobs.id = steps.job \
          WHERE steps.queued AND jobs.not_before <= $1 AND steps.priority < $3 \
          ORDER BY steps.priority DESC, steps.job, steps.step LIMIT $2",
@@ -172,6 +189,9 @@ fn ready_rows(rows: &[Row]) -> Result<Vec<Ready>> {
                 priority: i32::try_from(get::<i64, _>(row, "priority")?).unwrap_or_default(),
                 login_user: get(row, "login_user")?,
                 user: get(row, "run_user")?,
+                grant: get::<Option<i64>, _>(row, "grant_id")?.map(crate::convert::u),
+                via: get(row, "via")?,
+                name: get(row, "name")?,
                 count: number(row, "pending")?,
                 needs: get(row, "needs")?,
             })

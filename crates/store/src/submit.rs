@@ -132,8 +132,9 @@ async fn insert_job(conn: &mut Conn, job: &NewJob, waits: &Waits, now: i64) -> R
     let counters = Counters { pending: i(tasks), ..Counters::default() };
     let row = query(
         "INSERT INTO jobs (name, login_user, run_user, state, hold, reason, submitted_at, priority, retries, steps_n, \
-         linked, waits, not_before, refusals, tasks, pending, running, complete, failed, killed, blocked, stuck) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13, $13, 0, 0, 0, 0, 0, 0) RETURNING id",
+         linked, waits, not_before, refusals, tasks, pending, running, complete, failed, killed, blocked, stuck, grant_id, \
+         via) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, $13, $13, 0, 0, 0, 0, 0, 0, $14, $15) \
+         RETURNING id",
     )
     .bind(&job.name)
     .bind(&job.login_user)
@@ -148,6 +149,8 @@ async fn insert_job(conn: &mut Conn, job: &NewJob, waits: &Waits, now: i64) -> R
     .bind(job.steps.iter().any(|s| !s.depends_on.is_empty()))
     .bind(i64::try_from(waits.jobs.len()).unwrap_or(i64::MAX))
     .bind(i(tasks))
+    .bind(job.grant.map(i))
+    .bind(&job.via)
     .fetch_one(conn)
     .await?;
     number(&row, "id")

@@ -4,7 +4,7 @@ use job::{AttemptState, Counts, JobState, TaskState};
 use serde::{Deserialize, Serialize};
 
 /// What [`crate::Store::submit`] keeps.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct NewJob {
     pub name: String,
     pub login_user: String,
@@ -20,7 +20,30 @@ pub struct NewJob {
     pub blocked: Option<String>,
     /// The client's own key: the same (login user, key) is the same job, whatever else was said the second time.
     pub request_id: Option<String>,
+    /// As in [`JobRow`]. Without a word it is the login user's own, like what was stored before there were others.
+    pub grant: Option<u64>,
+    pub via: String,
     pub audit: Option<AuditRef>,
+}
+
+impl Default for NewJob {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            login_user: String::new(),
+            user: String::new(),
+            priority: 0,
+            retries: 0,
+            spec: String::new(),
+            steps: Vec::new(),
+            after: Vec::new(),
+            blocked: None,
+            request_id: None,
+            grant: None,
+            via: "own".into(),
+            audit: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -69,6 +92,10 @@ pub struct JobRow {
     pub spec: String,
     pub counts: Counts,
     pub steps_n: u32,
+    /// The grant that was found last; any live one of the pair does.
+    pub grant: Option<u64>,
+    /// By what right it carries its user's name: a word of the crate `policy`, opaque here.
+    pub via: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -149,6 +176,11 @@ pub struct Ready {
     pub priority: i32,
     pub login_user: String,
     pub user: String,
+    /// As in [`JobRow`].
+    pub grant: Option<u64>,
+    pub via: String,
+    /// The job's: a grant may be for some only.
+    pub name: String,
     /// Tasks that may start.
     pub count: u64,
     /// As submitted; empty for jobs of before it was kept.

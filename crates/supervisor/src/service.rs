@@ -101,7 +101,9 @@ impl Service {
             after: spec.after.iter().map(|a| After { job: a.job, any_end: a.any }).collect(),
             blocked: None,
             request_id: submission.request_id,
+            grant: who.grant,
             audit: Some(reference(audit)),
+            ..NewJob::default()
         };
         let is_new = job.request_id.is_none();
         let id = self.store.submit(job, clock::now()).await?;

@@ -1,0 +1,485 @@
+//! Who may act as whom, read. The tables are edited by hand, too: see `cell`.
+
+use job::JobState;
+use sqlx::{Row as _, query};
+
+use crate::cell::{Cells, Raw, Table};
+use crate::convert::{get, i, unknown};
+use crate::dialect::{Conn, Pool, Row};
+use crate::people::{AccountRow, AssociationRow, GrantFilter, GrantRow, IdentityRows, TokenRow, UserRow};
+use crate::{JobRow, Result, Store};
+
+/// A table, and a macro of its columns for statements.
+macro_rules! table {
+    ($table:ident, $columns:ident, $name:literal, $first:literal $(, $column:literal)*) => {
+        pub(crate) const $table: Table = Table { name: $name, columns: &[$first $(, $column)*] };
+        macro_rules! $columns {
+            () => { concat!($first $(, ", ", $column)*) };
+        }
+    };
+}
+
+table!(
+    USERS,
+    user_columns,
+    "users",
+    "name",
+    "type",
+    "roles",
+    "disabled",
+    "note",
+    "environment",
+    "working_root",
+    "workers",
+    "default_cpus_milli",
+    "max_cpus_milli",
+    "default_memory",
+    "max_memory",
+    "answers",
+    "created_at",
+    "created_by"
+);
+table!(MAY_ACT, may_act_columns, "may_act", "who", "allowed");
+table!(MAY_BE_ACTED_AS, may_be_columns, "may_be_acted_as", "proxy_user", "allowed");
+table!(
+    GRANTS,
+    grant_columns,
+    "grants",
+    "id",
+    "login_user",
+    "proxy_user",
+    "given_by",
+    "given_at",
+    "reason",
+    "valid_from",
+    "valid_until",
+    "workers",
+    "jobs",
+    "state",
+    "requested_by",
+    "approved_by",
+    "approved_at",
+    "ended_by",
+    "ended_at",
+    "seal"
+);
+table!(ASSOCIATIONS, association_columns, "associations", "login_user", "proxy_user", "grant_id", "since");
+table!(
+    TOKENS,
+    token_columns,
+    "tokens",
+    "id",
+    "kind",
+    "login_user",
+    "name",
+    "scopes",
+    "acting_as",
+    "job",
+    "client",
+    "created_at",
+    "expires_at",
+    "last_used_at",
+    "revoked_at"
+);
+table!(ACCOUNTS, account_columns, "accounts", "name", "password", "disabled", "changed_at");
+
+/// As whom: the one named, or the one of the association.
+macro_rules! target {
+    () => {
+        "COALESCE($2, (SELECT proxy_user FROM associations WHERE login_user = $1))"
+    };
+}
+
+/// Fills a row of two columns up to those of a grant.
+macro_rules! nulls {
+    () => {
+        ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"
+    };
+}
+
+/// The statement that reads all of one question, so that it is of one moment and one way to the database. Each branch
+/// says first what it is, and is filled up to the columns of the widest. What begins with `group:` lies between that
+/// and `group;`.
+const IDENTITY: &str = concat!(
+    "SELECT 'login', ",
+    user_columns!(),
+    ", NULL, NULL FROM users WHERE name = $1 ",
+    "UNION ALL SELECT 'target', ",
+    user_columns!(),
+    ", NULL, NULL FROM users WHERE name = ",
+    target!(),
+    " UNION ALL SELECT 'may_act', ",
+    may_act_columns!(),
+    nulls!(),
+    " FROM may_act WHERE who = $1 ",
+    "UNION ALL SELECT 'may_act', ",
+    may_act_columns!(),
+    nulls!(),
+    " FROM may_act WHERE who >= 'group:' AND who < 'group;' AND who <> $1 ",
+    "UNION ALL SELECT 'may_be_acted_as', ",
+    may_be_columns!(),
+    nulls!(),
+    " FROM may_be_acted_as WHERE proxy_user = ",
+    target!(),
+    " UNION ALL SELECT 'grant', ",
+    grant_columns!(),
+    " FROM grants WHERE login_user = $1 AND proxy_user = ",
+    target!(),
+    " UNION ALL SELECT 'grant', ",
+    grant_columns!(),
+    " FROM grants WHERE login_user >= 'group:' AND login_user < 'group;' AND login_user <> $1 AND proxy_user = ",
+    target!(),
+    " UNION ALL SELECT 'association', ",
+    association_columns!(),
+    ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL ",
+    "FROM associations WHERE login_user = $1"
+);
+
+impl Store {
+    /// Moves with every change of users, lists, grants and associations, whoever made it.
+    pub async fn identity_stamp(&self) -> Result<i64> {
+        stamp(&self.readers).await.map_err(|e| self.explain(e))
+    }
+
+    /// All that it is decided by whether the login user may act as `target`, or, without one, as whom he is associated
+    /// with.
+    pub async fn identity(&self, login_user: &str, target: Option<&str>) -> Result<IdentityRows> {
+        identity(&self.readers, login_user, target).await.map_err(|e| self.explain(e))
+    }
+
+    pub async fn user(&self, name: &str) -> Result<Option<Raw<UserRow>>> {
+        user(&self.readers, name).await.map_err(|e| self.explain(e))
+    }
+
+    /// By name, from behind `after` on. Rows whose name isn't text are on the first page, or nowhere.
+    pub async fn users(&self, limit: u32, after: Option<&str>) -> Result<Vec<Raw<UserRow>>> {
+        users(&self.readers, limit, after).await.map_err(|e| self.explain(e))
+    }
+
+    pub async fn grant(&self, id: u64) -> Result<Option<Raw<GrantRow>>> {
+        grant(&self.readers, id).await.map_err(|e| self.explain(e))
+    }
+
+    pub async fn grants(&self, filter: GrantFilter) -> Result<Vec<Raw<GrantRow>>> {
+        grants(&self.readers, filter).await.map_err(|e| self.explain(e))
+    }
+
+    /// All grants to a login user, or to one of these groups (named without `group:`), that weren't revoked.
+    pub async fn grants_for(&self, login_user: &str, groups: &[String]) -> Result<Vec<Raw<GrantRow>>> {
+        let mut snapshot = self.snapshot().await?;
+        let found = grants_for(&mut snapshot, login_user, groups).await.map_err(|e| self.explain(e));
+        self.done_with(snapshot).await;
+        found
+    }
+
+    /// All, or those with one proxy user; by login user.
+    pub async fn associations(&self, proxy_user: Option<&str>) -> Result<Vec<Raw<AssociationRow>>> {
+        associations(&self.readers, proxy_user).await.map_err(|e| self.explain(e))
+    }
+
+    /// Revoked and expired ones, too.
+    pub async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<Raw<TokenRow>>> {
+        token_by_hash(&self.readers, hash).await.map_err(|e| self.explain(e))
+    }
+
+    pub async fn tokens(&self, login_user: &str) -> Result<Vec<Raw<TokenRow>>> {
+        tokens(&self.readers, login_user).await.map_err(|e| self.explain(e))
+    }
+
+    pub async fn account(&self, name: &str) -> Result<Option<Raw<AccountRow>>> {
+        account(&self.readers, name).await.map_err(|e| self.explain(e))
+    }
+
+    /// Jobs that run as `user` by a grant: those of one login user, or of all (a group's grant serves many). Newest
+    /// first, and older than `after`.
+    pub async fn jobs_of_pair(
+        &self,
+        login_user: Option<&str>,
+        user: &str,
+        states: &[JobState],
+        limit: u32,
+        after: Option<u64>,
+    ) -> Result<Vec<JobRow>> {
+        let filter = crate::JobFilter {
+            user: Some(user.to_owned()),
+            login_user: login_user.map(str::to_owned),
+            states: states.to_vec(),
+            limit,
+            after,
+        };
+        crate::read::jobs_by_grant(&self.readers, filter).await.map_err(|e| self.explain(e))
+    }
+}
+
+async fn stamp(pool: &Pool) -> Result<i64> {
+    let row = query("SELECT n FROM identity_changes WHERE id = 1").fetch_optional(pool).await?;
+    let n = row.as_ref().map(|row| row.try_get::<i64, _>("n"));
+    match n {
+        Some(Ok(n)) => Ok(n),
+        // Whoever keeps something as long as it stands still must not go on doing so.
+        _ => Err(unknown("the count of identity changes", "no number")),
+    }
+}
+
+async fn identity(pool: &Pool, login_user: &str, target: Option<&str>) -> Result<IdentityRows> {
+    let rows = query(IDENTITY).bind(login_user).bind(target).fetch_all(pool).await?;
+    let mut found = IdentityRows::default();
+    for row in &rows {
+        let of = |table| Cells { row, table, first: 1 };
+        match get::<&str, _>(row, 0)? {
+            "login" => found.login = Some(user_row(&of(&USERS))),
+            "target" => found.target = Some(user_row(&of(&USERS))),
+            "may_act" => found.may_act.push(may_act_row(&of(&MAY_ACT))),
+            "may_be_acted_as" => found.may_be_acted_as = Some(of(&MAY_BE_ACTED_AS).flag("allowed")),
+            "grant" => found.grants.push(grant_row(&of(&GRANTS))),
+            "association" => found.association = Some(association_row(&of(&ASSOCIATIONS))),
+            other => return Err(unknown("a part of an identity", other)),
+        }
+    }
+    found.grants.sort_by_key(|g| g.as_ref().map_or(0, |g| g.id));
+    Ok(found)
+}
+
+fn whole<'r>(row: &'r Row, table: &'static Table) -> Cells<'r> {
+    Cells { row, table, first: 0 }
+}
+
+fn user_row(cells: &Cells<'_>) -> Raw<UserRow> {
+    Ok(UserRow {
+        name: cells.text("name")?,
+        kind: cells.text("type")?,
+        roles: cells.text("roles")?,
+        disabled: cells.flag("disabled")?,
+        note: cells.text_or_null("note")?,
+        environment: cells.text_or_null("environment")?,
+        working_root: cells.text_or_null("working_root")?,
+        workers: cells.text_or_null("workers")?,
+        default_cpus_milli: cells.number_or_null("default_cpus_milli")?,
+        max_cpus_milli: cells.number_or_null("max_cpus_milli")?,
+        default_memory: cells.number_or_null("default_memory")?,
+        max_memory: cells.number_or_null("max_memory")?,
+        answers: cells.text_or_null("answers")?,
+        created_at: cells.text_or_null("created_at")?,
+        created_by: cells.text_or_null("created_by")?,
+    })
+}
+
+fn may_act_row(cells: &Cells<'_>) -> Raw<(String, bool)> {
+    Ok((cells.text("who")?, cells.flag("allowed")?))
+}
+
+pub(crate) fn grant_row(cells: &Cells<'_>) -> Raw<GrantRow> {
+    Ok(GrantRow {
+        id: cells.id("id")?,
+        login_user: cells.text("login_user")?,
+        proxy_user: cells.text("proxy_user")?,
+        given_by: cells.text_or_null("given_by")?,
+        given_at: cells.text_or_null("given_at")?,
+        reason: cells.text_or_null("reason")?,
+        valid_from: cells.text_or_null("valid_from")?,
+        valid_until: cells.text_or_null("valid_until")?,
+        workers: cells.text_or_null("workers")?,
+        jobs: cells.text_or_null("jobs")?,
+        state: cells.text("state")?,
+        requested_by: cells.text_or_null("requested_by")?,
+        approved_by: cells.text_or_null("approved_by")?,
+        approved_at: cells.text_or_null("approved_at")?,
+        ended_by: cells.text_or_null("ended_by")?,
+        ended_at: cells.text_or_null("ended_at")?,
+        seal: cells.text_or_null("seal")?,
+    })
+}
+
+pub(crate) fn association_row(cells: &Cells<'_>) -> Raw<AssociationRow> {
+    Ok(AssociationRow {
+        login_user: cells.text("login_user")?,
+        proxy_user: cells.text("proxy_user")?,
+        grant_id: cells.number_or_null("grant_id")?,
+        since: cells.text_or_null("since")?,
+    })
+}
+
+fn token_row(cells: &Cells<'_>) -> Raw<TokenRow> {
+    Ok(TokenRow {
+        id: cells.id("id")?,
+        kind: cells.text("kind")?,
+        login_user: cells.text("login_user")?,
+        name: cells.text_or_null("name")?,
+        scopes: cells.text_or_null("scopes")?,
+        acting_as: cells.text_or_null("acting_as")?,
+        job: cells.number_or_null("job")?,
+        client: cells.text_or_null("client")?,
+        created_at: cells.text_or_null("created_at")?,
+        expires_at: cells.text_or_null("expires_at")?,
+        last_used_at: cells.text_or_null("last_used_at")?,
+        revoked_at: cells.text_or_null("revoked_at")?,
+    })
+}
+
+fn account_row(cells: &Cells<'_>) -> Raw<AccountRow> {
+    Ok(AccountRow {
+        name: cells.text("name")?,
+        password: cells.text("password")?,
+        disabled: cells.flag("disabled")?,
+        changed_at: cells.text_or_null("changed_at")?,
+    })
+}
+
+async fn user(pool: &Pool, name: &str) -> Result<Option<Raw<UserRow>>> {
+    let row = query(concat!("SELECT ", user_columns!(), " FROM users WHERE name = $1"))
+        .bind(name)
+        .fetch_optional(pool)
+        .await?;
+    Ok(row.map(|row| user_row(&whole(&row, &USERS))))
+}
+
+async fn users(pool: &Pool, limit: u32, after: Option<&str>) -> Result<Vec<Raw<UserRow>>> {
+    let all = concat!("SELECT ", user_columns!(), " FROM users ORDER BY name LIMIT $1");
+    // Blobs are behind every text: they would be on every page.
+    let behind = concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM users WHERE name > $2 AND typeof(name) = 'text' ORDER BY name LIMIT $1"
+    );
+    let select = match after {
+        None => query(all).bind(i64::from(limit)),
+        Some(after) => query(behind).bind(i64::from(limit)).bind(after),
+    };
+    let rows = select.fetch_all(pool).await?;
+    Ok(rows.iter().map(|row| user_row(&whole(row, &USERS))).collect())
+}
+
+async fn grant(pool: &Pool, id: u64) -> Result<Option<Raw<GrantRow>>> {
+    let row = query(GRANT).bind(i(id)).fetch_optional(pool).await?;
+    Ok(row.map(|row| grant_row(&whole(&row, &GRANTS))))
+}
+
+pub(crate) const GRANT: &str = concat!("SELECT ", grant_columns!(), " FROM grants WHERE id = $1");
+
+/// The statement for each combination of names: an index serves each.
+macro_rules! grants_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM grants WHERE id > $1 AND ($2 IS NULL OR state = $2)",
+            $condition,
+            " ORDER BY id LIMIT $3"
+        )
+    };
+}
+
+async fn grants(pool: &Pool, filter: GrantFilter) -> Result<Vec<Raw<GrantRow>>> {
+    let sql = match (&filter.login_user, &filter.proxy_user) {
+        (None, None) => grants_where!(""),
+        (Some(_), None) => grants_where!(" AND login_user = $4"),
+        (None, Some(_)) => grants_where!(" AND proxy_user = $4"),
+        (Some(_), Some(_)) => grants_where!(" AND login_user = $4 AND proxy_user = $5"),
+    };
+    let mut select = query(sql).bind(filter.after.map_or(i64::MIN, i)).bind(filter.state).bind(i64::from(filter.limit));
+    for name in filter.login_user.into_iter().chain(filter.proxy_user) {
+        select = select.bind(name);
+    }
+    let rows = select.fetch_all(pool).await?;
+    Ok(rows.iter().map(|row| grant_row(&whole(row, &GRANTS))).collect())
+}
+
+async fn grants_for(conn: &mut Conn, login_user: &str, groups: &[String]) -> Result<Vec<Raw<GrantRow>>> {
+    let mut found = Vec::new();
+    let groups = groups.iter().map(|group| format!("group:{group}"));
+    for holder in std::iter::once(login_user.to_owned()).chain(groups) {
+        let rows = query(concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM grants WHERE login_user = $1 AND state IS DISTINCT FROM 'revoked' ORDER BY id"
+        ))
+        .bind(holder)
+        .fetch_all(&mut *conn)
+        .await?;
+        found.extend(rows.iter().map(|row| grant_row(&whole(row, &GRANTS))));
+    }
+    Ok(found)
+}
+
+async fn associations(pool: &Pool, proxy_user: Option<&str>) -> Result<Vec<Raw<AssociationRow>>> {
+    let rows = query(concat!(
+        "SELECT ",
+        association_columns!(),
+        " FROM associations WHERE $1 IS NULL OR proxy_user = $1 ORDER BY login_user"
+    ))
+    .bind(proxy_user)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.iter().map(|row| association_row(&whole(row, &ASSOCIATIONS))).collect())
+}
+
+async fn token_by_hash(pool: &Pool, hash: &[u8; 32]) -> Result<Option<Raw<TokenRow>>> {
+    let row = query(concat!("SELECT ", token_columns!(), " FROM tokens WHERE hash = $1"))
+        .bind(&hash[..])
+        .fetch_optional(pool)
+        .await?;
+    Ok(row.map(|row| token_row(&whole(&row, &TOKENS))))
+}
+
+async fn tokens(pool: &Pool, login_user: &str) -> Result<Vec<Raw<TokenRow>>> {
+    let rows = query(concat!("SELECT ", token_columns!(), " FROM tokens WHERE login_user = $1 ORDER BY id"))
+        .bind(login_user)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.iter().map(|row| token_row(&whole(row, &TOKENS))).collect())
+}
+
+async fn account(pool: &Pool, name: &str) -> Result<Option<Raw<AccountRow>>> {
+    let row = query(concat!("SELECT ", account_columns!(), " FROM accounts WHERE name = $1"))
+        .bind(name)
+        .fetch_optional(pool)
+        .await?;
+    Ok(row.map(|row| account_row(&whole(&row, &ACCOUNTS))))
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row as _, query};
+
+    use super::{GRANT, IDENTITY};
+    use crate::Store;
+
+    const MANY: i64 = 1_000_000;
+
+    async fn plan(store: &Store, sql: &str) -> Vec<String> {
+        let explain = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+        let rows = explain.bind("ada").bind("render").fetch_all(&store.readers).await.expect("a plan");
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
+    /// With and without statistics: the planner must not find reading everything cheaper.
+    #[tokio::test]
+    async fn a_question_is_answered_by_indexes_among_a_million_grants() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("store.db");
+        let store = Store::open(&path).await.expect("a new store");
+        let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
+                    INSERT INTO grants (login_user, proxy_user) \
+                    SELECT CASE i % 10 WHEN 0 THEN 'group:g' || i ELSE 'user' || (i % 100000) END, \
+                    CASE WHEN i % 2 = 0 THEN 'render' ELSE 'proxy' || (i % 1000) END FROM n";
+        let mut conn = store.place.connect().await.expect("connected");
+        let filled = query(fill).bind(MANY).execute(&mut conn).await.expect("filled");
+        assert_eq!(filled.rows_affected(), MANY.unsigned_abs());
+        assert_eq!(store.identity_stamp().await.expect("a stamp"), MANY);
+        let found = store.identity("user31", Some("proxy31")).await.expect("read");
+        assert_eq!(found.grants.len(), 10);
+        for analyzed in [false, true] {
+            if analyzed {
+                query("ANALYZE").execute(&mut conn).await.expect("analyzed");
+            }
+            for sql in [IDENTITY, GRANT] {
+                let plan = plan(&store, sql).await;
+                assert!(plan.iter().any(|step| step.starts_with("SEARCH grants USING ")), "{plan:#?}");
+                assert!(!plan.iter().any(|step| step.contains("SCAN")), "{plan:#?}");
+            }
+            let plan = plan(&store, IDENTITY).await;
+            let pairs = plan.iter().filter(|step| step.contains("grants_by_pair (proxy_user=? AND login_user")).count();
+            assert_eq!(pairs, 2, "one login user, and all groups: {plan:#?}");
+        }
+    }
+}

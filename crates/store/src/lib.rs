@@ -17,6 +17,7 @@ mod convert;
 mod dialect;
 mod dispatch;
 mod edit;
+mod entitle;
 mod error;
 mod identity;
 mod keep;

@@ -139,6 +139,11 @@ impl Store {
         self.writer.write(move |c| Box::pin(act::block_with_reason(c, job, reason, now))).await
     }
 
+    /// The same, except that what is leased may come to its end.
+    pub async fn hold(&self, job: u64, reason: String, now: i64) -> Result<Acted> {
+        self.writer.write(move |c| Box::pin(act::hold(c, job, reason, now))).await
+    }
+
     // --- dispatch
 
     /// Steps with work that may start now: higher priority first, then the older job, then the earlier step.

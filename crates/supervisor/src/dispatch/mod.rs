@@ -30,6 +30,7 @@ use crate::authn::Authn;
 use crate::clock;
 use crate::config::Settings;
 use crate::events::{Event, Events};
+use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::logs::Logs;
 use crate::scheduler;
@@ -39,7 +40,7 @@ use futures_util::future::join_all;
 use job::JobAction;
 use jobs::Jobs;
 use place::{HelloError, HostClock};
-use policy::{Decision, Place, Who};
+use policy::{Decision, People, Place, Refusal, Who};
 pub(crate) use proof::ProofView;
 use session::{Driver, Said, Summary};
 use std::collections::{HashMap, HashSet};
@@ -94,6 +95,7 @@ pub(crate) struct Dispatcher(Arc<Inner>);
 pub(crate) struct Helpers {
     pub(crate) workshop: Workshop,
     pub(crate) owners: Authn,
+    pub(crate) identity: Identity,
 }
 
 struct Inner {
@@ -107,6 +109,7 @@ struct Inner {
     jobs: Jobs,
     /// Who the accounts of desktop workers are.
     owners: Authn,
+    identity: Identity,
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
@@ -138,12 +141,12 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners }: Helpers,
+        Helpers { workshop, owners, identity }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
-        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, wake, woken };
+        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, wake, woken };
         let dispatcher = Self(Arc::new(inner));
         for row in alive {
             dispatcher.adopt(&row);
@@ -311,11 +314,17 @@ impl Dispatcher {
         let (plan, yields) = {
             let farm = self.farm();
             let workers = farm.for_scheduler();
-            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job());
-            let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan);
+            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job(), now);
+            let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan, now);
             (plan, yields)
         };
         self.ask_to_yield(&yields);
+        for (job, refusal) in &plan.blocked {
+            let ended = candidates.iter().find(|c| c.job == *job);
+            if let Some(candidate) = ended {
+                self.right_ended(*job, &candidate.who, refusal).await?;
+            }
+        }
         self.say_why(&plan).await?;
         let no_place = plan.waiting.values().all(Option::is_some);
         let opened = join_all(plan.placements.into_iter().map(|p| self.open(p))).await;
@@ -355,6 +364,7 @@ impl Dispatcher {
         held: &mut HashSet<String>,
     ) -> Result<Vec<scheduler::Candidate>, DispatchError> {
         let awaited = self.0.jobs.awaited();
+        let stamp = self.0.identity.stamp().await?;
         let mut candidates = Vec::with_capacity(ready.len());
         for step in ready {
             if awaited.contains(&step.job) {
@@ -367,7 +377,8 @@ impl Dispatcher {
             if held.contains(&step.login_user) {
                 continue;
             }
-            match self.0.jobs.candidate(self.store(), step).await {
+            let people = self.0.identity.people_at(stamp, &step.login_user, Some(&step.user)).await?;
+            match self.0.jobs.candidate(self.store(), step, people).await {
                 Ok(candidate) => candidates.push(candidate),
                 Err(JobsError::Gone(_)) => {}
                 Err(JobsError::Store(error)) => return Err(error.into()),
@@ -419,6 +430,32 @@ impl Dispatcher {
         });
         // At once: the store keeps them together.
         join_all(said).await.into_iter().collect()
+    }
+
+    /// Nothing of the job starts any more; what runs is not touched.
+    async fn right_ended(&self, job: u64, who: &Who, refusal: &Refusal) -> Result<(), DispatchError> {
+        let record = Record::new("right_ended")
+            .by(who.login_user.as_str(), who.user.as_str())
+            .job(job)
+            .with("rule", &refusal.rule)
+            .with("value", &refusal.value);
+        self.0.audit.write(record).await?;
+        self.hold(job, format!("{}; {}", refusal.text, refusal.hint)).await
+    }
+
+    /// Blocks what has not begun: what runs comes to its end, what was handed out beyond it comes back.
+    pub(crate) async fn hold(&self, job: u64, reason: String) -> Result<(), DispatchError> {
+        tracing::info!(job, reason, "the job is held");
+        let acted = self.store().hold(job, reason, clock::now()).await?;
+        {
+            let farm = self.farm();
+            for (session, worker) in &acted.sessions {
+                farm.send_to(worker, &ToWorker::Recall { session: *session, through: u64::MAX }, &[]);
+            }
+            farm.poke(&acted.changed_jobs);
+        }
+        self.changed(&acted.changed_jobs, &acted.finished_jobs);
+        Ok(())
     }
 
     async fn block(&self, job: u64, reason: String) -> Result<(), DispatchError> {
@@ -533,7 +570,6 @@ impl Dispatcher {
                     distrusted: None,
                     connection,
                     place: checked.place,
-                    labels: hello.labels,
                     slots: hello.slots,
                     total: scheduler::Resources { cpu_milli: u64::from(hello.cores) * 1000, memory: hello.memory },
                     incarnation: checked.incarnation,
@@ -809,9 +845,14 @@ impl Dispatcher {
         self.farm().sessions.values().filter(|s| s.job == job && !s.yielding).count() as u64
     }
 
-    /// The decision for a worker that is connected.
-    fn decide(&self, who: &Who, worker: &str) -> Option<Decision> {
-        self.with_worker(worker, |w| policy::decide(who, &w.place))
+    /// The decision for a worker that is connected, by what the tables say now.
+    async fn decide(&self, who: &Who, job: &str, worker: &str) -> Result<Option<Decision>, StoreError> {
+        let people = self.people(who).await?;
+        Ok(self.with_worker(worker, |w| policy::decide(who, Some(job), &w.place, &people, clock::now())))
+    }
+
+    async fn people(&self, who: &Who) -> Result<Arc<People>, StoreError> {
+        self.0.identity.people(who.login_user.as_str(), Some(who.user.as_str())).await
     }
 
     fn with_worker<T>(&self, name: &str, f: impl FnOnce(&Worker) -> T) -> Option<T> {

@@ -1,6 +1,6 @@
 //! Proxy mode: two jobs under one account are kept apart by the kernel (B15, B16).
 
-use e2e::{Farm, JobId, root_or_skip, until};
+use e2e::{Farm, JobId, Role, root_or_skip, until};
 
 /// A job of ada's that has secrets, and runs until it is killed.
 fn victim(farm: &Farm) -> JobId {
@@ -99,14 +99,32 @@ fn a_bad_proxy_account_takes_no_jobs() {
     }
 }
 
-/// B05: accounts that are there, and that the launcher's own floor or lists refuse.
+/// B05: accounts that are there, and that the launcher's own floor or lists refuse: every job would have them, so the
+/// worker takes none.
 #[test]
-fn a_proxy_account_of_the_system_runs_nothing() {
+fn a_proxy_account_that_the_host_refuses_takes_no_jobs() {
     if !root_or_skip() {
         return;
     }
-    for account in ["daemon-like", "wheeled"] {
-        runs_nothing(&Farm::proxy_mode(account).start(), account);
+    for (account, conf, rule) in [
+        ("daemon-like", "", "uid_below_floor"),
+        ("wheeled", "", "root's group"),
+        ("qubeproxy", "denied_accounts = qubeproxy\\n", "account_denied"),
+        ("qubeproxy", "allowed_modes = user\\n", "mode_not_allowed"),
+    ] {
+        let conf = format!("mkdir -p /etc/stead && printf '{conf}' > /etc/stead/launcher.conf");
+        let mut farm = Farm::proxy_mode(account).after(&conf).start();
+        runs_nothing(&farm, account);
+        let worker = |farm: &Farm| farm.stead_as("root", &["worker", "list", "--json"]).ok().json()[0].clone();
+        let panics = until("panic", || Some(worker(&farm)).filter(|w| e2e::state(w) == "panic"));
+        assert!(panics["reason"].as_str().is_some_and(|r| r.contains(rule)), "{panics:#}");
+        // Put right, it works again with the next life of the launcher.
+        if account == "qubeproxy" {
+            std::fs::write(farm.path("/etc/stead/launcher.conf"), "").expect("launcher.conf");
+            assert_eq!(farm.kill9(Role::Launcher), 1);
+            farm.heal();
+            farm.complete(farm.submit_sh("ada", &[], "true"));
+        }
     }
 }
 

@@ -39,6 +39,11 @@ fn only_worker(answer: &mut Value, name: &str) {
 fn trail(explanation: &Explanation, colour: bool) -> String {
     let mut text = heading(explanation);
     text += &rules_text(&explanation.rules, colour);
+    // Of a job that was refused later than at once no rule has said it.
+    let said = |r: &&Refused| explanation.rules.iter().any(|rule| rule.rule == r.rule);
+    if let Some(why) = explanation.refused.as_ref().filter(|r| !said(r)).and_then(|r| r.text.as_ref()) {
+        text += &format!("\n  {} {}", paint("✗", Colour::Red, colour), out::plain(why));
+    }
     text += &refused_text(explanation.refused.as_ref());
     if explanation.workers.is_empty() && explanation.refused.is_none() {
         text += "\n\nthere is no worker";

@@ -261,14 +261,14 @@ fn directory_down(errno: Errno) -> Refusal {
     }
 }
 
-/// Calls a `get…_r` function with a growing buffer. `Ok(None)`: it says that there is no such entry.
+/// Calls a `get…_r` function with a growing buffer. `Ok(None)`: the directory answered that there is no such entry,
+/// which glibc says with 0. `ENOENT` is what it passes on of a module that can't reach its server: an outage.
 fn with_buffer<R>(mut call: impl FnMut(&mut [libc::c_char]) -> (i32, Option<R>)) -> Result<Option<R>, Errno> {
     let mut size = 4096;
     loop {
         let mut buffer = vec![0; size];
         match call(&mut buffer) {
             (0, found) => return Ok(found),
-            (libc::ENOENT | libc::ESRCH, _) => return Ok(None),
             (libc::ERANGE, _) if size < BUFFER_MAX => size *= 4,
             (libc::EINTR, _) => {}
             (e, _) => return Err(Errno(e)),
@@ -323,7 +323,7 @@ fn passwd(name: &str) -> Result<Option<Entry>, Errno> {
 
 fn expiry(name: &str) -> Result<Option<i64>, Errno> {
     let c_name = sys::cstr(name)?;
-    with_buffer(|buffer| {
+    let found = with_buffer(|buffer| {
         // SAFETY: plain data, filled by the call.
         let mut sp: libc::spwd = unsafe { std::mem::zeroed() };
         let mut found = std::ptr::null_mut();
@@ -332,7 +332,12 @@ fn expiry(name: &str) -> Result<Option<i64>, Errno> {
             libc::getspnam_r(c_name.as_ptr(), &raw mut sp, buffer.as_mut_ptr(), buffer.len(), &raw mut found)
         };
         (rc, (rc == 0 && !found.is_null()).then_some(sp.sp_expire))
-    })
+    });
+    match found {
+        // A host need not have a shadow file.
+        Err(Errno(libc::ENOENT)) => Ok(None),
+        other => other,
+    }
 }
 
 fn group_id(name: &str) -> Result<Option<u32>, Errno> {

@@ -1,8 +1,8 @@
 //! The decision as a committed table, and what must hold for every input.
 
 use policy::{
-    Accept, AccountName, Channel, Decision, FarmFacts, Identified, LoginUser, Mode, People, Place, Principal,
-    ProxyAccount, Request, Roles, Scopes, User, Via, Who, identify,
+    ACCOUNT_UNKNOWN, Accept, AccountName, Decision, Excluded, FarmFacts, Identified, LoginUser, Mode, Place, Principal,
+    ProxyAccount, Request, Roles, User, Who, decide, identify, version,
 };
 use proptest::prelude::*;
 use std::fmt::Write as _;
@@ -13,22 +13,12 @@ fn login(name: &str) -> LoginUser {
 }
 
 fn who(login_user: &str, user: &str) -> Who {
-    let via = if login_user == user { Via::Own } else { Via::Operator };
-    Who { login_user: login(login_user), user: User::parse(user).expect("user"), via, grant: None }
-}
-
-fn decide(who: &Who, place: &Place) -> Decision {
-    policy::decide(who, None, place, &People::default(), 0)
-}
-
-fn version(who: &Who, place: &Place) -> [u8; 32] {
-    policy::version(who, place, &People::default())
+    Who { login_user: login(login_user), user: User::parse(user).expect("user"), grant: None }
 }
 
 fn place(mode: Mode) -> Place {
     Place {
         worker: "w1".into(),
-        labels: Vec::new(),
         mode,
         proxy_account: None,
         owner: None,
@@ -38,6 +28,10 @@ fn place(mode: Mode) -> Place {
         online: true,
         excluded: Vec::new(),
     }
+}
+
+fn excluded(account: &str) -> Excluded {
+    Excluded { account: account.into(), rule: ACCOUNT_UNKNOWN.into(), reason: "unknown here".into() }
 }
 
 fn named(name: &str) -> Option<ProxyAccount> {
@@ -61,7 +55,7 @@ fn places() -> Vec<(&'static str, Place)> {
         ("user, offline", Place { online: false, ..place(Mode::User) }),
         ("user, drained", Place { drained: true, ..place(Mode::User) }),
         ("user, panic", Place { panic: Some("proxy_account is unknown".into()), ..place(Mode::User) }),
-        ("user, ada excluded", Place { excluded: vec![("ada".into(), "unknown here".into())], ..place(Mode::User) }),
+        ("user, ada excluded", Place { excluded: vec![excluded("ada")], ..place(Mode::User) }),
     ]
 }
 
@@ -81,7 +75,7 @@ fn the_matrix_is_as_committed() {
                     format!("run as {account}{}", if plan.shared { ", shared" } else { "" })
                 }
                 Decision::Waiting(why, _) => format!("wait: {}", why.rule),
-                Decision::Refused(why, _) | Decision::Blocked(why, _) => format!("refuse: {}", why.rule),
+                Decision::Refused(why, _) => format!("refuse: {}", why.rule),
             };
             writeln!(table, "{name:<26} | {:>4} as {:<4} | {outcome}", who.login_user, who.user).expect("write");
         }
@@ -94,25 +88,11 @@ fn the_matrix_is_as_committed() {
 }
 
 fn principal(name: &str, roles: Roles) -> Principal {
-    Principal {
-        login_user: login(name),
-        uid: None,
-        roles,
-        is_operator: false,
-        channel: Channel::Unix,
-        client: "uid 1".into(),
-        credential: None,
-        scopes: Scopes::ALL,
-        source: "test".into(),
-    }
+    Principal { login_user: login(name), uid: None, roles, source: "test".into() }
 }
 
 fn asked(user: &str) -> Request {
-    Request { user: Some(user.into()), job: None }
-}
-
-fn identified(principal: &Principal, request: &Request, farm: FarmFacts) -> Identified {
-    identify(principal, None, request, farm, &People::default(), 0)
+    Request { user: Some(user.into()), acting_as: None }
 }
 
 #[test]
@@ -131,7 +111,7 @@ fn nobody_becomes_another_without_a_role() {
         ("../../etc/shadow", "user_name"),
         ("$(id)", "user_name"),
     ] {
-        match identified(&ada, &asked(user), FarmFacts::default()) {
+        match identify(&ada, &asked(user), FarmFacts::default()) {
             Identified::Refused(refusal, rules) => {
                 assert_eq!(refusal.rule, rule, "{user:?}");
                 assert!(!refusal.hint.is_empty() && !rules.is_empty());
@@ -144,15 +124,16 @@ fn nobody_becomes_another_without_a_role() {
 #[test]
 fn an_administrator_names_a_user_but_never_root() {
     let root = principal("root", Roles { admin: true, ..Roles::default() });
-    let refused = |request: &Request, farm| match identified(&root, request, farm) {
+    let refused = |request: &Request, farm| match identify(&root, request, farm) {
         Identified::Refused(refusal, _) => refusal.rule,
         Identified::As(who, _) => panic!("accepted as {who:?}"),
     };
     assert_eq!(refused(&Request::default(), FarmFacts::default()), "root_is_no_identity");
     assert_eq!(refused(&asked("root"), FarmFacts { only_proxy: true }), "root_is_no_identity");
-    assert!(matches!(identified(&root, &asked("ada"), FarmFacts::default()),
+    assert_eq!(refused(&Request { acting_as: Some("render".into()), user: None }, FarmFacts::default()), "no_grant");
+    assert!(matches!(identify(&root, &asked("ada"), FarmFacts::default()),
         Identified::As(who, _) if who.user.as_str() == "ada" && who.login_user.as_str() == "root"));
-    assert!(matches!(identified(&root, &Request::default(), FarmFacts { only_proxy: true }), Identified::As(..)));
+    assert!(matches!(identify(&root, &Request::default(), FarmFacts { only_proxy: true }), Identified::As(..)));
 }
 
 fn any_name() -> impl Strategy<Value = String> {
@@ -169,17 +150,16 @@ prop_compose! {
         online in any::<bool>(),
         drained in any::<bool>(),
         panic in proptest::option::of("[a-z]{1,5}"),
-        excluded in proptest::option::of(any_name()),
+        without in proptest::option::of(any_name()),
     ) -> Place {
         Place {
             worker: "w1".into(),
-            labels: Vec::new(),
             mode,
             proxy_account: if throwaway { Some(ProxyAccount::Throwaway) } else { proxy.and_then(|p| named(&p)) },
             owner: owner.map(|o| AccountName::parse(&o).expect("account")),
             accept: match accept { 0 => Accept::Owner, 1 => Accept::Any, _ => Accept::Users(vec![login("bob")]) },
             panic, drained, online,
-            excluded: excluded.into_iter().map(|e| (e, "unknown here".to_owned())).collect(),
+            excluded: without.iter().map(|name| excluded(name)).collect(),
         }
     }
 }
@@ -207,7 +187,7 @@ proptest! {
                     prop_assert_eq!(Some(name.to_string()), expected);
                 }
             }
-            Decision::Refused(why, rules) | Decision::Waiting(why, rules) | Decision::Blocked(why, rules) => {
+            Decision::Refused(why, rules) | Decision::Waiting(why, rules) => {
                 prop_assert!(!why.rule.is_empty() && !why.text.is_empty() && !why.hint.is_empty());
                 prop_assert_eq!(&rules.last().expect("a trail").rule, &why.rule);
             }
@@ -224,7 +204,7 @@ proptest! {
     #[test]
     fn what_a_request_says_never_changes_who_asks(l in any_name(), user in ".{0,12}", admin in any::<bool>()) {
         let principal = principal(&l, Roles { admin, ..Roles::default() });
-        if let Identified::As(who, _) = identified(&principal, &asked(&user), FarmFacts::default()) {
+        if let Identified::As(who, _) = identify(&principal, &asked(&user), FarmFacts::default()) {
             prop_assert_eq!(who.login_user, login(&l));
             prop_assert_eq!(who.user.as_str(), user.as_str());
             prop_assert!(admin || user == l);

@@ -678,13 +678,15 @@ pub(crate) async fn workers(pool: &Pool) -> Result<Vec<WorkerRow>> {
 }
 
 pub(crate) async fn exclusions(pool: &Pool) -> Result<Vec<Exclusion>> {
-    let rows =
-        query("SELECT worker, account, reason, at FROM exclusions ORDER BY worker, account").fetch_all(pool).await?;
+    let rows = query("SELECT worker, account, rule, reason, at FROM exclusions ORDER BY worker, account")
+        .fetch_all(pool)
+        .await?;
     rows.iter()
         .map(|row| {
             Ok(Exclusion {
                 worker: get(row, "worker")?,
                 account: get(row, "account")?,
+                rule: get(row, "rule")?,
                 reason: get(row, "reason")?,
                 at: get(row, "at")?,
             })

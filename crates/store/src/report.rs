@@ -90,6 +90,7 @@ struct Known {
     id: u64,
     job: u64,
     worker: String,
+    mode: String,
     account: String,
     purpose: Purpose,
     state: SessionState,
@@ -114,7 +115,7 @@ struct Known {
 impl Known {
     async fn load(conn: &mut Conn, id: u64) -> Result<Self> {
         let row = query(
-            "SELECT job, worker, account, purpose, state, lease_until, run_as, attested_by, started_at, ended_at, ending, \
+            "SELECT job, worker, mode, account, purpose, state, lease_until, run_as, attested_by, started_at, ended_at, ending, \
              reason, proof_started, proof_ended, reported, cpu_us, max_rss, tasks_ended, environment, batches \
              FROM sessions JOIN session_states ON session = id WHERE id = $1",
         )
@@ -126,6 +127,7 @@ impl Known {
             id,
             job: number(&row, "job")?,
             worker: get(&row, "worker")?,
+            mode: get(&row, "mode")?,
             account: get(&row, "account")?,
             purpose: Purpose::parse(get(&row, "purpose")?)?,
             state: SessionState::parse(get(&row, "state")?)?,
@@ -236,9 +238,9 @@ impl Reading {
     async fn take_in(&mut self, conn: &mut Conn, report: Report) -> Result<()> {
         match report {
             Report::Started { run_as, proof, at_us } => self.session_started(&run_as, proof, time(at_us)),
-            Report::Refused { kind, stage, errno, text, proof, hint } => {
+            Report::Refused { kind, stage, text, proof, hint, .. } => {
                 self.known.proof_ended = proof;
-                let refusal = Refusal { kind, stage, errno, text: with_hint(&text, &hint) };
+                let refusal = Refusal { kind, stage, text: with_hint(&text, &hint) };
                 self.refused(conn, &refusal).await?;
             }
             Report::TaskStarted { task, at_us } => self.task_started(task, time(at_us)),
@@ -318,6 +320,13 @@ impl Reading {
             return Ok(());
         };
         let held = self.leases.take(at, task.index, task.index);
+        if let (End::CannotStart { stage, .. }, None) = (end, held.ask)
+            && stage == LIMIT
+        {
+            // Nothing of it ran, and it isn't the task's fault: later, and no retry is used up.
+            self.out.retry_at = Some(self.job.back_off(self.now));
+            return self.put(conn, held.range.again(held.range.tries), TaskState::Pending, None).await;
+        }
         self.known.tasks_ended += 1;
         if *end == (End::Exited { code: 0 }) {
             let duration_us = u64::try_from(ended.saturating_sub(started)).unwrap_or(0);
@@ -568,6 +577,8 @@ impl Reading {
         self.known.end = Some(format!("refused:{}", refusal.kind));
         self.known.reason = Some(clip(&refusal.text));
         match refusal.kind.as_str() {
+            // The user has nothing to do with the account of proxy mode.
+            "bad_login" if self.known.mode == "proxy" => self.exclude(conn, refusal).await?,
             "bad_login" => self.bad_login(conn, refusal).await?,
             "account" | "local_policy" => self.exclude(conn, refusal).await?,
             "stage" => self.misfire(conn, refusal).await?,
@@ -612,11 +623,13 @@ impl Reading {
 
     async fn exclude(&mut self, conn: &mut Conn, refusal: &Refusal) -> Result<()> {
         query(
-            "INSERT INTO exclusions (worker, account, reason, at) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (worker, account) DO UPDATE SET reason = excluded.reason, at = excluded.at",
+            "INSERT INTO exclusions (worker, account, rule, reason, at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (worker, account) DO UPDATE SET rule = excluded.rule, reason = excluded.reason, \
+             at = excluded.at",
         )
         .bind(&self.known.worker)
         .bind(&self.known.account)
+        .bind(clip(&refusal.stage))
         .bind(clip(&refusal.text))
         .bind(self.now)
         .execute(conn)
@@ -630,7 +643,7 @@ impl Reading {
             return Ok(());
         };
         let range = self.leases.take(0, first, first).range;
-        let reason = format!("launch_failed:{}: {}", refusal.stage, refusal.text_with_errno());
+        let reason = format!("launch_failed:{}: {}", refusal.stage, refusal.text_without_stage());
         self.keep_attempt(conn, range, &self.unstarted(AttemptState::LaunchFailed, &reason)).await?;
         let tries = Tries { misfires: range.tries.misfires + 1, ..range.tries };
         if tries.misfires >= TRIES_MAX {
@@ -654,16 +667,19 @@ impl Reading {
     }
 }
 
+/// The stage of a task that can't start because its account has as many processes as it may have.
+const LIMIT: &str = "limit";
+
 struct Refusal {
     kind: String,
     stage: String,
-    errno: i32,
     text: String,
 }
 
 impl Refusal {
-    fn text_with_errno(&self) -> String {
-        if self.errno == 0 { self.text.clone() } else { format!("{} (errno {})", self.text, self.errno) }
+    /// Whoever names the stage besides need not say it twice.
+    fn text_without_stage(&self) -> &str {
+        self.text.strip_prefix(&self.stage).and_then(|t| t.strip_prefix(": ")).unwrap_or(&self.text)
     }
 }
 
@@ -681,8 +697,7 @@ fn end_text(end: &End, took_us: i64) -> String {
         End::Signalled { signal } => format!("killed by signal {signal}"),
         End::TimedOut => format!("time limit reached after {} s", took_us / 1_000_000),
         End::Cancelled => "stopped by the worker".into(),
-        End::CannotStart { stage, errno: 0, text } => format!("could not start ({stage}): {text}"),
-        End::CannotStart { stage, errno, text } => format!("could not start ({stage}): {text} (errno {errno})"),
+        End::CannotStart { stage, text, .. } => format!("could not start ({stage}): {text}"),
         End::Failed { text } => text.clone(),
     }
 }

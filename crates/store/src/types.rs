@@ -327,6 +327,8 @@ pub struct WorkerRow {
 pub struct Exclusion {
     pub worker: String,
     pub account: String,
+    /// The host's rule: `account_unknown`, `uid_below_floor`, ….
+    pub rule: String,
     pub reason: String,
     pub at: i64,
 }

@@ -36,8 +36,6 @@ pub struct Settings {
     pub lease_seconds: u64,
     /// Most bytes of output kept of one session.
     pub log_max_mib: u64,
-    /// Only grants count that somebody else than they serve has approved.
-    pub grants_need_approval: bool,
 }
 
 impl Default for Settings {
@@ -49,20 +47,12 @@ impl Default for Settings {
             batch_target_ms: 1000,
             lease_seconds: 300,
             log_max_mib: 1024,
-            grants_need_approval: false,
         }
     }
 }
 
-const KEYS: [&str; 7] = [
-    "listen",
-    "jobs_keep_days",
-    "logs_keep_days",
-    "batch_target_ms",
-    "lease_seconds",
-    "log_max_mib",
-    "grants_need_approval",
-];
+const KEYS: [&str; 6] =
+    ["listen", "jobs_keep_days", "logs_keep_days", "batch_target_ms", "lease_seconds", "log_max_mib"];
 
 impl Settings {
     /// The defaults, or what the file says.
@@ -158,14 +148,9 @@ mod tests {
 
     #[test]
     fn every_setting_can_be_suggested() {
-        let text = toml::to_string(&toml::Table::from_iter(KEYS.map(|k| {
-            let value = match k {
-                "listen" => "127.0.0.1:1".into(),
-                "grants_need_approval" => true.into(),
-                _ => toml::Value::Integer(30),
-            };
-            (k.to_owned(), value)
-        })))
+        let text = toml::to_string(&toml::Table::from_iter(
+            KEYS.map(|k| (k.to_owned(), if k == "listen" { "127.0.0.1:1".into() } else { toml::Value::Integer(30) })),
+        ))
         .expect("toml");
         Settings::parse(Path::new("x"), &text).expect("KEYS are the settings");
         assert_eq!(text.lines().count(), KEYS.len());

@@ -738,6 +738,7 @@ async fn proxy_trouble(mode: &Mode) -> Option<String> {
     let answer = tokio::task::spawn_blocking(move || host::look_up(&asked));
     match timeout(DATABASE, answer).await {
         Ok(Ok(Ok(account))) if account.uid == 0 => Some(format!("proxy account {name} is root by another name")),
+        Ok(Ok(Ok(account))) if account.gid == 0 => Some(format!("proxy account {name} has root's group (gid 0)")),
         Ok(Ok(Ok(_))) => None,
         Ok(Ok(Err(e))) => Some(format!("proxy account {name} can't be used: {e}")),
         Ok(Err(_)) | Err(_) => Some(format!("this host's user database does not answer for proxy account {name}")),

@@ -58,12 +58,6 @@ impl From<ServiceError> for ApiError {
                 hint: Some(refusal.hint),
                 ..plain(StatusCode::FORBIDDEN, "refused")
             },
-            ServiceError::Scope(scope) => Self {
-                rule: Some("scope".to_owned()),
-                value: Some(scope.to_owned()),
-                ..plain(StatusCode::FORBIDDEN, "refused")
-            }
-            .hint("use a token that has it, or sign in"),
             ServiceError::AdminOnly(_) => {
                 Self { rule: Some("admin".to_owned()), ..plain(StatusCode::FORBIDDEN, "refused") }
                     .hint("ask an administrator of the farm")
@@ -86,11 +80,10 @@ fn of_store(error: &StoreError) -> ApiError {
     let message = error.to_string();
     let answer = |status, code| ApiError::new(status, code, &message);
     match error {
-        StoreError::NoSuchJob(_)
-        | StoreError::NoSuchSession(_)
-        | StoreError::NoSuchGrant(_)
-        | StoreError::NoSuchWorker(_) => answer(StatusCode::NOT_FOUND, "not_found"),
-        StoreError::NotPossible(_) | StoreError::JobIsOver { .. } | StoreError::NotEnded(_) | StoreError::BadRow(_) => {
+        StoreError::NoSuchJob(_) | StoreError::NoSuchSession(_) | StoreError::NoSuchWorker(_) => {
+            answer(StatusCode::NOT_FOUND, "not_found")
+        }
+        StoreError::NotPossible(_) | StoreError::JobIsOver { .. } | StoreError::NotEnded(_) => {
             answer(StatusCode::CONFLICT, "not_possible")
         }
         StoreError::NoSuchStep { .. }

@@ -1,19 +1,17 @@
 //! Server-sent events: which jobs changed, as they are now. A job that changes often is shown at most ten times a second.
 
 use super::{ApiError, App, Asked, Caller};
-use crate::authn::Authn;
 use crate::events::{Event, Listener};
-use crate::service::Service;
+use crate::service::{Service, may_see};
 use crate::views::{JobView, ProgressView};
 use axum::extract::State;
 use axum::response::sse::{Event as Sse, KeepAlive, Sse as Answer};
 use futures_util::Stream;
-use policy::Sight;
+use policy::Principal;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
-use store::JobRow;
 
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -25,17 +23,17 @@ pub(crate) struct EventsQuery {
 
 pub(crate) async fn events(
     State(app): State<App>,
-    caller: Caller,
+    Caller(p): Caller,
     Asked(query): Asked<EventsQuery>,
 ) -> Result<Answer<impl Stream<Item = Result<Sse, Infallible>>>, ApiError> {
     let listener = app.service.events.listen();
     let mut out = VecDeque::new();
     if let Some(job) = query.job {
-        out.extend(sse(&app.service.job(&caller, job).await?));
+        out.extend(sse(&app.service.job(&p, job).await?));
     }
-    let watch = Watch { service: app.service, authn: app.authn, caller, only: query.job, listener, out };
+    let watch = Watch { service: app.service, principal: p, only: query.job, listener, out };
     let stream = futures_util::stream::unfold(watch, |mut watch| async {
-        let event = watch.next().await?;
+        let event = watch.next().await;
         Some((Ok(event), watch))
     });
     Ok(Answer::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
@@ -43,46 +41,37 @@ pub(crate) async fn events(
 
 struct Watch {
     service: Service,
-    authn: Authn,
-    caller: Caller,
+    principal: Principal,
     only: Option<u64>,
     listener: Listener,
     out: VecDeque<Sse>,
 }
 
 impl Watch {
-    /// `None` when whoever watches may not any more.
-    async fn next(&mut self) -> Option<Sse> {
+    async fn next(&mut self) -> Sse {
         loop {
             if let Some(event) = self.out.pop_front() {
-                return Some(event);
+                return event;
             }
             let (jobs, tasks, workers) = self.gather().await;
-            if !self.caller.is_still(&self.service.identity, &self.authn).await {
-                return None;
-            }
             for (job, changed) in tasks {
-                if let Some((_, Sight::All)) = self.seen(job).await {
+                if let Ok(Some(row)) = self.service.store.job(job).await
+                    && may_see(&self.principal, &row)
+                {
                     self.out.extend(self.progress(job, &changed));
                 }
             }
             for id in jobs {
-                if let Some((row, _)) = self.seen(id).await {
+                // What changed but can't be read now shows at its next change.
+                if let Ok(Some(row)) = self.service.store.job(id).await
+                    && may_see(&self.principal, &row)
+                {
                     self.out.extend(sse(&JobView::from(&row)));
                 }
             }
             if workers {
                 self.out.push_back(Sse::default().event("worker").data("{}"));
             }
-        }
-    }
-
-    /// A job and what may be known of it. What changed but can't be read now shows at its next change.
-    async fn seen(&self, job: u64) -> Option<(JobRow, Sight)> {
-        let row = self.service.store.job(job).await.ok()??;
-        match self.service.sight(&self.caller, &row).await.ok()? {
-            Sight::None => None,
-            sight => Some((row, sight)),
         }
     }
 

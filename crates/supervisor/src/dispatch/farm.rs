@@ -62,6 +62,7 @@ pub(crate) struct Worker {
     /// Tells connections of the same name apart.
     pub(crate) connection: u64,
     pub(crate) place: Place,
+    pub(crate) labels: Vec<String>,
     pub(crate) slots: u32,
     pub(crate) total: Resources,
     pub(crate) incarnation: Incarnation,
@@ -72,8 +73,12 @@ pub(crate) struct Worker {
     pub(crate) outbox: Outbox,
     /// Launches that failed in a row.
     pub(crate) misfires: u32,
+    /// What it says is wrong with itself.
+    pub(crate) trouble: Option<String>,
     /// Why it gets no work, whatever it says of itself.
     pub(crate) distrusted: Option<String>,
+    /// It is distrusted for what its launcher said, so that another launcher may say something else.
+    pub(crate) until_new_launcher: bool,
 }
 
 /// What a task said of itself last.
@@ -105,6 +110,8 @@ pub(crate) struct Live {
     pub(crate) yielding: bool,
     /// Of the task it runs.
     pub(crate) progress: Option<Progress>,
+    /// Why it could not go on with the job for now: said when it is over, and the job waits.
+    pub(crate) held_up: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -163,6 +170,7 @@ impl Farm {
             let (slots, resources) = taken.get(w.place.worker.as_str()).copied().unwrap_or_default();
             scheduler::Worker {
                 place: w.place.clone(),
+                labels: w.labels.clone(),
                 free_slots: w.slots.saturating_sub(slots),
                 total: w.total,
                 free: w.total.minus(resources),
@@ -258,6 +266,7 @@ mod tests {
         let worker = Worker {
             connection: 1,
             place,
+            labels: Vec::new(),
             slots,
             total: Resources::default(),
             incarnation: [0; 16],
@@ -266,7 +275,9 @@ mod tests {
             heard: Instant::now(),
             outbox: Outbox::new(1).0,
             misfires: 0,
+            trouble: None,
             distrusted: None,
+            until_new_launcher: false,
         };
         let live = || Live {
             job: 1,
@@ -279,6 +290,7 @@ mod tests {
             to_driver: mpsc::unbounded_channel().0,
             yielding: false,
             progress: None,
+            held_up: None,
         };
         Farm {
             workers: BTreeMap::from([("desk".to_owned(), worker)]),

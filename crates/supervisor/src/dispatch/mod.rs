@@ -30,7 +30,6 @@ use crate::authn::Authn;
 use crate::clock;
 use crate::config::Settings;
 use crate::events::{Event, Events};
-use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::logs::Logs;
 use crate::scheduler;
@@ -40,17 +39,17 @@ use futures_util::future::join_all;
 use job::JobAction;
 use jobs::Jobs;
 use place::{HelloError, HostClock};
-use policy::{Decision, People, Place, Refusal, Who};
+use policy::{ACCOUNT_UNKNOWN, Decision, Excluded, Place, Who};
 pub(crate) use proof::ProofView;
 use session::{Driver, Said, Summary};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use store::{Acted, NewWorker, ReadyAt, Reported, SessionRow, Store, StoreError, WorkerRow};
+use store::{Acted, Exclusion, NewWorker, ReadyAt, Reported, SessionRow, Store, StoreError, WorkerRow};
 use tokio::sync::{Notify, mpsc, oneshot};
 use warrant::{PublicKey, Renewal, hex};
-use wire::{Account, FromWorker, Hello, Keep, Report, Reports, Task, ToWorker};
+use wire::{Account, End, FromWorker, Hello, Keep, Report, Reports, Task, ToWorker};
 
 /// How much longer than its lease a session is waited for.
 const GRACE: Duration = Duration::from_secs(5);
@@ -95,7 +94,6 @@ pub(crate) struct Dispatcher(Arc<Inner>);
 pub(crate) struct Helpers {
     pub(crate) workshop: Workshop,
     pub(crate) owners: Authn,
-    pub(crate) identity: Identity,
 }
 
 struct Inner {
@@ -109,7 +107,6 @@ struct Inner {
     jobs: Jobs,
     /// Who the accounts of desktop workers are.
     owners: Authn,
-    identity: Identity,
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
@@ -141,12 +138,12 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners, identity }: Helpers,
+        Helpers { workshop, owners }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
-        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, wake, woken };
+        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, wake, woken };
         let dispatcher = Self(Arc::new(inner));
         for row in alive {
             dispatcher.adopt(&row);
@@ -314,18 +311,13 @@ impl Dispatcher {
         let (plan, yields) = {
             let farm = self.farm();
             let workers = farm.for_scheduler();
-            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job(), now);
-            let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan, now);
+            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job());
+            let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan);
             (plan, yields)
         };
         self.ask_to_yield(&yields);
-        for (job, refusal) in &plan.blocked {
-            let ended = candidates.iter().find(|c| c.job == *job);
-            if let Some(candidate) = ended {
-                self.right_ended(*job, &candidate.who, refusal).await?;
-            }
-        }
         self.say_why(&plan).await?;
+        self.give_up(&candidates, &plan).await?;
         let no_place = plan.waiting.values().all(Option::is_some);
         let opened = join_all(plan.placements.into_iter().map(|p| self.open(p))).await;
         let unrecorded = opened.iter().find_map(|o| match o {
@@ -364,7 +356,6 @@ impl Dispatcher {
         held: &mut HashSet<String>,
     ) -> Result<Vec<scheduler::Candidate>, DispatchError> {
         let awaited = self.0.jobs.awaited();
-        let stamp = self.0.identity.stamp().await?;
         let mut candidates = Vec::with_capacity(ready.len());
         for step in ready {
             if awaited.contains(&step.job) {
@@ -377,8 +368,7 @@ impl Dispatcher {
             if held.contains(&step.login_user) {
                 continue;
             }
-            let people = self.0.identity.people_at(stamp, &step.login_user, Some(&step.user)).await?;
-            match self.0.jobs.candidate(self.store(), step, people).await {
+            match self.0.jobs.candidate(self.store(), step).await {
                 Ok(candidate) => candidates.push(candidate),
                 Err(JobsError::Gone(_)) => {}
                 Err(JobsError::Store(error)) => return Err(error.into()),
@@ -432,29 +422,35 @@ impl Dispatcher {
         join_all(said).await.into_iter().collect()
     }
 
-    /// Nothing of the job starts any more; what runs is not touched.
-    async fn right_ended(&self, job: u64, who: &Who, refusal: &Refusal) -> Result<(), DispatchError> {
-        let record = Record::new("right_ended")
-            .by(who.login_user.as_str(), who.user.as_str())
-            .job(job)
-            .with("rule", &refusal.rule)
-            .with("value", &refusal.value);
-        self.0.audit.write(record).await?;
-        self.hold(job, format!("{}; {}", refusal.text, refusal.hint)).await
+    /// Jobs whose account no worker has are refused once and for all.
+    async fn give_up(&self, candidates: &[scheduler::Candidate], plan: &scheduler::Plan) -> Result<(), DispatchError> {
+        // Most of the time nobody has said so of any account.
+        if !self.farm().workers.values().any(|w| w.place.excluded.iter().any(|e| e.rule == ACCOUNT_UNKNOWN)) {
+            return Ok(());
+        }
+        let busy = self.farm().sessions_by_job();
+        let waits = |job: &u64| matches!(plan.waiting.get(job), Some(Some(_))) && !busy.contains_key(job);
+        let mut steps: BTreeMap<u64, Vec<&scheduler::Candidate>> = BTreeMap::new();
+        for candidate in candidates.iter().filter(|c| waits(&c.job)) {
+            steps.entry(candidate.job).or_default().push(candidate);
+        }
+        let workers = self.registered().await?;
+        let nowhere = |c: &&scheduler::Candidate| scheduler::nowhere(c, &workers);
+        let given_up = steps.values().filter_map(|steps| {
+            // As long as one step may run somewhere, the others wait.
+            let reasons: Option<Vec<String>> = steps.iter().map(nowhere).collect();
+            Some((*steps.first()?, reasons?.into_iter().next()?))
+        });
+        join_all(given_up.map(|(step, reason)| self.badlogin(step, reason))).await.into_iter().collect()
     }
 
-    /// Blocks what has not begun: what runs comes to its end, what was handed out beyond it comes back.
-    pub(crate) async fn hold(&self, job: u64, reason: String) -> Result<(), DispatchError> {
-        tracing::info!(job, reason, "the job is held");
-        let acted = self.store().hold(job, reason, clock::now()).await?;
-        {
-            let farm = self.farm();
-            for (session, worker) in &acted.sessions {
-                farm.send_to(worker, &ToWorker::Recall { session: *session, through: u64::MAX }, &[]);
-            }
-            farm.poke(&acted.changed_jobs);
-        }
-        self.changed(&acted.changed_jobs, &acted.finished_jobs);
+    async fn badlogin(&self, step: &scheduler::Candidate, reason: String) -> Result<(), DispatchError> {
+        let (job, who) = (step.job, &step.who);
+        tracing::warn!(job, login_user = %who.login_user, user = %who.user, reason, "the job's account is refused");
+        let record = Record::new("badlogin").by(who.login_user.as_str(), who.user.as_str()).job(job);
+        self.0.audit.write(record.with("why", &reason)).await?;
+        let acted = self.store().badlogin(job, reason, clock::now()).await?;
+        self.acted(JobAction::Kill, &acted);
         Ok(())
     }
 
@@ -555,6 +551,7 @@ impl Dispatcher {
             keys: vec![hex(&self.keys().warrant.public().to_bytes())],
             keep,
         };
+        let total = total(&hello);
         let connection = {
             let mut farm = self.farm();
             let connection = farm.number();
@@ -567,11 +564,14 @@ impl Dispatcher {
                 name.clone(),
                 Worker {
                     misfires: 0,
+                    until_new_launcher: false,
                     distrusted: None,
+                    trouble: hello.panic,
                     connection,
                     place: checked.place,
+                    labels: hello.labels,
                     slots: hello.slots,
-                    total: scheduler::Resources { cpu_milli: u64::from(hello.cores) * 1000, memory: hello.memory },
+                    total,
                     incarnation: checked.incarnation,
                     host_key,
                     clock: HostClock::set(hello.tick),
@@ -696,6 +696,7 @@ impl Dispatcher {
                 to_driver,
                 yielding: true,
                 progress: None,
+                held_up: None,
             },
         );
         drop(farm);
@@ -730,14 +731,18 @@ impl Dispatcher {
                         (worker.incarnation, worker.clock) = (incarnation, HostClock::set(*tick));
                         worker.place.excluded.clear();
                         // What failed was the former launcher, or was meant for it.
-                        if std::mem::take(&mut worker.misfires) >= MISFIRES {
+                        let misfired = std::mem::take(&mut worker.misfires) >= MISFIRES;
+                        if std::mem::take(&mut worker.until_new_launcher) || misfired {
                             worker.distrusted = None;
-                            worker.place.panic = None;
+                            worker.place.panic.clone_from(&worker.trouble);
                         }
                     }
                     Err(error) => worker.place.panic = Some(error.to_string()),
                 },
-                FromWorker::Panic { reason } => worker.place.panic = reason.clone().or(worker.distrusted.clone()),
+                FromWorker::Panic { reason } => {
+                    worker.trouble.clone_from(reason);
+                    worker.place.panic = reason.clone().or(worker.distrusted.clone());
+                }
                 FromWorker::LookedUp { id, .. } => {
                     if let (Some(waiting), FromWorker::LookedUp { account, error, .. }) =
                         (farm.lookups.remove(id), message)
@@ -759,9 +764,9 @@ impl Dispatcher {
         if let FromWorker::NewIncarnation { .. } = message {
             self.store().clear_exclusions(name).await?;
         }
-        if let FromWorker::Panic { .. } = message {
+        if let FromWorker::Panic { .. } | FromWorker::NewIncarnation { .. } = message {
             let reason = self.with_worker(name, |w| w.place.panic.clone()).flatten();
-            tracing::warn!(worker = name, reason, "worker's panic changed");
+            tracing::info!(worker = name, reason, "what the worker's panic is");
             self.store().set_panic(name, reason).await?;
             self.0.events.say(Event::Worker);
         }
@@ -791,21 +796,28 @@ impl Dispatcher {
 
     /// Every known worker as policy sees it, connected or not.
     pub(crate) async fn places(&self) -> Result<Vec<Place>, StoreError> {
+        Ok(self.registered().await?.into_iter().map(|w| w.place).collect())
+    }
+
+    /// Every known worker, connected or not; nothing of it is free.
+    async fn registered(&self) -> Result<Vec<scheduler::Worker>, StoreError> {
         let known = self.store().workers().await?;
         let exclusions = self.store().exclusions().await?;
         let farm = self.farm();
-        let place = |row: &WorkerRow| match farm.workers.get(&row.name) {
-            Some(worker) => Some(worker.place.clone()),
-            None => {
-                let hello: Hello = serde_json::from_str(&row.hello).ok()?;
-                let mut place = place::check(&hello).ok()?.place;
-                (place.online, place.drained, place.panic) = (false, row.drained, row.panic.clone());
-                let excluded = exclusions.iter().filter(|e| e.worker == row.name);
-                place.excluded = excluded.map(|e| (e.account.clone(), e.reason.clone())).collect();
-                Some(place)
-            }
+        let worker = |row: &WorkerRow| {
+            let (place, labels, total) = match farm.workers.get(&row.name) {
+                Some(worker) => (worker.place.clone(), worker.labels.clone(), worker.total),
+                None => {
+                    let hello: Hello = serde_json::from_str(&row.hello).ok()?;
+                    let mut place = place::check(&hello).ok()?.place;
+                    (place.online, place.drained, place.panic) = (false, row.drained, row.panic.clone());
+                    place.excluded = excluded_on(&row.name, &exclusions);
+                    (place, hello.labels.clone(), total(&hello))
+                }
+            };
+            Some(scheduler::Worker { place, labels, free_slots: 0, total, free: scheduler::Resources::default() })
         };
-        Ok(known.iter().filter_map(place).collect())
+        Ok(known.iter().filter_map(worker).collect())
     }
 
     /// Slots in use, and slots, of a worker; slots only if it is connected.
@@ -818,9 +830,8 @@ impl Dispatcher {
         self.farm().sessions.len()
     }
 
-    async fn excluded(&self, name: &str) -> Result<Vec<(String, String)>, StoreError> {
-        let all = self.store().exclusions().await?;
-        Ok(all.into_iter().filter(|e| e.worker == name).map(|e| (e.account, e.reason)).collect())
+    async fn excluded(&self, name: &str) -> Result<Vec<Excluded>, StoreError> {
+        Ok(excluded_on(name, &self.store().exclusions().await?))
     }
 
     /// What the running tasks of a job say of themselves.
@@ -845,14 +856,9 @@ impl Dispatcher {
         self.farm().sessions.values().filter(|s| s.job == job && !s.yielding).count() as u64
     }
 
-    /// The decision for a worker that is connected, by what the tables say now.
-    async fn decide(&self, who: &Who, job: &str, worker: &str) -> Result<Option<Decision>, StoreError> {
-        let people = self.people(who).await?;
-        Ok(self.with_worker(worker, |w| policy::decide(who, Some(job), &w.place, &people, clock::now())))
-    }
-
-    async fn people(&self, who: &Who) -> Result<Arc<People>, StoreError> {
-        self.0.identity.people(who.login_user.as_str(), Some(who.user.as_str())).await
+    /// The decision for a worker that is connected.
+    fn decide(&self, who: &Who, worker: &str) -> Option<Decision> {
+        self.with_worker(worker, |w| policy::decide(who, &w.place))
     }
 
     fn with_worker<T>(&self, name: &str, f: impl FnOnce(&Worker) -> T) -> Option<T> {
@@ -878,6 +884,8 @@ impl Dispatcher {
         let summary = Summary::of(new);
         let excludes = new.iter().any(|r| matches!(r, Report::Refused { .. }));
         let launch = new.iter().find_map(Launch::of);
+        let held_up = new.iter().find_map(held_up);
+        let bad_proxy = new.iter().find_map(|r| bad_proxy(&row, r));
         let reported = self.store().report(session, &worker, first, reports, clock::now()).await?;
         {
             let mut farm = self.farm();
@@ -885,6 +893,7 @@ impl Dispatcher {
                 && reported.through > live.reported
             {
                 live.reported = reported.through;
+                live.held_up = held_up.or(live.held_up.take());
                 farm.tell(session, Said::Reports(summary));
             }
         }
@@ -896,6 +905,9 @@ impl Dispatcher {
         }
         if let Some(launch) = &launch {
             self.launched(&row, launch).await?;
+        }
+        if let Some(reason) = bad_proxy {
+            self.proxy_is_bad(&row.worker, &reason).await?;
         }
         self.settle(session, &reported).await;
         if let Some(Launch::Failed(how)) = launch {
@@ -961,6 +973,14 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Every job there would have that account. Asked again when the worker connects again or its launcher is new.
+    async fn proxy_is_bad(&self, worker: &str, reason: &str) -> Result<(), DispatchError> {
+        if let Some(worker) = self.farm().workers.get_mut(worker) {
+            worker.until_new_launcher = true;
+        }
+        self.no_more_work(worker, reason).await
+    }
+
     /// A launch that failed at the host is tried elsewhere; a host where it happens again and again gets no more work.
     async fn launched(&self, row: &SessionRow, launch: &Launch) -> Result<(), DispatchError> {
         let misfires = {
@@ -989,7 +1009,12 @@ impl Dispatcher {
             self.changed(&reported.changed_jobs, &reported.finished_jobs);
         }
         // Whoever waits for the slot need not wait for the record.
-        if let Some(live) = ended {
+        if let Some(mut live) = ended {
+            if let Some(why) = live.held_up.take()
+                && let Err(error) = self.say_of(live.job, &format!("{}: {why}; it is tried again", live.worker)).await
+            {
+                tracing::error!(job = live.job, %error, "the job was not told why it waits");
+            }
             self.over(session, live).await;
         }
     }
@@ -1124,6 +1149,33 @@ impl Launch {
             _ => None,
         }
     }
+}
+
+/// What is only for now: the directory is down, or the account has as many processes as it may have.
+fn held_up(report: &Report) -> Option<String> {
+    match report {
+        Report::Refused { kind, text, .. } if kind == "transient" => Some(text.clone()),
+        Report::TaskEnded { end: End::CannotStart { stage, text, .. }, .. } if stage == "limit" => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// Why the account of proxy mode can't be used on that host, if that is what was refused.
+fn bad_proxy(row: &SessionRow, report: &Report) -> Option<String> {
+    let Report::Refused { kind, stage, text, hint, .. } = report else { return None };
+    let of_account = matches!(kind.as_str(), "account" | "local_policy" | "bad_login");
+    (row.mode == "proxy" && of_account).then(|| {
+        format!("its proxy account can't be used: {text} ({stage}; {hint}; then restart the launcher or the worker)")
+    })
+}
+
+fn total(hello: &Hello) -> scheduler::Resources {
+    scheduler::Resources { cpu_milli: u64::from(hello.cores) * 1000, memory: hello.memory }
+}
+
+fn excluded_on(worker: &str, exclusions: &[Exclusion]) -> Vec<Excluded> {
+    let on_it = exclusions.iter().filter(|e| e.worker == worker).cloned();
+    on_it.map(|e| Excluded { account: e.account, rule: e.rule, reason: e.reason }).collect()
 }
 
 fn row_of(hello: &Hello) -> NewWorker {

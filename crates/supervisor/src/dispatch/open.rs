@@ -7,7 +7,7 @@ use super::{DispatchError, Dispatcher, PLAN_PATIENCE};
 use crate::audit::Record;
 use crate::clock;
 use crate::scheduler::Placement;
-use policy::{People, Rule, RunPlan, Who};
+use policy::{Rule, RunPlan, Who};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +24,6 @@ const UMASK: u32 = 0o022;
 /// What a session is opened with, besides the job's own names.
 pub(super) struct Terms<'a> {
     pub(super) who: &'a Who,
-    pub(super) people: &'a People,
     pub(super) plan: &'a RunPlan,
     pub(super) rules: &'a [Rule],
     pub(super) purpose: Purpose,
@@ -45,7 +44,6 @@ impl Dispatcher {
         let Some(job) = self.worked_out(placement.job).await? else { return Ok(false) };
         let terms = Terms {
             who: &placement.who,
-            people: &placement.people,
             plan: &placement.plan,
             rules: &placement.rules,
             purpose: Purpose::Run,
@@ -75,6 +73,7 @@ impl Dispatcher {
                 to_driver,
                 yielding: false,
                 progress: None,
+                held_up: None,
             };
             self.farm().sessions.insert(session, live);
             inbox
@@ -121,7 +120,7 @@ impl Dispatcher {
             user: terms.who.user.to_string(),
             account,
             grant: terms.who.grant,
-            policy_version: hex(&policy::version(terms.who, &place, terms.people)),
+            policy_version: hex(&policy::version(terms.who, &place)),
             decision: decision.to_string(),
             purpose: terms.purpose,
             lease_until: clock::now() + lease,
@@ -185,7 +184,7 @@ impl Dispatcher {
                 mode: terms.plan.mode,
                 shared: terms.plan.shared,
                 grant: terms.who.grant,
-                policy_version: policy::version(terms.who, &w.place, terms.people),
+                policy_version: policy::version(terms.who, &w.place),
                 limits: terms.limits,
                 umask: terms.umask,
                 submitter_signature: Vec::new(),
@@ -217,7 +216,5 @@ fn record(session: u64, job: u64, worker: &str, terms: &Terms<'_>) -> Record {
         .with("worker", worker)
         .with("account", account)
         .with("mode", terms.plan.mode.as_str())
-        .with("via", terms.who.via)
-        .with("grant", terms.who.grant)
         .with("purpose", terms.purpose)
 }

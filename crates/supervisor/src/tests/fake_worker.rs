@@ -27,6 +27,8 @@ pub(crate) struct Habits {
     pub(crate) ends: HowItEnds,
     /// Kind and text of a refusal.
     pub(crate) refuses: Refuses,
+    /// The rule or stage a refusal names.
+    pub(crate) refuses_by: &'static str,
     /// Batches that never reach their session, by their number.
     pub(crate) loses: Loses,
     /// A task takes one; given back never.
@@ -46,6 +48,7 @@ impl Habits {
             hello,
             ends: Arc::new(|_| End::Exited { code: 0 }),
             refuses: Arc::new(|_| None),
+            refuses_by: "account_denied",
             loses: Arc::new(|_| false),
             permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             host_key: None,
@@ -385,7 +388,7 @@ impl Session {
         if let Some((kind, text)) = (self.habits.refuses)(&self.warrant) {
             return self.report(Report::Refused {
                 kind: kind.to_owned(),
-                stage: if kind == "stage" { "setgroups" } else { "account" }.to_owned(),
+                stage: if kind == "stage" { "setgroups" } else { self.habits.refuses_by }.to_owned(),
                 errno: 0,
                 text: text.to_owned(),
                 hint: String::new(),

@@ -218,6 +218,106 @@ async fn an_account_unknown_on_one_worker_runs_on_another() {
     assert_eq!(farm.over(job).await["state"], "complete");
 }
 
+/// A worker in user mode that says of every account that it is unknown.
+fn without_accounts(name: &str) -> Habits {
+    let mut habits = Habits::in_user_mode(name);
+    habits.refuses = Arc::new(|_| Some(("account", "this host knows no account ada")));
+    habits.refuses_by = "account_unknown";
+    habits
+}
+
+#[tokio::test]
+async fn an_account_unknown_on_every_worker_is_badlogin_once_and_stays_it() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let workers = ["a", "b"].map(|name| FakeWorker::start(dir.path(), without_accounts(name)));
+    eventually("both are here", async || farm.get("/api/v1/workers").await.as_array().map(Vec::len) == Some(2)).await;
+    let _desk = FakeWorker::start(dir.path(), {
+        let mut habits = Habits::of_ada("desk");
+        habits.hello.labels = vec!["desk".to_owned()];
+        habits
+    });
+    let mut on_nodes = frames(500);
+    on_nodes["requires"] = json!("worker=a|b");
+    let job = farm.submit(ADA, on_nodes.clone()).await;
+    let over = farm.over(job).await;
+    assert_eq!((&over["state"], &over["tasks"]["killed"]), (&json!("badlogin"), &json!(500)));
+    let reason = over["reason"].to_string();
+    assert!(reason.contains("account ada ") && reason.contains("(asked: a, b)"), "{reason}");
+    let asked = || workers.each_ref().map(|w| w.seen().warrants.len());
+    assert_eq!(asked(), [1, 1], "each once");
+    // One that comes later changes nothing, nor does asking again: only a new submission does.
+    let _later = FakeWorker::start(dir.path(), Habits::in_user_mode("c"));
+    let path = format!("/api/v1/jobs/{job}");
+    let workers_here = async || farm.get("/api/v1/workers").await.as_array().map(Vec::len);
+    eventually("c is here", async || workers_here().await == Some(4)).await;
+    let (status, _) = farm.call(Peer::Unix { uid: ADA }, "POST", &format!("{path}/retry"), Value::Null).await;
+    assert_eq!((status.as_u16(), &farm.get(&path).await["state"]), (409, &json!("badlogin")));
+    let explain = farm.get(&format!("{path}/explain")).await;
+    assert_eq!((&explain["refused"]["rule"], &explain["refused"]["text"]), (&json!("badlogin"), &over["reason"]));
+    // The next one is known to have nowhere to go without being sent anywhere.
+    let next = farm.submit(ADA, on_nodes).await;
+    assert_eq!(farm.over(next).await["state"], "badlogin");
+    assert_eq!(asked(), [1, 1]);
+    let free = farm.submit(ADA, frames(1)).await;
+    assert_eq!(farm.over(free).await["state"], "complete", "where another worker has it, it runs");
+    let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
+    assert_eq!(chain.matches("\"act\":\"badlogin\"").count(), 2);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_away_and_was_not_asked_keeps_a_job_waiting() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let away = FakeWorker::start(dir.path(), Habits::in_user_mode("away"));
+    eventually("it was here", async || farm.get("/api/v1/workers").await[0]["state"] == "idle").await;
+    away.crash();
+    eventually("it is gone", async || farm.get("/api/v1/workers").await[0]["state"] == "down").await;
+    let _unknown = FakeWorker::start(dir.path(), without_accounts("a"));
+    let job = farm.submit(ADA, frames(2)).await;
+    let now = async || farm.get(&format!("/api/v1/jobs/{job}")).await;
+    eventually("it says why", async || now().await["reason"].to_string().contains("a: the worker could not run ada"))
+        .await;
+    assert_eq!(now().await["state"], "pending");
+    let again = FakeWorker::start(dir.path(), away.habits().clone());
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(again.seen().counts(), all_once(2));
+}
+
+#[tokio::test]
+async fn a_proxy_account_that_is_refused_puts_the_worker_in_panic() {
+    for (kind, rule) in
+        [("local_policy", "uid_below_floor"), ("account", "account_unknown"), ("bad_login", "account_expired")]
+    {
+        let dir = tempfile::tempdir().expect("dir");
+        let farm = Supervised::start(dir.path()).await;
+        let mut habits = Habits::in_user_mode(rule);
+        (habits.hello.mode, habits.hello.proxy_account) = ("proxy".to_owned(), Some("render".to_owned()));
+        habits.refuses = Arc::new(move |_| Some((kind, "render can't be used here")));
+        habits.refuses_by = rule;
+        let worker = FakeWorker::start(dir.path(), habits);
+        let jobs = [farm.submit(ADA, frames(2)).await, farm.submit(BOB, frames(2)).await];
+        let row = async || farm.get("/api/v1/workers").await[0].clone();
+        eventually("it is in panic", async || row().await["state"] == "panic").await;
+        let reason = row().await["reason"].to_string();
+        assert!(reason.contains("render") && reason.contains(rule), "{reason}");
+        assert_eq!(worker.seen().warrants.len(), 1, "one job is enough to know");
+        for (uid, job) in [(ADA, jobs[0]), (BOB, jobs[1])] {
+            let job = farm.ask(uid, "GET", &format!("/api/v1/jobs/{job}"), Value::Null).await;
+            assert_eq!(job["state"], "pending", "it is not the user's account: {job}");
+        }
+        // The launcher that was restarted is asked again; so is a worker that connects again.
+        worker.habits().refuses = Arc::new(|_| None);
+        worker.say(FromWorker::NewIncarnation { incarnation: "11".repeat(16), tick: 1_000_000 });
+        for (uid, job) in [(ADA, jobs[0]), (BOB, jobs[1])] {
+            let path = format!("/api/v1/jobs/{job}/wait?timeout_s=20");
+            assert_eq!(farm.ask(uid, "GET", &path, Value::Null).await["state"], "complete");
+        }
+        worker.crash();
+        eventually("nothing is left of it", async || row().await["state"] == "down").await;
+    }
+}
+
 #[tokio::test]
 async fn a_kill_at_any_moment_ends_what_was_on_its_way() {
     let dir = tempfile::tempdir().expect("dir");

@@ -1,0 +1,128 @@
+//! When waiting is no use any more: every worker that could run a job has answered that it doesn't have the account.
+//! Pure, and about one moment: a worker that joins later changes nothing for a job that was given up.
+
+use super::{Candidate, Worker};
+use policy::{ACCOUNT_UNKNOWN, Decision, Mode, Place, Who};
+use warrant::Account;
+
+/// What one worker that meets the requirements means for the job.
+enum Standing {
+    /// Its rules never let the job run there.
+    Never,
+    /// It may run it, now or when it is back: it wasn't asked, or refused for another reason, or it was too busy to know.
+    MayYet,
+    /// It answered that it has no such account. `here`: it takes work now.
+    Unknown { account: String, here: bool },
+}
+
+/// Why this step can't run anywhere, if it can't. `workers` are all that are known, connected or not: one that is away
+/// and was not asked may have the account, so the job waits for it.
+pub(crate) fn nowhere(candidate: &Candidate, workers: &[Worker]) -> Option<String> {
+    let (mut name, mut answered, mut any_here) = (None, Vec::new(), false);
+    for worker in workers.iter().filter(|w| meets(w, candidate)) {
+        match standing(&candidate.who, &worker.place) {
+            Standing::Never => {}
+            Standing::MayYet => return None,
+            Standing::Unknown { account, here } => {
+                any_here |= here;
+                answered.push(worker.place.worker.as_str());
+                name = Some(account);
+            }
+        }
+    }
+    let account = name.filter(|_| any_here)?;
+    Some(format!(
+        "no worker that could run it has an account {account} (asked: {}); create the account there, then submit it again",
+        super::some(&answered)
+    ))
+}
+
+fn meets(worker: &Worker, candidate: &Candidate) -> bool {
+    candidate.asks.fits(worker.total) && candidate.requires.admits(&worker.place.worker, &worker.labels).is_ok()
+}
+
+fn standing(who: &Who, place: &Place) -> Standing {
+    let here = place.online && !place.drained && place.panic.is_none();
+    let at_its_best = Place { online: true, drained: false, panic: None, excluded: Vec::new(), ..place.clone() };
+    let Decision::Run(plan, _) = policy::decide(who, &at_its_best) else { return Standing::Never };
+    let Account::Named { name, .. } = &plan.account else { return Standing::MayYet };
+    match place.excluded.iter().find(|e| e.account == name.as_str()) {
+        Some(e) if e.rule == ACCOUNT_UNKNOWN && plan.mode == Mode::User => {
+            Standing::Unknown { account: name.to_string(), here }
+        }
+        _ => Standing::MayYet,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{candidate, worker};
+    use super::*;
+    use policy::{AccountName, Excluded, ProxyAccount};
+
+    fn without_ada(name: &str) -> Worker {
+        refusing(name, ACCOUNT_UNKNOWN)
+    }
+
+    fn refusing(name: &str, rule: &str) -> Worker {
+        let mut worker = worker(name, 1);
+        let (account, rule, reason) = ("ada".to_owned(), rule.to_owned(), "said the host".to_owned());
+        worker.place.excluded.push(Excluded { account, rule, reason });
+        worker
+    }
+
+    fn with(mut worker: Worker, change: impl FnOnce(&mut Worker)) -> Worker {
+        change(&mut worker);
+        worker
+    }
+
+    #[test]
+    fn only_when_every_worker_that_could_run_it_said_unknown() {
+        let away = |w| with(w, |w| w.place.online = false);
+        let desktop = |owner: &str| {
+            let owner = AccountName::parse(owner).expect("name");
+            with(worker("desk", 1), |w| (w.place.mode, w.place.owner) = (Mode::Desktop, Some(owner)))
+        };
+        let proxy = |w| {
+            with(w, |w: &mut Worker| {
+                w.place.mode = Mode::Proxy;
+                w.place.proxy_account = Some(ProxyAccount::Named(AccountName::parse("ada").expect("name")));
+            })
+        };
+        let cases: Vec<(&str, Vec<Worker>, bool)> = vec![
+            ("nobody was asked", vec![], false),
+            ("the only one said so", vec![without_ada("a")], true),
+            ("both said so", vec![without_ada("a"), without_ada("b")], true),
+            ("another was not asked yet", vec![without_ada("a"), worker("b", 0)], false),
+            ("another is away and was not asked", vec![without_ada("a"), away(worker("b", 1))], false),
+            ("another is drained", vec![without_ada("a"), with(worker("b", 1), |w| w.place.drained = true)], false),
+            (
+                "another is in panic",
+                vec![without_ada("a"), with(worker("b", 1), |w| w.place.panic = Some("disk".to_owned()))],
+                false,
+            ),
+            ("another said so and went away", vec![without_ada("a"), away(without_ada("b"))], true),
+            ("all that said so are away", vec![away(without_ada("a"))], false),
+            ("another refuses it by its own policy", vec![without_ada("a"), refusing("b", "account_denied")], false),
+            ("another has it with another uid", vec![without_ada("a"), refusing("b", "uid_mismatch")], false),
+            ("a proxy worker runs it as its own account", vec![without_ada("a"), proxy(worker("b", 1))], false),
+            ("a proxy worker lacks its own account", vec![proxy(without_ada("a"))], false),
+            ("ada's own desktop takes it", vec![without_ada("a"), desktop("ada")], false),
+            ("another's desktop never does", vec![without_ada("a"), desktop("bob")], true),
+            ("another lacks a label", vec![without_ada("a"), with(worker("b", 1), |w| w.labels.clear())], true),
+            ("another is too small", vec![without_ada("a"), with(worker("b", 1), |w| w.total.cpu_milli = 1)], true),
+        ];
+        let mut asked = candidate(1, 1);
+        asked.requires = job::Requires::parse("linux").expect("a requirement");
+        asked.asks.cpu_milli = 1000;
+        for (case, workers, given_up) in cases {
+            assert_eq!(nowhere(&asked, &workers).is_some(), given_up, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_reason_names_the_account_and_the_workers() {
+        let reason = nowhere(&candidate(1, 1), &[without_ada("a"), without_ada("b")]).expect("given up");
+        assert!(reason.contains("account ada ") && reason.contains("(asked: a, b)"), "{reason}");
+    }
+}

@@ -69,6 +69,15 @@ pub(crate) async fn block_with_reason(conn: &mut Conn, id: u64, reason: String, 
     close(conn, job, cancel, now).await
 }
 
+/// What is leased comes to its end; nothing else starts.
+pub(crate) async fn hold(conn: &mut Conn, id: u64, reason: String, now: i64) -> Result<Acted> {
+    let mut job = JobEdit::load(conn, id).await?;
+    if !job.state.is_over() {
+        job.set_hold(Hold::Blocked, Some(reason));
+    }
+    close(conn, job, Cancel::default(), now).await
+}
+
 pub(crate) async fn set_reason(conn: &mut Conn, job: u64, reason: Option<String>) -> Result<()> {
     query("UPDATE jobs SET reason = $2 WHERE id = $1 AND state = 'pending' AND waits = 0")
         .bind(i(job))

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use job::TransitionError;
 
+use crate::cell::BadRow;
+
 /// Cloned to everybody whose change was in a transaction that failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -36,6 +38,10 @@ pub enum StoreError {
     NoSuchTask { job: u64, step: u32, index: u64, tasks: u64 },
     #[error("there is no session {0}")]
     NoSuchSession(u64),
+    #[error("there is no grant {0}")]
+    NoSuchGrant(u64),
+    #[error(transparent)]
+    BadRow(#[from] BadRow),
     #[error("there is no worker {0:?}")]
     NoSuchWorker(String),
     #[error("session {session} belongs to worker {owner:?}, not to {worker:?}")]

@@ -413,6 +413,9 @@ async fn associations(pool: &Pool, proxy_user: Option<&str>) -> Result<Vec<Raw<A
     Ok(rows.iter().map(|row| association_row(&whole(row, &ASSOCIATIONS))).collect())
 }
 
+pub(crate) const ASSOCIATION: &str =
+    concat!("SELECT ", association_columns!(), " FROM associations WHERE login_user = $1");
+
 async fn token_by_hash(pool: &Pool, hash: &[u8; 32]) -> Result<Option<Raw<TokenRow>>> {
     let row = query(concat!("SELECT ", token_columns!(), " FROM tokens WHERE hash = $1"))
         .bind(&hash[..])

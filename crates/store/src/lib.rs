@@ -17,6 +17,7 @@ mod convert;
 mod dialect;
 mod dispatch;
 mod edit;
+mod entitle;
 mod error;
 mod identity;
 mod keep;
@@ -136,6 +137,11 @@ impl Store {
     /// Blocks a job that may not go on (its grant ended, …), from any state but a final one.
     pub async fn block_with_reason(&self, job: u64, reason: String, now: i64) -> Result<Acted> {
         self.writer.write(move |c| Box::pin(act::block_with_reason(c, job, reason, now))).await
+    }
+
+    /// The same, except that what is leased may come to its end.
+    pub async fn hold(&self, job: u64, reason: String, now: i64) -> Result<Acted> {
+        self.writer.write(move |c| Box::pin(act::hold(c, job, reason, now))).await
     }
 
     // --- dispatch

@@ -6,7 +6,9 @@ mod common;
 use common::*;
 use job::JobState;
 use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
-use store::{GrantFilter, NewJob, Store};
+use store::{
+    AuditRef, GrantFilter, GrantRow, NewGrant, NewJob, NewToken, NewUser, Store, StoreError, TokenRow, UserRow,
+};
 
 /// As an administrator with `sqlite3` would.
 async fn by_hand(farm: &Farm) -> SqliteConnection {
@@ -399,4 +401,416 @@ async fn a_job_knows_by_what_right_it_carries_its_name() {
     assert_eq!(of(None, &[JobState::Pending], Some(bob)).await, [ada]);
     farm.store.block_with_reason(ada, "its grant ended".into(), T0).await.expect("blocked");
     assert_eq!(of(None, &[JobState::Pending], None).await, [bob]);
+}
+
+// --- writing
+
+fn audit(sequence: u64) -> Option<AuditRef> {
+    Some(AuditRef { chain: "audit".into(), sequence, hash: [7; 32] })
+}
+
+async fn is_audited(farm: &Farm, sequence: u64) -> bool {
+    farm.store.audited("audit", sequence).await.expect("read").is_some()
+}
+
+fn grant() -> NewGrant {
+    NewGrant {
+        login_user: "ada".into(),
+        proxy_user: "render".into(),
+        given_by: Some("root".into()),
+        reason: Some("nightly".into()),
+        valid_from: Some("2026-01-01T00:00:00Z".into()),
+        valid_until: Some("2026-12-31T00:00:00Z".into()),
+        workers: Some("gpu".into()),
+        jobs: Some("night-*".into()),
+        state: "requested".into(),
+        requested_by: Some("ada".into()),
+    }
+}
+
+/// All of the row but the seal, as a real one would be made.
+fn seal(row: &GrantRow) -> String {
+    format!("{:?}", GrantRow { seal: None, ..row.clone() })
+}
+
+async fn grant_of(farm: &Farm, id: u64) -> GrantRow {
+    farm.store.grant(id).await.expect("read").expect("there").expect("a good row")
+}
+
+#[tokio::test]
+async fn a_grant_is_asked_for_approved_and_ended_under_seal() {
+    let farm = Farm::fresh().await;
+    let id = farm.store.add_grant(grant(), seal, audit(1), T0).await.expect("added");
+    let row = grant_of(&farm, id).await;
+    let asked = GrantRow {
+        id,
+        login_user: "ada".into(),
+        proxy_user: "render".into(),
+        given_by: Some("root".into()),
+        given_at: Some("2023-11-14T22:13:20Z".into()),
+        reason: Some("nightly".into()),
+        valid_from: Some("2026-01-01T00:00:00Z".into()),
+        valid_until: Some("2026-12-31T00:00:00Z".into()),
+        workers: Some("gpu".into()),
+        jobs: Some("night-*".into()),
+        state: "requested".into(),
+        requested_by: Some("ada".into()),
+        approved_by: None,
+        approved_at: None,
+        ended_by: None,
+        ended_at: None,
+        seal: None,
+    };
+    assert_eq!(row, GrantRow { seal: Some(seal(&asked)), ..asked.clone() });
+
+    let until = T0 + 3600 * SECOND + 999_999;
+    assert!(farm.store.approve_grant(id, "bob", seal, audit(2), until).await.expect("approved"));
+    let row = grant_of(&farm, id).await;
+    let approved = GrantRow {
+        state: "active".into(),
+        approved_by: Some("bob".into()),
+        approved_at: Some("2023-11-14T23:13:20Z".into()),
+        ..asked
+    };
+    assert_eq!(row, GrantRow { seal: Some(seal(&approved)), ..approved.clone() });
+
+    assert!(farm.store.end_grant(id, "eve", seal, audit(3), T0).await.expect("ended"));
+    let ended = GrantRow {
+        state: "revoked".into(),
+        ended_by: Some("eve".into()),
+        ended_at: Some("2023-11-14T22:13:20Z".into()),
+        ..approved
+    };
+    let ended = GrantRow { seal: Some(seal(&ended)), ..ended };
+    assert_eq!(grant_of(&farm, id).await, ended);
+    assert!(!farm.store.end_grant(id, "mallory", seal, audit(4), until).await.expect("once"));
+    assert!(!farm.store.approve_grant(id, "mallory", seal, audit(5), until).await.expect("not any more"));
+    assert_eq!(grant_of(&farm, id).await, ended, "who ended it first stays");
+    for sequence in 1..=5 {
+        assert!(is_audited(&farm, sequence).await, "{sequence}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_grant_decides_what_can_be_done_with_it() {
+    let farm = Farm::fresh().await;
+    let error = farm.store.end_grant(9, "bob", seal, audit(1), T0).await.expect_err("none");
+    assert!(matches!(error, StoreError::NoSuchGrant(9)), "{error}");
+    farm.store.approve_grant(9, "bob", seal, audit(1), T0).await.expect_err("none");
+    assert!(!is_audited(&farm, 1).await, "what didn't happen isn't kept as done");
+
+    // Made by hand, it can be approved as it is, which seals it.
+    let mut hand = by_hand(&farm).await;
+    sql(&mut hand, "INSERT INTO grants (login_user, proxy_user) VALUES ('ada', 'render')").await;
+    assert!(farm.store.approve_grant(1, "bob", seal, None, T0).await.expect("approved"));
+    let row = grant_of(&farm, 1).await;
+    assert_eq!(row.seal, Some(seal(&row)));
+
+    // One that can't be read can be ended but not approved; nor can one in a state that is none.
+    sql(&mut hand, "UPDATE grants SET reason = x'ff'").await;
+    let error = farm.store.approve_grant(1, "bob", seal, None, T0).await.expect_err("bad");
+    assert!(error.to_string().contains("reason is a blob"), "{error}");
+    assert!(farm.store.end_grant(1, "bob", seal, None, T0).await.expect("ended"));
+    sql(&mut hand, "UPDATE grants SET reason = NULL").await;
+    let row = grant_of(&farm, 1).await;
+    assert_eq!((row.state.as_str(), row.seal), ("revoked", None));
+    for state in ["'Active'", "NULL"] {
+        sql(&mut hand, format!("INSERT INTO grants (login_user, proxy_user, state) VALUES ('a', 'b', {state})")).await;
+    }
+    assert!(!farm.store.approve_grant(2, "bob", seal, None, T0).await.expect("no such state"));
+    farm.store.approve_grant(3, "bob", seal, None, T0).await.expect_err("NULL is no state");
+    for id in [2, 3] {
+        assert!(farm.store.end_grant(id, "bob", seal, None, T0).await.expect("ended"));
+        assert_eq!(grant_of(&farm, id).await.state, "revoked");
+    }
+    // Numbers are not used again.
+    sql(&mut hand, "DELETE FROM grants").await;
+    assert_eq!(farm.store.add_grant(grant(), seal, None, T0).await.expect("added"), 4);
+}
+
+#[tokio::test]
+async fn an_act_and_its_audit_record_are_kept_together() {
+    let farm = Farm::fresh().await;
+    let store = &farm.store;
+    let ada = || NewUser { name: "ada".into(), kind: "login".into(), ..NewUser::default() };
+    store.put_user(ada(), audit(1), T0).await.expect("put");
+    let stamp = store.identity_stamp().await.expect("a stamp");
+    // The number is taken: nothing of the act may stay.
+    let refused = [
+        store.put_user(NewUser { roles: "admin".into(), ..ada() }, audit(1), T0).await.err(),
+        store.add_user(NewUser { name: "bob".into(), ..ada() }, audit(1), T0).await.err(),
+        store.delete_user("ada", audit(1)).await.err(),
+        store.set_may_act("ada", true, audit(1)).await.err(),
+        store.set_may_be_acted_as("render", true, audit(1)).await.err(),
+        store.add_grant(grant(), seal, audit(1), T0).await.err(),
+        store.set_association("ada", "render", None, audit(1), T0).await.err(),
+        store.clear_association("ada", audit(1)).await.err(),
+        store.add_token(token(1), audit(1), T0).await.err(),
+        store.revoke_tokens_of("ada", audit(1), T0).await.err(),
+        store.put_account("ada", "phc", audit(1), T0).await.err(),
+        store.delete_account("ada", audit(1)).await.err(),
+    ];
+    for (n, error) in refused.iter().enumerate() {
+        assert!(matches!(error, Some(StoreError::AuditTaken { .. })), "{n}: {error:?}");
+    }
+    assert_eq!(store.identity_stamp().await.expect("a stamp"), stamp);
+    assert!(store.tokens("ada").await.expect("read").is_empty());
+    assert_eq!(store.account("ada").await.expect("read"), None);
+    let row = store.user("ada").await.expect("read").expect("stays").expect("good");
+    assert_eq!(row.roles, "");
+}
+
+#[tokio::test]
+async fn users_and_lists_are_kept() {
+    let farm = Farm::fresh().await;
+    let store = &farm.store;
+    let render = NewUser {
+        name: "render".into(),
+        kind: "proxy".into(),
+        roles: String::new(),
+        disabled: false,
+        note: Some("the farm's".into()),
+        environment: Some("{\"A\":\"b\"}".into()),
+        working_root: Some("/mnt/r".into()),
+        workers: Some("linux".into()),
+        default_cpus_milli: Some(1),
+        max_cpus_milli: Some(2),
+        default_memory: Some(3),
+        max_memory: Some(4),
+        answers: Some("bob,eve".into()),
+        created_by: Some("root".into()),
+    };
+    store.put_user(render.clone(), None, T0).await.expect("put");
+    let row = store.user("render").await.expect("read").expect("there").expect("good");
+    let first = UserRow {
+        name: "render".into(),
+        kind: "proxy".into(),
+        roles: String::new(),
+        disabled: false,
+        note: Some("the farm's".into()),
+        environment: Some("{\"A\":\"b\"}".into()),
+        working_root: Some("/mnt/r".into()),
+        workers: Some("linux".into()),
+        default_cpus_milli: Some(1),
+        max_cpus_milli: Some(2),
+        default_memory: Some(3),
+        max_memory: Some(4),
+        answers: Some("bob,eve".into()),
+        created_at: Some("2023-11-14T22:13:20Z".into()),
+        created_by: Some("root".into()),
+    };
+    assert_eq!(row, first);
+
+    // A first sign-in never overwrites what an administrator set.
+    let plain = NewUser { name: "render".into(), kind: "login".into(), ..NewUser::default() };
+    assert!(!store.add_user(plain.clone(), None, T0).await.expect("there is one"));
+    assert_eq!(store.user("render").await.expect("read"), Some(Ok(first.clone())));
+    // Replaced as a whole, but for its making.
+    store
+        .put_user(NewUser { disabled: true, created_by: Some("eve".into()), ..plain }, None, T0 * 2)
+        .await
+        .expect("put");
+    let row = store.user("render").await.expect("read").expect("there").expect("good");
+    let replaced = UserRow {
+        kind: "login".into(),
+        disabled: true,
+        created_at: first.created_at,
+        created_by: first.created_by,
+        note: None,
+        environment: None,
+        working_root: None,
+        workers: None,
+        default_cpus_milli: None,
+        max_cpus_milli: None,
+        default_memory: None,
+        max_memory: None,
+        answers: None,
+        ..row.clone()
+    };
+    assert_eq!(row, replaced);
+    let large = NewUser { max_memory: Some(u64::MAX), ..render };
+    assert!(matches!(store.put_user(large, None, T0).await, Err(StoreError::TooLarge { .. })), "never a smaller limit");
+    assert!(store.delete_user("render", None).await.expect("deleted"));
+    assert!(!store.delete_user("render", None).await.expect("gone"));
+    assert_eq!(store.user("render").await.expect("read"), None);
+
+    for allowed in [true, false, true] {
+        store.set_may_act("group:artists", allowed, None).await.expect("set");
+        store.set_may_be_acted_as("render", allowed, None).await.expect("set");
+        let found = store.identity("ada", Some("render")).await.expect("read");
+        assert_eq!(found.may_act, [Ok(("group:artists".to_owned(), allowed))]);
+        assert_eq!(found.may_be_acted_as, Some(Ok(allowed)));
+    }
+}
+
+#[tokio::test]
+async fn a_login_user_acts_as_one_at_a_time() {
+    let farm = Farm::fresh().await;
+    let mut all = tokio::task::JoinSet::new();
+    for n in 0..20_u64 {
+        let store = farm.store.clone();
+        all.spawn(async move {
+            let former = store.set_association("ada", &format!("proxy{n}"), Some(n + 1), None, T0).await.expect("set");
+            (n, former.map(|f| f.expect("good").proxy_user))
+        });
+    }
+    // Each replaced another one: the formers and the last are all of them.
+    let mut seen: Vec<Option<String>> = all.join_all().await.into_iter().map(|(_, former)| former).collect();
+    let rows = farm.store.associations(None).await.expect("read");
+    assert_eq!(rows.len(), 1);
+    let last = rows[0].clone().expect("good");
+    assert_eq!(last.proxy_user, format!("proxy{}", last.grant_id.expect("a grant") - 1));
+    seen.push(Some(last.proxy_user.clone()));
+    seen.sort();
+    let mut expected: Vec<Option<String>> = (0..20).map(|n| Some(format!("proxy{n}"))).collect();
+    expected.push(None);
+    expected.sort();
+    assert_eq!(seen, expected);
+
+    farm.store.set_association("bob", &last.proxy_user, None, None, T0).await.expect("set");
+    assert_eq!(farm.store.associations(Some(&last.proxy_user)).await.expect("read").len(), 2);
+    assert_eq!(farm.store.associations(Some("nobody")).await.expect("read").len(), 0);
+    assert_eq!(farm.store.clear_association("ada", None).await.expect("cleared"), Some(Ok(last)));
+    assert_eq!(farm.store.clear_association("ada", None).await.expect("cleared"), None);
+    assert_eq!(farm.store.associations(None).await.expect("read").len(), 1, "bob's stays");
+    // One that can't be read is said, and can be taken away.
+    let mut hand = by_hand(&farm).await;
+    sql(&mut hand, "UPDATE associations SET proxy_user = x'00'").await;
+    assert!(farm.store.clear_association("bob", None).await.expect("cleared").expect("there").is_err());
+    assert_eq!(farm.store.associations(None).await.expect("read").len(), 0);
+}
+
+fn token(n: u8) -> NewToken {
+    NewToken { hash: [n; 32], kind: "token".into(), login_user: "ada".into(), ..NewToken::default() }
+}
+
+#[tokio::test]
+async fn tokens_are_found_by_their_hash_until_they_are_revoked() {
+    let farm = Farm::fresh().await;
+    let store = &farm.store;
+    let of_job = NewToken {
+        kind: "job".into(),
+        name: Some("n".into()),
+        scopes: Some("read,submit".into()),
+        acting_as: Some("render".into()),
+        job: Some(5),
+        client: Some("10.0.0.1".into()),
+        expires_at: Some("2026-01-01T00:00:00Z".into()),
+        ..token(1)
+    };
+    let first = store.add_token(of_job, None, T0).await.expect("added");
+    let second = store.add_token(token(2), None, T0).await.expect("added");
+    let third = store.add_token(NewToken { login_user: "bob".into(), ..token(3) }, None, T0).await.expect("added");
+    store.add_token(token(2), None, T0).await.expect_err("a hash is one token's");
+    let of = async |n: u8| store.token_by_hash(&[n; 32]).await.expect("read").map(|t| t.expect("good"));
+    let row = of(1).await.expect("there");
+    let expected = TokenRow {
+        id: first,
+        kind: "job".into(),
+        login_user: "ada".into(),
+        name: Some("n".into()),
+        scopes: Some("read,submit".into()),
+        acting_as: Some("render".into()),
+        job: Some(5),
+        client: Some("10.0.0.1".into()),
+        created_at: Some("2023-11-14T22:13:20Z".into()),
+        expires_at: Some("2026-01-01T00:00:00Z".into()),
+        last_used_at: None,
+        revoked_at: None,
+    };
+    assert_eq!(row, expected);
+    assert_eq!(of(9).await, None);
+    let ids: Vec<u64> = store.tokens("ada").await.expect("read").into_iter().map(|t| t.expect("good").id).collect();
+    assert_eq!(ids, [first, second]);
+
+    store.touch_tokens(&[(first, T0 + 60 * SECOND), (second, T0), (99, T0)]).await.expect("touched");
+    store.touch_tokens(&[(first, T0)]).await.expect("touched");
+    assert_eq!(of(1).await.expect("there").last_used_at.as_deref(), Some("2023-11-14T22:14:20Z"), "never goes back");
+
+    assert!(!store.revoke_token(third, Some("ada"), None, T0).await.expect("not hers"));
+    assert_eq!(of(3).await.expect("there").revoked_at, None);
+    assert!(store.revoke_token(third, Some("bob"), None, T0).await.expect("his"));
+    assert!(!store.revoke_token(third, None, None, T0 + SECOND).await.expect("once"));
+    assert_eq!(of(3).await.expect("there").revoked_at.as_deref(), Some("2023-11-14T22:13:20Z"));
+    assert_eq!(store.revoke_tokens_of_job(5, None, T0).await.expect("revoked"), 1);
+    assert!(of(1).await.expect("there").revoked_at.is_some());
+    assert_eq!(of(2).await.expect("there").revoked_at, None);
+    assert_eq!(store.revoke_tokens_of("ada", None, T0).await.expect("revoked"), 1, "what wasn't yet");
+    assert_eq!(store.revoke_tokens_of("ada", None, T0).await.expect("revoked"), 0);
+}
+
+#[tokio::test]
+async fn an_account_has_a_password_that_is_never_shown() {
+    let farm = Farm::fresh().await;
+    let store = &farm.store;
+    let of = async |name: &str| store.account(name).await.expect("read").map(|a| a.expect("good"));
+    store.put_account("ada", "$argon2id$secret", None, T0).await.expect("put");
+    let row = of("ada").await.expect("there");
+    assert_eq!((row.password.as_str(), row.disabled), ("$argon2id$secret", false));
+    assert_eq!(row.changed_at.as_deref(), Some("2023-11-14T22:13:20Z"));
+    assert!(!format!("{row:?}").contains("secret"));
+    let mut hand = by_hand(&farm).await;
+    sql(&mut hand, "UPDATE accounts SET disabled = TRUE").await;
+    store.put_account("ada", "$argon2id$other", None, T0 + 60 * SECOND).await.expect("put");
+    let row = of("ada").await.expect("there");
+    assert_eq!((row.password.as_str(), row.disabled), ("$argon2id$other", true), "a new password lets nobody in again");
+    assert!(store.delete_account("ada", None).await.expect("deleted"));
+    assert!(!store.delete_account("ada", None).await.expect("gone"));
+    assert_eq!(of("ada").await, None);
+}
+
+/// Changes of one act and what another connection writes at the same time don't lose one another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_may_write_while_the_farm_does() {
+    const EACH: u64 = 100;
+    let farm = Farm::fresh().await;
+    let mut hand = by_hand(&farm).await;
+    let store = farm.store.clone();
+    let ours = tokio::spawn(async move {
+        for _ in 0..EACH {
+            store.add_grant(grant(), seal, None, T0).await.expect("added");
+        }
+    });
+    for _ in 0..EACH {
+        sql(&mut hand, "INSERT INTO grants (login_user, proxy_user) VALUES ('bob', 'render')").await;
+    }
+    ours.await.expect("done");
+    let all = farm.store.grants(GrantFilter { limit: 1000, ..GrantFilter::default() }).await.expect("read");
+    let by: Vec<GrantRow> = all.into_iter().map(|g| g.expect("good")).collect();
+    assert_eq!(by.iter().filter(|g| g.login_user == "bob").count() as u64, EACH);
+    let ours: Vec<&GrantRow> = by.iter().filter(|g| g.login_user == "ada").collect();
+    assert_eq!(ours.len() as u64, EACH);
+    assert!(ours.iter().all(|g| g.seal == Some(seal(g))));
+}
+
+const MANUAL: &str = include_str!("../../../docs/identity.md");
+
+/// The part of the manual about one table.
+fn section(table: &str) -> Option<&'static str> {
+    let (_, rest) = MANUAL.split_once(&format!("\n### {table}\n"))?;
+    Some(rest.split_once("\n### ").map_or(rest, |(section, _)| section))
+}
+
+#[tokio::test]
+async fn the_manual_names_every_column_and_its_statements_work() {
+    let farm = Farm::fresh().await;
+    let mut hand = by_hand(&farm).await;
+    for table in ["users", "may_act", "may_be_acted_as", "grants", "associations", "tokens", "accounts"] {
+        let section = section(table).unwrap_or_else(|| panic!("no section on {table}"));
+        let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info($1)")
+            .bind(table)
+            .fetch_all(&mut hand)
+            .await
+            .expect("columns");
+        let named: Vec<&str> = section.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(named, columns, "{table}");
+        let statements = section.split("```sql").nth(1).and_then(|s| s.split("```").next()).expect("an example");
+        sql(&mut hand, statements).await;
+    }
+    let found = farm.store.identity("ada", Some("render")).await.expect("read");
+    assert_eq!(grant_of(&farm, 1).await.state, "revoked");
+    assert_eq!(grant_of(&farm, 2).await.valid_until.as_deref(), Some("2026-11-30T18:00:00Z"));
+    let render = found.target.expect("there").expect("good");
+    assert_eq!((render.kind.as_str(), render.max_memory), ("proxy", Some(16 << 30)));
+    assert_eq!((found.may_act.len(), found.may_be_acted_as), (2, Some(Ok(true))));
 }

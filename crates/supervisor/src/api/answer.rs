@@ -80,10 +80,11 @@ fn of_store(error: &StoreError) -> ApiError {
     let message = error.to_string();
     let answer = |status, code| ApiError::new(status, code, &message);
     match error {
-        StoreError::NoSuchJob(_) | StoreError::NoSuchSession(_) | StoreError::NoSuchWorker(_) => {
-            answer(StatusCode::NOT_FOUND, "not_found")
-        }
-        StoreError::NotPossible(_) | StoreError::JobIsOver { .. } | StoreError::NotEnded(_) => {
+        StoreError::NoSuchJob(_)
+        | StoreError::NoSuchSession(_)
+        | StoreError::NoSuchGrant(_)
+        | StoreError::NoSuchWorker(_) => answer(StatusCode::NOT_FOUND, "not_found"),
+        StoreError::NotPossible(_) | StoreError::JobIsOver { .. } | StoreError::NotEnded(_) | StoreError::BadRow(_) => {
             answer(StatusCode::CONFLICT, "not_possible")
         }
         StoreError::NoSuchStep { .. }

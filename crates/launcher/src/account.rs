@@ -1,10 +1,11 @@
 //! From the name in a warrant to the identity a session gets: look-up by the host's own directory, then the
 //! host's own policy.
 //!
-//! Called in shepherds only: the C code of name services lives and dies there. Never a fallback account, never a
+//! Called in shepherds and in the checker's children only: the C code of name services lives and dies there. Never a fallback account, never a
 //! name read as a number, and an outage is never taken for "no such account".
 
 use crate::conf::{Conf, DeniedGroups};
+use crate::fatal::Fatal;
 use crate::refusal::Refusal;
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
@@ -226,11 +227,63 @@ fn find(name: &str, conf: &Conf) -> Result<Entry, Refusal> {
         )
     };
     let mut entry = patiently(|| passwd(name))?.ok_or_else(unknown)?;
-    entry.expires = patiently(|| expiry(name))?.unwrap_or(-1);
+    entry.expires = patiently(|| shadow(name))?.map_or(-1, |s| s.expires);
     entry.groups = group_list(name, entry.gid)?;
     entry.denied_groups = group_ids(conf.denied_groups.iter().map(String::as_str).chain(SERVICE_NAMES))?;
     entry.allowed_groups = group_ids(conf.allowed_groups.iter().map(String::as_str))?;
     Ok(entry)
+}
+
+/// What the checker wants to know of an account before and after it asks PAM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SignIn {
+    /// As the directory writes it.
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    /// No password is right for it.
+    pub(crate) locked: bool,
+    pub(crate) expired: bool,
+}
+
+impl SignIn {
+    /// Looked up patiently: a directory that is away is no missing account.
+    pub(crate) fn find(name: &str) -> Result<Option<Self>, Refusal> {
+        let Some(entry) = patiently(|| passwd(name))? else { return Ok(None) };
+        // Only root's own directories have this; without it PAM's word is all there is.
+        let shadow = shadow(name).ok().flatten().unwrap_or(Shadow { expires: -1, locked: false });
+        let expired = shadow.expires != -1 && today() >= shadow.expires;
+        Ok(Some(Self { name: entry.name, uid: entry.uid, locked: shadow.locked, expired }))
+    }
+
+    /// Why the account can't be asked about, if it is root's, a service's or the system's.
+    pub(crate) fn unfit(&self, floor: u32) -> Option<String> {
+        let (name, uid) = (&self.name, self.uid);
+        if uid == 0 {
+            Some(format!("{name} has uid 0: root signs in nowhere with a password"))
+        } else if NO_IDS.contains(&uid) {
+            Some(format!("{name} has uid {uid}, which stands for nobody"))
+        } else if SERVICE_NAMES.contains(&name.as_str()) {
+            Some(format!("{name} is the account of one of the farm's own services"))
+        } else if uid < floor {
+            Some(format!("{name} has uid {uid}, below {floor} (uid_floor in launcher.conf of the host)"))
+        } else {
+            None
+        }
+    }
+}
+
+/// The uid of one of our services: as it was given, or of the account `name`.
+pub(crate) fn service_uid(given: Option<u32>, name: &str) -> Result<u32, Fatal> {
+    if let Some(uid) = given {
+        return Ok(uid);
+    }
+    let look = || match ids_of(name) {
+        Ok(Some((uid, _))) => uid.to_le_bytes().to_vec(),
+        _ => Vec::new(),
+    };
+    let bytes = sys::in_child(look).map_err(|errno| Fatal::Step { what: "look up a service's account", errno })?;
+    let uid = bytes.try_into().map(u32::from_le_bytes).ok().filter(|uid| *uid != 0);
+    uid.ok_or_else(|| Fatal::NoSuchAccount { name: name.to_owned() })
 }
 
 /// The uid and gid of an account, for finding our own services' accounts.
@@ -321,7 +374,16 @@ fn passwd(name: &str) -> Result<Option<Entry>, Errno> {
     })
 }
 
-fn expiry(name: &str) -> Result<Option<i64>, Errno> {
+/// The fields of shadow(5) that decide something here.
+#[derive(Debug, Clone, Copy)]
+struct Shadow {
+    /// Day since 1970 from which the account is expired; -1 = never.
+    expires: i64,
+    /// The hash is none that a password could have.
+    locked: bool,
+}
+
+fn shadow(name: &str) -> Result<Option<Shadow>, Errno> {
     let c_name = sys::cstr(name)?;
     let found = with_buffer(|buffer| {
         // SAFETY: plain data, filled by the call.
@@ -331,7 +393,12 @@ fn expiry(name: &str) -> Result<Option<i64>, Errno> {
         let rc = unsafe {
             libc::getspnam_r(c_name.as_ptr(), &raw mut sp, buffer.as_mut_ptr(), buffer.len(), &raw mut found)
         };
-        (rc, (rc == 0 && !found.is_null()).then_some(sp.sp_expire))
+        if rc != 0 || found.is_null() {
+            return (rc, None);
+        }
+        // SAFETY: null, or text in `buffer`, which is alive; only its first byte is looked at.
+        let first = (!sp.sp_pwdp.is_null()).then(|| unsafe { *sp.sp_pwdp }.cast_unsigned());
+        (0, Some(Shadow { expires: sp.sp_expire, locked: matches!(first, Some(b'!' | b'*')) }))
     });
     match found {
         // A host need not have a shadow file.

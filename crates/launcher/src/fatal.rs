@@ -102,7 +102,7 @@ impl fmt::Display for Distrust {
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoForm => f.write_str("expected `host` or `serve`; see --help"),
+            Self::NoForm => f.write_str("expected `host`, `serve` or `checker`; see --help"),
             Self::Unknown(what) => write!(f, "unknown argument {what:?}; see --help"),
             Self::Missing(option) => write!(f, "{option} is missing; see --help"),
             Self::NoValue(option) => write!(f, "{option} needs a value"),

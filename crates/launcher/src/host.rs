@@ -1,7 +1,7 @@
-//! `stead-launcher host`: a farm's folder on one machine, and the three services that work in it.
+//! `stead-launcher host`: a farm's folder on one machine, and the services that work in it.
 //!
-//! Lays out the folder once, chooses ids, makes keys, starts launcher, supervisor and workers each under its own
-//! id, starts again what dies, and ends them with the foreground process. Sessions are not its business: they
+//! Lays out the folder once, chooses ids, makes keys, starts launcher, checker, supervisor and workers each under its
+//! own id, starts again what dies, and ends them with the foreground process. Sessions are not its business: they
 //! belong to their shepherds and live on.
 
 use crate::account;
@@ -174,7 +174,7 @@ struct Service {
     name: String,
     program: Program,
     argv: Vec<CString>,
-    /// `None`: stays root (the launcher).
+    /// `None`: stays root (the launcher and the checker).
     ids: Option<(u32, u32)>,
     pid: Option<i32>,
     started: Instant,
@@ -223,6 +223,12 @@ fn services(
         launcher.extend(text(&["--throwaway", &id.to_string()]));
     }
     let mut services = vec![service("launcher", Program::Own, &launcher, None)?];
+
+    let mut checker = text(&["stead-launcher", "checker", "--data", data, "--supervisor-uid", &supervisor.to_string()]);
+    if let Some(conf) = conf {
+        checker.extend(text(&["--conf", &conf.to_string_lossy()]));
+    }
+    services.push(service("checker", Program::Own, &checker, None)?);
 
     let mut argv = text(&["stead", "supervisor", "--data", data, "--operator", "root"]);
     argv.extend(options.supervisor_args.iter().cloned());

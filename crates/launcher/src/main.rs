@@ -1,8 +1,8 @@
 //! `stead-launcher`: the only program of the farm that holds root.
 //!
 //! Small, single-threaded, without network, TLS or generated parsers. `host` lays out a folder and runs the
-//! services of one machine, `serve` is the launcher proper, and it forks one shepherd per session. It decides
-//! nothing about jobs: it carries out signed warrants, within what the host's own `launcher.conf` allows, and
+//! services of one machine, `serve` is the launcher proper, and it forks one shepherd per session; `checker` says
+//! whether a password is right. It decides nothing about jobs: it carries out signed warrants, within what the host's own `launcher.conf` allows, and
 //! signs what it saw. Root never opens, makes, changes or removes a path that a user can influence.
 
 #![cfg_attr(
@@ -16,18 +16,23 @@ compile_error!("stead-launcher needs Linux: desktop mode works without it");
 mod account;
 mod admit;
 mod cgroup;
+mod checker;
+mod complaints;
 mod conf;
 mod fatal;
 mod folder;
 mod host;
 mod ids;
 mod log;
+mod pam;
+mod question;
 mod refusal;
 mod rpc;
 mod serve;
 mod shepherd;
 mod switch;
 mod sys;
+mod throttle;
 mod title;
 
 use fatal::{Fatal, UsageError};
@@ -47,6 +52,11 @@ stead-launcher serve --data DIR --session SESSION [common]
 stead-launcher serve --state DIR --socket PATH --work DIR --session SESSION [common]
     the launcher alone; common: [--session-owner UID] --worker-uid UID | --worker-user NAME [--service-uid UID]...
                                 [--worker NAME]... [--conf FILE]
+
+stead-launcher checker --data DIR [who]
+stead-launcher checker --state DIR --socket PATH [who]
+    says whether a password is right, through PAM's service `stead`, to the supervisor's account and to nobody else;
+    who: --supervisor-uid UID | --supervisor-user NAME, and [--conf FILE]
 
 stead-launcher --check-conf [FILE]
     reads launcher.conf (default /etc/stead/launcher.conf) and says what is wrong with it
@@ -83,6 +93,7 @@ fn run(words: Vec<String>) -> Result<(), Fatal> {
                 shepherd::run(&task)
             }
         },
+        Some("checker") => checker::serve(&checker_options(args)?),
         Some("--check-conf") => Ok(conf::load(args.words.next().map(PathBuf::from).as_deref()).map(drop)?),
         Some("--version") => print(concat!("stead-launcher ", env!("CARGO_PKG_VERSION"), "\n")),
         Some("--help" | "-h") => print(HELP),
@@ -196,5 +207,27 @@ fn serve_options(mut args: Args) -> Result<serve::Options, Fatal> {
     if o.throwaway.is_some() && !o.hosted {
         return Err(UsageError::Unknown("--throwaway".to_owned()).into());
     }
+    Ok(o)
+}
+
+fn checker_options(mut args: Args) -> Result<checker::Options, Fatal> {
+    let mut o = checker::Options::default();
+    while let Some(word) = args.words.next() {
+        match word.as_str() {
+            "--data" => {
+                let data = args.path(&word)?;
+                o.state = data.join("launcher").join("checker");
+                o.socket = data.join("run").join("checker.socket");
+            }
+            "--state" => o.state = args.path(&word)?,
+            "--socket" => o.socket = args.path(&word)?,
+            "--supervisor-uid" => o.supervisor_uid = Some(args.uid(&word)?),
+            "--supervisor-user" => o.supervisor_user = Some(args.value(&word)?),
+            "--conf" => o.conf = Some(args.path(&word)?),
+            _ => return Err(UsageError::Unknown(word).into()),
+        }
+    }
+    required(&o.state, "--data or --state")?;
+    required(&o.socket, "--data or --socket")?;
     Ok(o)
 }

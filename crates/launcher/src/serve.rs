@@ -5,6 +5,7 @@
 
 use crate::admit::{self, Addressee, Used};
 use crate::cgroup::Cgroups;
+use crate::complaints::Complaints;
 use crate::conf::{self, Conf};
 use crate::fatal::Fatal;
 use crate::folder::{self, Folder, root};
@@ -276,17 +277,7 @@ impl Launcher {
 }
 
 fn worker_uid(options: &Options) -> Result<u32, Fatal> {
-    if let Some(uid) = options.worker_uid {
-        return Ok(uid);
-    }
-    let name = options.worker_user.clone().unwrap_or_else(|| "stead-worker".to_owned());
-    let look = || match crate::account::ids_of(&name) {
-        Ok(Some((uid, _))) => uid.to_le_bytes().to_vec(),
-        _ => Vec::new(),
-    };
-    let bytes = sys::in_child(look).map_err(|errno| Fatal::Step { what: "look up the worker's account", errno })?;
-    let uid = bytes.try_into().map(u32::from_le_bytes).ok().filter(|uid| *uid != 0);
-    uid.ok_or(Fatal::NoSuchAccount { name })
+    crate::account::service_uid(options.worker_uid, options.worker_user.as_deref().unwrap_or("stead-worker"))
 }
 
 fn workers(options: &Options) -> Vec<String> {
@@ -311,7 +302,7 @@ fn trusted_keys(state: &Folder) -> Result<Vec<PublicKey>, Fatal> {
     }
 }
 
-fn listen(run: &Folder, name: &str) -> Result<OwnedFd, Fatal> {
+pub(crate) fn listen(run: &Folder, name: &str) -> Result<OwnedFd, Fatal> {
     let failed = |errno| Fatal::File { what: "listen on", path: format!("{}/{name}", run.path), errno };
     let c_name = sys::cstr(name).map_err(failed)?;
     match sys::unlinkat(as_fd(&run.fd), &c_name, 0) {
@@ -845,59 +836,7 @@ impl Launcher {
     }
 }
 
-/// What strangers and broken workers make us say: so much, then only how much more there was. The disk that our
-/// messages end on is not theirs to fill.
-#[derive(Debug, Default)]
-struct Complaints {
-    /// Start of the present minute, boot-time clock in ms.
-    since: u64,
-    said: u32,
-    more: u64,
-}
-
-impl Complaints {
-    const PER_MINUTE: u32 = 20;
-
-    fn say(&mut self, line: &str) {
-        for line in self.lines(line, sys::boot_ms()).into_iter().flatten() {
-            say!("{line}");
-        }
-    }
-
-    fn lines(&mut self, line: &str, now: u64) -> [Option<String>; 2] {
-        let mut about_more = None;
-        if now.saturating_sub(self.since) >= 60_000 {
-            about_more = (self.more > 0).then(|| format!("{} more connections were refused or closed", self.more));
-            *self = Self { since: now, said: 0, more: 0 };
-        }
-        if self.said >= Self::PER_MINUTE {
-            self.more = self.more.saturating_add(1);
-            return [about_more, None];
-        }
-        self.said += 1;
-        [about_more, Some(line.to_owned())]
-    }
-}
-
 enum Forked {
     Parent { conn: OwnedFd, pid: i32 },
     Child(Box<Task>),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_strangers_is_told_in_few_lines() {
-        let mut complaints = Complaints::default();
-        let mut said = Vec::new();
-        for i in 0..300_000_u64 {
-            said.extend(complaints.lines("refused", 1_000_000 + i).into_iter().flatten());
-        }
-        assert!(said.len() <= 6 * 21, "{}", said.len());
-        let more: u64 = said.iter().filter_map(|l| l.split(' ').next()?.parse::<u64>().ok()).sum();
-        let plain = said.iter().filter(|l| *l == "refused").count() as u64;
-        assert_eq!(plain + more + complaints.more, 300_000, "every one is counted");
-    }
 }

@@ -435,6 +435,27 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, max: usize, max_fds: usize) -> Res<Rec
     Ok(Received::Packet(buf, fds))
 }
 
+/// Receives one packet into `buffer`, which the caller wipes; never waits. `None`: there is none yet; `Some(0)`: closed,
+/// or a packet that fills the buffer, which is too long.
+pub(crate) fn receive_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Res<Option<usize>> {
+    // SAFETY: a buffer of the length given.
+    let n = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+    match check_size(n) {
+        Ok(n) if n == buffer.len() => Ok(Some(0)),
+        Ok(n) => Ok(Some(n)),
+        Err(Errno(libc::EAGAIN | libc::EINTR)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether the other end is closed.
+pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one entry.
+    let n = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    n > 0 && poll.revents & (libc::POLLHUP | libc::POLLERR) != 0
+}
+
 // ---- waiting -------------------------------------------------------------------------------------------------
 
 /// Waits until one of `fds` can be read or has failed; says which. `None` waits for ever.

@@ -254,7 +254,12 @@ fn what_dies_starts_again_and_all_end_with_the_foreground() {
     }
     let mut farm = Farm::new();
     farm.start();
-    let services = [&["stead", "supervisor"][..], &["stead", "worker"], &["stead-launcher", "serve"]];
+    let services = [
+        &["stead", "supervisor"][..],
+        &["stead", "worker"],
+        &["stead-launcher", "serve"],
+        &["stead-launcher", "checker"],
+    ];
     for words in services {
         let pid = until("it runs", || farm.service(words));
         // SAFETY: a child of our host, still there.
@@ -269,7 +274,7 @@ fn what_dies_starts_again_and_all_end_with_the_foreground() {
     assert!(!second.status.success() && text.contains("in use by another"), "{text}");
 
     let all = children(farm.host_pid());
-    assert_eq!(all.len(), 4);
+    assert_eq!(all.len(), 5);
     assert_eq!(farm.stop(), Some(0));
     for pid in all {
         assert_eq!(status(pid, "PPid"), None, "{pid} lives on");
@@ -285,7 +290,7 @@ fn services_do_not_outlive_a_killed_host() {
     let mut farm = Farm::new();
     farm.start();
     until("the launcher listens", || farm.data().join("run/launcher.socket").exists().then_some(()));
-    until("all run", || (children(farm.host_pid()).len() == 4).then_some(()));
+    until("all run", || (children(farm.host_pid()).len() == 5).then_some(()));
     let all = children(farm.host_pid());
     if let Some((child, _)) = &mut farm.host {
         child.kill().expect("kill");

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod checker_wire;
 pub mod codec;
 pub mod launcher_wire;
 pub mod names;

@@ -185,6 +185,52 @@ WantedBy=multi-user.target
     )
 }
 
+/// Root, for what PAM's modules need: the host's password files, counters of failed tries, the audit. Not
+/// `NoNewPrivileges`: a security module may give pam_unix's helper a domain of its own.
+pub(super) fn checker_unit() -> String {
+    format!(
+        "\
+[Unit]
+Description=Stead checker: says whether a password is right
+After=nss-user-lookup.target
+Before=stead-supervisor.service
+
+[Service]
+ExecStart={LIB}/stead-launcher checker --state /run/stead-checker --socket {DATA}/run/checker.socket --supervisor-user stead
+Restart=always
+RestartSec=1
+RestartPreventExitStatus=2
+RuntimeDirectory=stead-checker
+RuntimeDirectoryMode=0700
+LimitCORE=0
+TasksMax=64
+CapabilityBoundingSet=CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID
+ProtectSystem=full
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
 /// XDG autostart: a farm of the person's own, from log-in to log-out.
 pub(super) fn autostart(stead: &str) -> String {
     format!(
@@ -234,6 +280,11 @@ mod tests {
             ] {
                 assert!(unit.contains(line), "{line}\n{unit}");
             }
+        }
+        let checker = checker_unit();
+        assert!(!checker.contains("User=") && checker.contains("LimitCORE=0") && checker.contains("CAP_AUDIT_WRITE"));
+        for never in ["SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN", "SYS_MODULE", "NoNewPrivileges=yes"] {
+            assert!(!checker.contains(never), "{never}");
         }
         let launcher = launcher_unit("w");
         assert!(

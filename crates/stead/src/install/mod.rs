@@ -105,8 +105,9 @@ fn steps(part: Part, place: &Place) -> Result<Vec<Step>, Failure> {
     if supervisor {
         steps.push(settings("supervisor.toml", files::SUPERVISOR_TOML.into()));
         steps.push(unit("stead-supervisor", files::supervisor_unit()));
+        steps.push(unit("stead-checker", files::checker_unit()));
         steps.push(Step::Owned { path: TMPFILES.into(), text: files::TMPFILES_CONF.into() });
-        units.insert(0, "stead-supervisor.service");
+        units.splice(..0, ["stead-checker.service", "stead-supervisor.service"]);
     }
     steps.push(Step::Keys);
     steps.extend(start(place, supervisor, &units));
@@ -315,7 +316,8 @@ fn going(options: &Uninstall, place: &Place, made: &Made) -> Vec<Undo> {
 /// Which part a file is of; programs are needed by every part and go with the last.
 fn belongs(part: Part, path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-    let supervisor = ["stead-supervisor.service", "supervisor.toml", "stead.conf"].contains(&name);
+    let supervisor =
+        ["stead-supervisor.service", "stead-checker.service", "supervisor.toml", "stead.conf"].contains(&name);
     let worker = ["stead-worker.service", "stead-launcher.service", "worker.toml", "launcher.conf"].contains(&name);
     match part {
         Part::All => true,

@@ -1,7 +1,9 @@
 //! `supervisor.toml`: few settings, each with a default. A wrong file never opens anything: the start is refused with
 //! file, line and key.
 
-use serde::Deserialize;
+use crate::audit::AnchorTo;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +38,18 @@ pub struct Settings {
     pub lease_seconds: u64,
     /// Most bytes of output kept of one session.
     pub log_max_mib: u64,
+    /// Where the audit's checkpoints are kept besides: `syslog`, `journald`, or `file:/PATH` on another disk.
+    #[serde(deserialize_with = "anchor")]
+    pub audit_anchor: Option<AnchorTo>,
+    /// How large a file of the audit grows before the next begins.
+    pub audit_file_mib: u64,
+}
+
+fn anchor<'de, D: Deserializer<'de>>(value: D) -> Result<Option<AnchorTo>, D::Error> {
+    let text = String::deserialize(value)?;
+    let wrong =
+        || D::Error::custom(format!("audit_anchor = {text:?} is not \"syslog\", \"journald\" or \"file:/PATH\""));
+    AnchorTo::parse(&text).map(Some).ok_or_else(wrong)
 }
 
 impl Default for Settings {
@@ -47,12 +61,22 @@ impl Default for Settings {
             batch_target_ms: 1000,
             lease_seconds: 300,
             log_max_mib: 1024,
+            audit_anchor: None,
+            audit_file_mib: 256,
         }
     }
 }
 
-const KEYS: [&str; 6] =
-    ["listen", "jobs_keep_days", "logs_keep_days", "batch_target_ms", "lease_seconds", "log_max_mib"];
+const KEYS: [&str; 8] = [
+    "listen",
+    "jobs_keep_days",
+    "logs_keep_days",
+    "batch_target_ms",
+    "lease_seconds",
+    "log_max_mib",
+    "audit_anchor",
+    "audit_file_mib",
+];
 
 impl Settings {
     /// The defaults, or what the file says.
@@ -79,6 +103,9 @@ impl Settings {
         }
         if !(1..=1 << 20).contains(&settings.log_max_mib) {
             return out_of_range("log_max_mib", settings.log_max_mib, "1 to 1048576");
+        }
+        if !(1..=1 << 20).contains(&settings.audit_file_mib) {
+            return out_of_range("audit_file_mib", settings.audit_file_mib, "1 to 1048576");
         }
         Ok(settings)
     }
@@ -138,6 +165,8 @@ mod tests {
             "supervisor.toml: lease_seconds = 0 is out of range: 10 to 86400 is allowed"
         );
         assert!(error("batch_target_ms = 0").contains("out of range"));
+        let anchor = error("\naudit_anchor = \"file:relative\"\n");
+        assert!(anchor.starts_with("supervisor.toml:2: audit_anchor = \"file:relative\" is not"), "{anchor}");
     }
 
     #[test]
@@ -148,9 +177,14 @@ mod tests {
 
     #[test]
     fn every_setting_can_be_suggested() {
-        let text = toml::to_string(&toml::Table::from_iter(
-            KEYS.map(|k| (k.to_owned(), if k == "listen" { "127.0.0.1:1".into() } else { toml::Value::Integer(30) })),
-        ))
+        let text = toml::to_string(&toml::Table::from_iter(KEYS.map(|k| {
+            let value = match k {
+                "listen" => "127.0.0.1:1".into(),
+                "audit_anchor" => "syslog".into(),
+                _ => toml::Value::Integer(30),
+            };
+            (k.to_owned(), value)
+        })))
         .expect("toml");
         Settings::parse(Path::new("x"), &text).expect("KEYS are the settings");
         assert_eq!(text.lines().count(), KEYS.len());

@@ -26,7 +26,7 @@ mod tests;
 mod views;
 mod workshop;
 
-pub use audit::{AuditError, Broken, verify as verify_audit};
+pub use audit::{AnchorTo, AuditError, Broken, Finding, Report, VerifyOptions, verify_dir, verify_files};
 pub use config::{ConfigError, Settings};
 pub use error::StartError;
 pub use start::{Config, Running, run, start};

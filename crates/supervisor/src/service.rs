@@ -3,7 +3,7 @@
 //!
 //! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
 
-use crate::audit::{Audit, Record, Written};
+use crate::audit::{Act, Actor, Audit, Intent, Outcome, Record};
 use crate::clock;
 use crate::config::Settings;
 use crate::dispatch::{DispatchError, Dispatcher, Job, JobsError, Needs, who};
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
 use std::sync::Arc;
-use store::{After, AuditRef, JobRow, NewJob, NewStep, Store, StoreError};
+use store::{After, JobRow, NewJob, NewStep, Store, StoreError};
 
 /// Most tasks that can be named one by one in an act.
 const TASKS_MAX: usize = 10_000;
@@ -76,18 +76,17 @@ impl Service {
         let facts = FarmFacts { only_proxy: self.only_proxy().await? };
         let who = match policy::identify(principal, &request, facts) {
             Identified::As(who, _) => who,
-            Identified::Refused(refusal, _) => return Err(self.refused(principal, "submit", refusal).await),
+            Identified::Refused(refusal, _) => return Err(self.refused(principal, Act::Submit, refusal).await),
         };
         for after in &spec.after {
             self.visible(principal, after.job).await?;
         }
-        let record = Record::new("submit")
-            .by(who.login_user.as_str(), who.user.as_str())
+        let record = Record::intent(Act::Submit, Actor::of(principal).for_user(who.user.as_str()))
+            .grant(who.grant)
             .with("name", plan.name())
-            .with("source", &principal.source)
             .with("tasks", plan.steps().iter().map(|s| s.tasks).sum::<u64>())
             .with("body", body_of(&spec));
-        let audit = self.audit.write(record).await?;
+        let intent = self.audit.intent(record).await?;
         let text = spec.to_json()?;
         let bytes = text.len();
         let job = NewJob {
@@ -102,11 +101,14 @@ impl Service {
             blocked: None,
             request_id: submission.request_id,
             grant: who.grant,
-            audit: Some(reference(audit)),
+            audit: Some(intent.reference()),
             ..NewJob::default()
         };
         let is_new = job.request_id.is_none();
-        let id = self.store.submit(job, clock::now()).await?;
+        let id = self.carried_out(&intent, self.store.submit(job, clock::now()).await).await?;
+        if !is_new {
+            self.settle_repeated(&intent, id).await?;
+        }
         // A repeated request is the job of the first one.
         if is_new {
             self.dispatcher.jobs().keep(Job { id, who, spec, plan, bytes });
@@ -137,18 +139,25 @@ impl Service {
         if tasks.is_none() {
             row.state.after(action).map_err(StoreError::from)?;
         }
-        let record = Record::new(action.as_str())
-            .by(principal.login_user.as_str(), &row.user)
+        let record = Record::intent(action.into(), Actor::of(principal).for_user(&row.user))
             .job(job)
-            .with("source", &principal.source)
             .with("reason", &reason)
             .with("tasks", tasks.as_ref().map(Vec::len));
-        let audit = Some(reference(self.audit.write(record).await?));
+        let intent = match action {
+            // Ends something, and gives nobody another identity: possible without room for its record.
+            JobAction::Kill => self.audit.intent_or_later(record).await?,
+            _ => Some(self.audit.intent(record).await?),
+        };
+        let audit = intent.as_ref().map(Intent::reference);
         let reason = Some(said_by(principal, action, reason));
         let now = clock::now();
         let acted = match tasks {
-            None => self.store.act(job, action, reason, audit, now).await?,
-            Some(tasks) => self.store.act_on_tasks(job, tasks, action, reason, audit, now).await?,
+            None => self.store.act(job, action, reason, audit, now).await,
+            Some(tasks) => self.store.act_on_tasks(job, tasks, action, reason, audit, now).await,
+        };
+        let acted = match &intent {
+            Some(intent) => self.carried_out(intent, acted).await?,
+            None => acted?,
         };
         self.dispatcher.acted(action, &acted);
         Ok(acted.state)
@@ -162,13 +171,10 @@ impl Service {
         if !self.store.workers().await?.iter().any(|w| w.name == name) {
             return Err(ServiceError::NoSuchWorker(name.to_owned()));
         }
-        let record = Record::new("drain")
-            .by(principal.login_user.as_str(), principal.login_user.as_str())
-            .with("source", &principal.source)
-            .with("worker", name)
-            .with("drained", drained);
-        let audit = reference(self.audit.write(record).await?);
-        self.store.set_drained(name, drained, Some(audit)).await?;
+        let record = Record::intent(Act::Drain, Actor::of(principal)).object(name).with("drained", drained);
+        let intent = self.audit.intent(record).await?;
+        let drain = self.store.set_drained(name, drained, Some(intent.reference())).await;
+        self.carried_out(&intent, drain).await?;
         self.dispatcher.set_drained(name, drained);
         Ok(())
     }
@@ -185,17 +191,38 @@ impl Service {
     }
 
     /// Writes a refusal down and returns it.
-    async fn refused(&self, principal: &Principal, act: &str, refusal: policy::Refusal) -> ServiceError {
-        let record = Record::new("refused")
-            .by(principal.login_user.as_str(), principal.login_user.as_str())
-            .with("source", &principal.source)
-            .with("act", act)
-            .with("rule", &refusal.rule)
-            .with("value", &refusal.value);
-        match self.audit.write(record).await {
-            Ok(_) => ServiceError::Refused(refusal),
+    pub(crate) async fn refused(&self, principal: &Principal, act: Act, refusal: policy::Refusal) -> ServiceError {
+        let record = Record::refused(act, Actor::of(principal)).object(&refusal.value).with("rule", &refusal.rule);
+        match self.audit.refusal(record).await {
+            Ok(()) => ServiceError::Refused(refusal),
             Err(error) => error.into(),
         }
+    }
+
+    /// What the store did of an act that is on record. Where it is known not to be done, that is written down, too.
+    async fn carried_out<T>(&self, intent: &Intent, done: Result<T, StoreError>) -> Result<T, ServiceError> {
+        if let Err(error) = &done
+            && self.is_absent(intent).await
+            && let Err(error) = self.audit.write(intent.not_done(Outcome::Failed, error)).await
+        {
+            tracing::error!(%error, "it is not in the audit that an act was not done");
+        }
+        done.map_err(ServiceError::from)
+    }
+
+    /// A request that was sent again changes nothing.
+    async fn settle_repeated(&self, intent: &Intent, job: u64) -> Result<(), ServiceError> {
+        if self.is_absent(intent).await {
+            let record = intent.not_done(Outcome::Ok, "the request was carried out before").job(job);
+            self.audit.write(record).await?;
+        }
+        Ok(())
+    }
+
+    /// If the store can't say, the next start asks it again.
+    async fn is_absent(&self, intent: &Intent) -> bool {
+        let known = self.store.audited(&intent.written.chain, intent.written.sequence).await;
+        matches!(known, Ok(None))
     }
 
     /// The job, if the caller may know of it.
@@ -261,10 +288,6 @@ fn body_of(spec: &JobSpec) -> serde_json::Value {
         job::Body::Command(body) => serde_json::json!({ "argv": body.argv.iter().take(64).collect::<Vec<_>>() }),
         job::Body::Template(body) => serde_json::json!({ "template_sha256": hash(&body.source) }),
     }
-}
-
-fn reference(written: Written) -> AuditRef {
-    AuditRef { chain: written.chain, sequence: written.sequence, hash: written.hash }
 }
 
 fn check_request_id(id: Option<&str>) -> Result<(), ServiceError> {

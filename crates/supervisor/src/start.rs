@@ -1,7 +1,7 @@
 //! Start and stop: everything that can be refused is refused before the first connection is taken.
 
 use crate::api::{self, App};
-use crate::audit::{Audit, Written};
+use crate::audit::{self, Act, Audit, Record, Written};
 use crate::authn::{Accounts, Authn, HostAccounts, Operator};
 use crate::config::Settings;
 use crate::dispatch::{Dispatcher, Helpers};
@@ -23,6 +23,9 @@ use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// Under which key the store knows the name of the audit chain.
+const AUDIT_CHAIN: &str = "audit_chain";
+
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -42,6 +45,7 @@ pub struct Running {
     pub url: String,
     pub socket: PathBuf,
     store: Store,
+    audit: Audit,
     #[cfg(test)]
     pub(crate) app: App,
     stop: watch::Sender<bool>,
@@ -99,7 +103,7 @@ pub(crate) async fn start_with(
     let store = Store::open(&dir.join("store.db")).await?;
     let keys = Keys::load(&dir)?;
     let farm = keys.farm_hex();
-    let audit = open_audit(&dir.join("audit").join("chain"), &store).await?;
+    let audit = open_audit(&dir.join("audit"), &settings, &store).await?;
     let events = Events::new();
     let logs = Logs::new(dir.join("logs"), settings.log_max_mib << 20);
     let tcp = listen::tcp(&settings.listen).await?;
@@ -123,7 +127,7 @@ pub(crate) async fn start_with(
     let facts = Facts { farm, data: config.data, operator: config.operator, url: url.clone() };
     let service = Service {
         store: store.clone(),
-        audit,
+        audit: audit.clone(),
         dispatcher: dispatcher.clone(),
         events,
         logs,
@@ -154,6 +158,7 @@ pub(crate) async fn start_with(
         url,
         socket,
         store,
+        audit,
         #[cfg(test)]
         app: for_tests,
         stop,
@@ -191,6 +196,7 @@ impl Running {
             let _ = tokio::time::timeout(Duration::from_secs(3), server).await;
         }
         self.store.close().await;
+        self.audit.close().await;
     }
 }
 
@@ -198,16 +204,35 @@ fn login_name(name: &str) -> Result<LoginUser, StartError> {
     LoginUser::parse(name).map_err(|reason| StartError::Operator { name: name.to_owned(), reason })
 }
 
-/// Opens the chain, unless it ends before what the store knows of it.
-async fn open_audit(path: &Path, store: &Store) -> Result<Audit, StartError> {
-    let audit = Audit::open(path)?;
-    let Written { chain, sequence, .. } = audit.opened_at();
+/// Opens the chain, unless it ends before what the store knows of it, and says in it that the supervisor starts and
+/// which acts nobody knows the outcome of.
+async fn open_audit(dir: &Path, settings: &Settings, store: &Store) -> Result<Audit, StartError> {
+    let options = audit::Options { anchor: settings.audit_anchor.clone(), file_max: settings.audit_file_mib << 20 };
+    let (audit, found) = Audit::open(dir, &options)?;
+    let Written { chain, sequence, .. } = &found.at;
     match store.audit_tail(chain).await? {
         Some((stored, _)) if stored > *sequence => {
-            Err(StartError::AuditCut { path: path.to_owned(), found: *sequence, stored })
+            return Err(StartError::AuditCut { path: dir.join("chain"), found: *sequence, stored });
         }
-        _ => Ok(audit),
+        _ => {}
     }
+    let known = store.meta(AUDIT_CHAIN).await?;
+    if known.as_ref() != Some(chain) {
+        if let Some(former) = known {
+            let end = store.audit_tail(&former).await?.map(|(sequence, _)| sequence);
+            tracing::warn!(former, chain, "the audit chain that the store knows is not there: another one begins");
+            audit.write(Record::new(Act::ChainReplaced).with("former", former).with("former_end", end)).await?;
+        }
+        store.set_meta(AUDIT_CHAIN, chain).await?;
+    }
+    audit.write(Record::new(Act::Start).with("version", env!("CARGO_PKG_VERSION"))).await?;
+    for open in found.open {
+        if store.audited(chain, open.sequence).await? != Some(open.hash) {
+            tracing::warn!(chain, record = open.sequence, "nobody knows whether this act was done");
+            audit.write(open.unknown()).await?;
+        }
+    }
+    Ok(audit)
 }
 
 /// A folder that is there or made; refused when it is somebody else's and has to be ours.

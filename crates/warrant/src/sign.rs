@@ -13,6 +13,8 @@ pub enum Domain {
     Batch,
     /// Signed by a host's launcher with the host's own key.
     Proof,
+    /// Signs the supervisor's audit up to a record.
+    Checkpoint,
 }
 
 impl Domain {
@@ -22,6 +24,7 @@ impl Domain {
             Self::Renewal => b"stead renewal 1\0",
             Self::Batch => b"stead batch 1\0",
             Self::Proof => b"stead proof 1\0",
+            Self::Checkpoint => b"stead checkpoint 1\0",
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use pin::PinError;
 #[cfg(test)]
 pub(crate) use place::tests::hello as hello_for_tests;
 
-use crate::audit::{Audit, AuditError, Record};
+use crate::audit::{Act, Audit, AuditError, Outcome, Record};
 use crate::authn::Authn;
 use crate::clock;
 use crate::config::Settings;
@@ -217,7 +217,7 @@ impl Dispatcher {
     async fn wait_for_audit(&self) {
         loop {
             tokio::time::sleep(AUDIT_REST).await;
-            match self.0.audit.write(Record::new("audit_resumed")).await {
+            match self.0.audit.write(Record::new(Act::AuditResumed)).await {
                 Ok(_) => return,
                 Err(error) => match self.store().ready_after(READY, None, clock::now()).await {
                     Ok(ready) => self.audit_fails(ready.iter().map(|r| r.job), &error).await,
@@ -447,7 +447,10 @@ impl Dispatcher {
     async fn badlogin(&self, step: &scheduler::Candidate, reason: String) -> Result<(), DispatchError> {
         let (job, who) = (step.job, &step.who);
         tracing::warn!(job, login_user = %who.login_user, user = %who.user, reason, "the job's account is refused");
-        let record = Record::new("badlogin").by(who.login_user.as_str(), who.user.as_str()).job(job);
+        let record = Record::new(Act::Badlogin)
+            .outcome(Outcome::Refused)
+            .by(who.login_user.as_str(), who.user.as_str())
+            .job(job);
         self.0.audit.write(record.with("why", &reason)).await?;
         let acted = self.store().badlogin(job, reason, clock::now()).await?;
         self.acted(JobAction::Kill, &acted);
@@ -612,13 +615,18 @@ impl Dispatcher {
         let stored = |e: StoreError| HelloError::Store(e.to_string());
         let (entry, shown) = (format!("host_key/{name}"), hex(&key.to_bytes()));
         match self.store().meta(&entry).await.map_err(stored)? {
-            None => self.store().set_meta(&entry, &shown).await.map_err(stored)?,
+            None => {
+                let record = Record::new(Act::HostKeyPinned).by_worker(name).object(name).with("host_key", &shown);
+                self.0.audit.write(record).await.map_err(|e| HelloError::Store(e.to_string()))?;
+                self.store().set_meta(&entry, &shown).await.map_err(stored)?;
+            }
             Some(pinned) if pinned == shown => {}
             Some(pinned) => {
                 tracing::warn!(worker = name, pinned, shown, "the host's key changed: its proofs are not accepted");
-                let record = Record::new("host_key_changed").with("worker", name).with("pinned", pinned);
-                let written = self.0.audit.write(record.with("shown", shown)).await;
-                return written.map(|_| None).map_err(|e| HelloError::Store(e.to_string()));
+                let record = Record::new(Act::HostKeyChanged).outcome(Outcome::Refused).by_worker(name).object(name);
+                let record = record.with("pinned", pinned).with("shown", shown);
+                let written = self.0.audit.refusal(record).await;
+                return written.map(|()| None).map_err(|e| HelloError::Store(e.to_string()));
             }
         }
         Ok(Some(key))
@@ -946,9 +954,9 @@ impl Dispatcher {
             *proof = None;
             let (session, worker) = (row.id, &row.worker);
             tracing::warn!(session, worker, fact, %error, "a proof is not accepted");
-            let record = Record::new("proof_refused").by(&row.login_user, &row.user).job(row.job);
-            let record = record.with("session", session).with("worker", worker).with("fact", fact);
-            self.0.audit.write(record.with("why", error.to_string())).await?;
+            let record = Record::new(Act::ProofRefused).outcome(Outcome::Refused).by(&row.login_user, &row.user);
+            let record = record.by_worker(worker).job(row.job).object(worker).with("session", session);
+            self.0.audit.write(record.with("fact", fact).with("why", error.to_string())).await?;
             if fact == "started" && error != proof::ProofError::Key {
                 self.distrust(row, &format!("its proof of session {session} was not accepted: {error}")).await?;
             }
@@ -1028,14 +1036,23 @@ impl Dispatcher {
             Ok(None) => return,
             Err(error) => return tracing::error!(session, %error, "its end is not in the audit"),
         };
-        let record = Record::new("session_end")
+        let record = Record::new(Act::SessionEnd)
             .by(&row.login_user, &row.user)
+            .grant(row.grant)
+            .policy(&row.policy_version)
             .job(row.job)
+            .object(&row.worker)
             .with("session", session)
-            .with("worker", &row.worker)
             .with("end", &row.end)
-            .with("run_as", row.run_as.as_ref())
-            .with("attested_by", &row.attested_by);
+            .with("account", row.run_as.as_ref())
+            .with("attested_by", &row.attested_by)
+            .with("opened", clock::rfc3339(row.opened_at))
+            .with("started", row.started_at.map(clock::rfc3339))
+            .with("ended", row.ended_at.map(clock::rfc3339));
+        let record = match &row.run_as {
+            Some(account) => record.run_as(&account.name),
+            None => record.run_as(&row.account),
+        };
         if let Err(error) = self.0.audit.write(record).await {
             tracing::error!(session, %error, "its end is not in the audit");
         }

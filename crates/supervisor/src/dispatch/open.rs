@@ -4,7 +4,7 @@ use super::farm::{Live, Worker};
 use super::jobs::{Job, JobsError};
 use super::session::Driver;
 use super::{DispatchError, Dispatcher, PLAN_PATIENCE};
-use crate::audit::Record;
+use crate::audit::{Act, Record};
 use crate::clock;
 use crate::scheduler::Placement;
 use policy::{Rule, RunPlan, Who};
@@ -137,7 +137,7 @@ impl Dispatcher {
         to: Addressee,
         terms: &Terms<'_>,
     ) -> Result<bool, DispatchError> {
-        let written = self.0.audit.write(record(session, job, worker, terms)).await;
+        let written = self.0.audit.write(self.record(session, job, worker, terms)).await;
         let sent = written.as_ref().is_ok_and(|_| self.send_warrant(session, job, worker, to, terms));
         if !sent {
             let text = match &written {
@@ -149,6 +149,27 @@ impl Dispatcher {
         }
         written?;
         Ok(sent)
+    }
+
+    fn record(&self, session: u64, job: u64, worker: &str, terms: &Terms<'_>) -> Record {
+        let account = match &terms.plan.account {
+            Account::Named { name, .. } => name.to_string(),
+            Account::Throwaway => "throwaway".to_owned(),
+        };
+        let version = self.farm().workers.get(worker).map(|w| policy::version(terms.who, &w.place));
+        let record = Record::new(Act::Warrant)
+            .by(terms.who.login_user.as_str(), terms.who.user.as_str())
+            .grant(terms.who.grant)
+            .run_as(account)
+            .job(job)
+            .object(worker)
+            .with("session", session)
+            .with("mode", terms.plan.mode.as_str())
+            .with("purpose", terms.purpose);
+        match version {
+            Some(version) => record.policy(warrant::hex(&version)),
+            None => record,
+        }
     }
 
     /// Only on the connection that the session was opened for: a worker that came back since was told, and is
@@ -202,19 +223,4 @@ impl Dispatcher {
         }
         sent
     }
-}
-
-fn record(session: u64, job: u64, worker: &str, terms: &Terms<'_>) -> Record {
-    let account = match &terms.plan.account {
-        Account::Named { name, .. } => name.to_string(),
-        Account::Throwaway => "throwaway".to_owned(),
-    };
-    Record::new("warrant")
-        .by(terms.who.login_user.as_str(), terms.who.user.as_str())
-        .job(job)
-        .with("session", session)
-        .with("worker", worker)
-        .with("account", account)
-        .with("mode", terms.plan.mode.as_str())
-        .with("purpose", terms.purpose)
 }

@@ -146,3 +146,10 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// The audit of a farm, which holds.
+pub(crate) fn verified(data: &Path) -> crate::Report {
+    let report = crate::verify_dir(&data.join("supervisor/audit"), &Default::default()).expect("read");
+    assert_eq!(report.findings, [], "the audit holds");
+    report
+}

@@ -151,10 +151,11 @@ async fn every_act_is_in_the_audit_before_it_is_acknowledged() {
             "block",
             "drain",
             "kill",
-            "refused",
             "retry",
             "session_end",
             "session_end",
+            "start",
+            "submit",
             "submit",
             "submit",
             "unblock",
@@ -162,7 +163,7 @@ async fn every_act_is_in_the_audit_before_it_is_acknowledged() {
             "warrant"
         ]
     );
-    crate::audit::verify(&dir.path().join("supervisor/audit/chain")).expect("the chain holds");
+    super::verified(dir.path());
 }
 
 fn acts(data: &std::path::Path) -> Vec<String> {

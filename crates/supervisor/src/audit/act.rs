@@ -1,0 +1,127 @@
+//! The words of the audit. `docs/audit.md` has the table: when each is written and what it carries.
+
+use job::JobAction;
+use serde::Serialize;
+
+macro_rules! acts {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// What was done, or asked for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(dead_code, reason = "sign-in, grants and switching are being built")]
+        pub(crate) enum Act { $($(#[$doc])* $name,)* }
+
+        impl Act {
+            #[allow(dead_code, reason = "searching by act comes next")]
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub(crate) fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+        }
+    };
+}
+
+acts! {
+    /// A chain begins: its name and its first key.
+    Begin = "begin",
+    /// A file of a chain begins; the one before it was full.
+    Segment = "segment",
+    /// Signs all that is before it.
+    Checkpoint = "checkpoint",
+    Start = "start",
+    Stop = "stop",
+    /// The store knows another chain than the one that is there.
+    ChainReplaced = "chain_replaced",
+    /// What was written before could not be done after all.
+    NotDone = "not_done",
+    /// The supervisor died between a record and its act.
+    OutcomeUnknown = "outcome_unknown",
+    /// So many like the one named were left out.
+    Repeated = "repeated",
+    AuditResumed = "audit_resumed",
+    AuditRead = "audit_read",
+    AuditVerify = "audit_verify",
+
+    Submit = "submit",
+    Kill = "kill",
+    Retry = "retry",
+    Block = "block",
+    Unblock = "unblock",
+    Suspend = "suspend",
+    Resume = "resume",
+    ViewLog = "view_log",
+    Download = "download",
+
+    Warrant = "warrant",
+    SessionEnd = "session_end",
+    /// The account itself is refused.
+    Badlogin = "badlogin",
+    ProofRefused = "proof_refused",
+    HostKeyPinned = "host_key_pinned",
+    HostKeyChanged = "host_key_changed",
+    Drain = "drain",
+
+    Login = "login",
+    Logout = "logout",
+    SessionRevoke = "session_revoke",
+    TokenCreate = "token_create",
+    TokenRevoke = "token_revoke",
+    Password = "password",
+    /// Begins to act as another, or ends that.
+    Switch = "switch",
+    UserCreate = "user_create",
+    UserChange = "user_change",
+    UserRemove = "user_remove",
+    GrantGive = "grant_give",
+    GrantRequest = "grant_request",
+    GrantApprove = "grant_approve",
+    GrantRevoke = "grant_revoke",
+    /// A row was found that nobody changed through the supervisor.
+    ChangedOutside = "changed_outside",
+    Configuration = "configuration",
+}
+
+impl From<JobAction> for Act {
+    fn from(action: JobAction) -> Self {
+        match action {
+            JobAction::Kill => Self::Kill,
+            JobAction::Retry => Self::Retry,
+            JobAction::Block => Self::Block,
+            JobAction::Unblock => Self::Unblock,
+            JobAction::Suspend => Self::Suspend,
+            JobAction::Resume => Self::Resume,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// Written before the act, which the store carries out with the number of this record. It was done, unless a later
+    /// record (`not_done`, `outcome_unknown`) names that number.
+    Intent,
+    Ok,
+    Refused,
+    Failed,
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_act_has_a_word_of_its_own_and_a_row_in_the_manual() {
+        let words: BTreeSet<&str> = Act::ALL.iter().map(|a| a.as_str()).collect();
+        assert_eq!(words.len(), Act::ALL.len());
+        let manual = include_str!("../../../../docs/audit.md");
+        let rows: BTreeSet<&str> = manual
+            .lines()
+            .filter_map(|l| l.strip_prefix("| `")?.split('`').next())
+            .filter(|w| words.contains(w))
+            .collect();
+        assert_eq!(rows, words, "docs/audit.md lists every act");
+    }
+}

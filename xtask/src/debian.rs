@@ -14,6 +14,7 @@ pub(crate) struct Package {
 
 const PACKAGES: &[Package] = &[
     Package { name: "util-linux", probe: "setpriv", used_for: "everything on real accounts" },
+    Package { name: "iproute2", probe: "ip", used_for: "everything with a network of its own" },
     Package { name: "strace", probe: "strace", used_for: "a switch of identity that fails" },
     Package { name: "binutils", probe: "readelf", used_for: "the launcher's library search path" },
     Package { name: "xvfb", probe: "Xvfb", used_for: "a desktop worker's screen" },
@@ -94,7 +95,7 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
 }
 
-fn which(program: &str) -> Option<std::path::PathBuf> {
+pub(crate) fn which(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     let executable = |p: &Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     // Debian keeps some of them where only root's PATH looks.

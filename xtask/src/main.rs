@@ -1,4 +1,4 @@
-//! The tasks of people who build Stead: `cargo xtask test|ci|full|deps`.
+//! The tasks of people who build Stead: `cargo xtask test|ci|full|deps|servers`.
 //!
 //! `test` is what a person runs, `ci` the same where nothing may be skipped, `full` adds what takes long. It starts
 //! other programs and looks at how they end; it builds and checks nothing itself.
@@ -8,6 +8,7 @@
 
 mod debian;
 mod launcher;
+mod servers;
 
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ usage: cargo xtask TASK
   test [FILTER…]  format, lints, documents, build, all tests; installs what the tests need when root
   ci [FILTER…]    the same, and what would be skipped is a failure
   full            ci, the long forms of the crash tests, and the tour from a release build
-  deps            write the launcher's tree of dependencies to crates/launcher/deps.txt";
+  deps            write the launcher's tree of dependencies to crates/launcher/deps.txt
+  servers         unpack the directory servers (OpenLDAP, Samba) for tests that are started in another way";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         Some(("ci", filter)) => everything(Strictness::NothingSkipped, filter, &[]),
         Some(("full", [])) => full(),
         Some(("deps", [])) => launcher::write_tree(&root()),
+        Some(("servers", [])) => servers::unpack(&root()),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -53,7 +56,7 @@ enum Strictness {
 /// All checks, the cheap ones first, the tests last.
 fn everything(strictness: Strictness, filter: &[String], env: &[(&str, &str)]) -> Result<()> {
     let root = root();
-    prepare(strictness)?;
+    prepare(&root, strictness)?;
     step("format", cargo(&root).args(["fmt", "--all", "--check"]))?;
     step("lints", cargo(&root).args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     step(
@@ -76,7 +79,7 @@ fn full() -> Result<()> {
     step("tour", Command::new(root.join("target/release/stead")).current_dir(&root).args(["run", "examples/tour"]))
 }
 
-fn prepare(strictness: Strictness) -> Result<()> {
+fn prepare(root: &Path, strictness: Strictness) -> Result<()> {
     let lacking = debian::install_missing();
     for package in &lacking {
         println!("xtask: {} is missing: {} can't be tested here", package.name, package.used_for);
@@ -85,7 +88,11 @@ fn prepare(strictness: Strictness) -> Result<()> {
     if root_lacking {
         println!("xtask: not root: the tests on real accounts in a private mount namespace will say that they skip");
     }
-    if strictness == Strictness::NothingSkipped && (root_lacking || !lacking.is_empty()) {
+    let servers = servers::unpack(root);
+    if let Err(e) = &servers {
+        println!("xtask: accounts of LDAP and of a domain can't be tested here: no directory servers: {e:#}");
+    }
+    if strictness == Strictness::NothingSkipped && (root_lacking || !lacking.is_empty() || servers.is_err()) {
         bail!("this run may skip nothing (run as root, on Debian or with the packages named above)");
     }
     Ok(())

@@ -9,11 +9,13 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod directory;
 mod farm;
 mod processes;
 mod stage;
 
 pub use answer::Answer;
+pub use directory::{Ad, Directory, Ldap, Local, PASSWORD, Verdict, servers_or_skip};
 pub use farm::{Builder, Farm, JobId, state};
 pub use nix::sys::signal::Signal;
 pub use processes::{Process, Role, Tree, lives, signal};
@@ -82,7 +84,7 @@ pub fn within_or<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> O
     }
 }
 
-fn in_ci() -> bool {
+pub(crate) fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|v| v == "true")
 }
 

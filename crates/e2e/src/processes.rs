@@ -85,7 +85,7 @@ impl Tree {
             inside.extend(more);
         }
         // The first process holds the namespace open by waiting for this one.
-        let holds = |p: &Process| p.parent == root && p.argv == ["sleep", "infinity"];
+        let holds = |p: &Process| p.parent == root && p.argv == ["cat"];
         Self { processes: all.into_iter().filter(|(pid, p)| inside.contains(pid) && !holds(p)).collect() }
     }
 

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// An account that exists only on a stage.
 #[derive(Debug, Clone)]
@@ -80,12 +80,13 @@ pub fn accounts() -> Vec<Account> {
 /// Where a stage keeps what is its own.
 const OWN: &str = "/mnt";
 
-/// Namespaces, and a first process in them that only collects the dead.
+/// Namespaces, and a first process in them that only collects the dead. It ends with the test, however that ends: it
+/// waits for the end of a pipe that the test holds.
 #[derive(Debug)]
 pub struct Stage {
     unshare: Child,
-    /// The first process, as the test sees it.
-    init: i32,
+    held: Option<ChildStdin>,
+    door: Door,
 }
 
 impl Stage {
@@ -98,13 +99,28 @@ impl Stage {
     /// Raises a stage with these accounts. Needs root.
     #[must_use]
     pub fn raise_with(accounts: &[Account]) -> Self {
+        Self::set(accounts, None)
+    }
+
+    /// Raises a stage with [`accounts`], the directory servers' programs in their proper places, and a network and a
+    /// host name of its own. Needs [`crate::servers_or_skip`].
+    #[must_use]
+    pub fn raise_with_servers() -> Self {
+        Self::set(&accounts(), Some(&crate::directory::unpacked().expect("the unpacked servers")))
+    }
+
+    fn set(accounts: &[Account], servers: Option<&Path>) -> Self {
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]);
+        if servers.is_some() {
+            unshare.args(Door::NETWORK);
+        }
         unshare.args(["sh", "-euc", SET_UP, "stage"]).arg(bin_dir());
         for text in [passwd(accounts), group(accounts), shadow(accounts), homes(accounts)] {
             unshare.arg(text);
         }
-        unshare.env("PATH", PATH).stdin(Stdio::null()).stdout(Stdio::piped());
+        unshare.args(servers);
+        unshare.env("PATH", PATH).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut unshare = unshare.spawn().expect("unshare starts");
         let mut said = BufReader::new(unshare.stdout.take().expect("its standard output"));
         let mut line = String::new();
@@ -115,29 +131,26 @@ impl Stage {
             let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
             children.split_whitespace().next()?.parse().ok()
         });
-        Self { unshare, init }
+        let held = unshare.stdin.take();
+        Self { unshare, held, door: Door { init, network: servers.is_some() } }
     }
 
     /// A path on the stage, as the test may open it.
     #[must_use]
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
-        let inside = inside.as_ref();
-        let root = PathBuf::from(format!("/proc/{}/root", self.init));
-        root.join(inside.strip_prefix("/").unwrap_or(inside))
+        self.door.path(inside)
     }
 
     /// `program` on the stage as root, with nothing in its environment but PATH.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = self.enter();
-        command.arg(program);
-        command
+        self.door.command(program)
     }
 
     /// `program` on the stage, as `who` after logging in: a name, or a number that no account has.
     #[must_use]
     pub fn command_as(&self, who: &str, program: &str) -> Command {
-        let mut command = self.enter();
+        let mut command = self.door.enter();
         if who != "root" {
             command.args(["setpriv", "--inh-caps=-all"]);
             if who.starts_with('#') {
@@ -152,50 +165,98 @@ impl Stage {
         command
     }
 
-    fn enter(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.init.to_string(), "--mount", "--pid", "--wd=/", "--"]);
-        command.env_clear().env("PATH", PATH).env("LANG", "C.UTF-8").stdin(Stdio::null());
-        command
-    }
-
+    /// The group of an account: of the stage's own, or of a directory's.
     fn gid(&self, who: &str) -> u32 {
         let passwd = std::fs::read_to_string(self.path("/etc/passwd")).expect("the stage's passwd");
-        let line = passwd.lines().find(|l| l.starts_with(&format!("{who}:"))).expect("an account of the stage");
-        line.split(':').nth(3).and_then(|gid| gid.parse().ok()).expect("its group")
+        if let Some(line) = passwd.lines().find(|l| l.starts_with(&format!("{who}:"))) {
+            return line.split(':').nth(3).and_then(|gid| gid.parse().ok()).expect("its group");
+        }
+        let id = self.command("id").args(["-g", "--", who]).output().expect("id starts");
+        String::from_utf8_lossy(&id.stdout).trim().parse().unwrap_or_else(|_| panic!("no account {who}: {id:?}"))
+    }
+
+    /// The way in, for what lives on the stage and is kept beside it.
+    pub(crate) fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Every process on the stage but the first, however deep in namespaces of its own.
     pub(crate) fn processes(&self) -> Tree {
-        Tree::below(self.init)
+        Tree::below(self.door.init)
     }
 }
 
 impl Drop for Stage {
     /// Ends the first process of the PID namespace; the kernel ends the others before that one is gone.
     fn drop(&mut self) {
-        signal(self.init, Signal::SIGKILL);
+        signal(self.door.init, Signal::SIGKILL);
+        drop(self.held.take());
         drop(self.unshare.kill());
         drop(self.unshare.wait());
+    }
+}
+
+/// The way into a stage.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    /// The stage's first process, as the test sees it.
+    init: i32,
+    /// Whether it has a network and a host name of its own.
+    network: bool,
+}
+
+impl Door {
+    const NETWORK: [&str; 2] = ["--net", "--uts"];
+
+    pub(crate) fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
+        let inside = inside.as_ref();
+        let root = PathBuf::from(format!("/proc/{}/root", self.init));
+        root.join(inside.strip_prefix("/").unwrap_or(inside))
+    }
+
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = self.enter();
+        command.arg(program);
+        command
+    }
+
+    fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init.to_string(), "--mount", "--pid"]);
+        if self.network {
+            command.args(Self::NETWORK);
+        }
+        command.args(["--wd=/", "--"]);
+        command.env_clear().env("PATH", PATH).env("LANG", "C.UTF-8").stdin(Stdio::null());
+        command
     }
 }
 
 /// What people on a stage find their programs by.
 pub(crate) const PATH: &str = "/mnt/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/usr/games";
 
-/// Arguments: programs' folder, passwd, group, shadow, lines "name uid gid home".
+/// Arguments: programs' folder, passwd, group, shadow, lines "name uid gid home", unpacked servers or nothing.
 const SET_UP: &str = r#"
 umask 022
 # Programs first: their folder may be below one that is covered next.
 mount -t tmpfs -o mode=755 stead-e2e /mnt
 mkdir /mnt/bin /mnt/etc /mnt/etc.work /mnt/data /mnt/shared
 mount --bind "$1" /mnt/bin
+below=
+if [ -n "${6-}" ]; then
+  mkdir /mnt/servers; mount --bind "$6" /mnt/servers; below=/mnt/servers/etc:
+  for part in usr var; do
+    mkdir /mnt/$part /mnt/$part.work
+    mount -t overlay -o "lowerdir=/mnt/servers/$part:/$part,upperdir=/mnt/$part,workdir=/mnt/$part.work" $part /$part
+  done
+  ip link set lo up
+fi
 mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs -o mode=755 home /home
 # No daemon of the host answers for accounts: nscd, nslcd, sssd and systemd have their sockets below /run.
 mount -t tmpfs -o mode=755 run /run
 if [ -d /var/lib/sss ]; then mount -t tmpfs sss /var/lib/sss; fi
-mount -t overlay -o lowerdir=/etc,upperdir=/mnt/etc,workdir=/mnt/etc.work etc /etc
+mount -t overlay -o lowerdir=${below}/etc,upperdir=/mnt/etc,workdir=/mnt/etc.work etc /etc
 printf %s "$2" > /etc/passwd
 printf %s "$3" > /etc/group
 printf %s "$4" > /etc/shadow; chmod 600 /etc/shadow
@@ -205,9 +266,10 @@ printf %s "$5" | while read -r uid gid home; do
 done
 chown root:1600 /mnt/shared; chmod 2770 /mnt/shared
 cd /
-sleep infinity &
+exec 3<&0 </dev/null
+cat <&3 >/dev/null &
 echo set
-exec >/dev/null
+exec >/dev/null 3<&-
 wait
 "#;
 

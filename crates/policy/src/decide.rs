@@ -1,23 +1,32 @@
 //! At dispatch, before every batch, and for `explain`: user × worker → run-as account.
 
-use crate::types::{Accept, Decision, Effect, Place, ProxyAccount, Refusal, RunPlan, Trail, Who};
+use crate::people::{self, For, Kind, NoRight, People, Person};
+use crate::types::{Accept, Decision, Effect, Place, ProxyAccount, Refusal, RunPlan, Trail, Via, Who};
 use warrant::{Account, AccountName, LoginUser, Mode, sha256};
 
-/// As whom a job of `who` would run at `place`, or the rule that refuses or holds it back.
-pub fn decide(who: &Who, place: &Place) -> Decision {
+/// As whom a job of `who` named `job` would run at `place`, or the rule that refuses or holds it back.
+pub fn decide(who: &Who, job: Option<&str>, place: &Place, people: &People, now: i64) -> Decision {
     let mut trail = Trail::default();
-    trail.note(
-        "user",
-        Effect::Selects,
-        match who.grant {
-            Some(id) => format!("{} acts as {} by grant {id}", who.login_user, who.user),
-            None if who.user.as_str() == who.login_user.as_str() => format!("the job is {}'s own", who.user),
-            None => format!("{} submitted it as {}", who.login_user, who.user),
-        },
-        "job",
-    );
-    let plan = match account(who, place, &mut trail) {
-        Ok(plan) => plan,
+    let grant = match people::right(who, For { job, place: Some(place) }, people, now) {
+        Ok(grant) => {
+            people::note(&mut trail, who, grant);
+            grant
+        }
+        Err(NoRight::Ended(refusal)) => {
+            let refusal = trail.stop(Effect::Refuses, "users and grants", refusal);
+            return Decision::Blocked(refusal, trail.0);
+        }
+        Err(NoRight::NotHere(refusal)) => {
+            let refusal = trail.stop(Effect::Refuses, "users and grants", refusal);
+            return Decision::Refused(refusal, trail.0);
+        }
+        Err(NoRight::Unknown(refusal)) => {
+            let refusal = trail.stop(Effect::Waits, "the directory", refusal);
+            return Decision::Waiting(refusal, trail.0);
+        }
+    };
+    let plan = match account(who, place, people, &mut trail) {
+        Ok(plan) => RunPlan { grant, ..plan },
         Err(refusal) => {
             let refusal = trail.stop(Effect::Refuses, &source(place), refusal);
             return Decision::Refused(refusal, trail.0);
@@ -36,13 +45,15 @@ pub fn decide(who: &Who, place: &Place) -> Decision {
 
 /// A hash of exactly what [`decide`] looked at, so that a row edited by hand shows in the record.
 #[must_use]
-pub fn version(who: &Who, place: &Place) -> [u8; 32] {
+pub fn version(who: &Who, place: &Place, people: &People) -> [u8; 32] {
     let text = format!(
-        "1\n{}\n{}\n{:?}\n{}\n{}\n{:?}\n{:?}\n{:?}",
+        "2\n{}\n{}\n{}\n{:?}\n{}\n{:?}\n{}\n{:?}\n{:?}\n{:?}",
         who.login_user,
         who.user,
-        who.grant,
+        who.via.as_str(),
+        people,
         place.worker,
+        place.labels,
         place.mode.as_str(),
         place.proxy_account,
         place.owner,
@@ -55,15 +66,15 @@ fn source(place: &Place) -> String {
     format!("worker {}", place.worker)
 }
 
-fn account(who: &Who, place: &Place, trail: &mut Trail) -> Result<RunPlan, Refusal> {
+fn account(who: &Who, place: &Place, people: &People, trail: &mut Trail) -> Result<RunPlan, Refusal> {
     match place.mode {
-        Mode::User => user_mode(who, place, trail),
+        Mode::User => user_mode(who, place, people, trail),
         Mode::Proxy => proxy_mode(place, trail),
         Mode::Desktop => desktop_mode(who, place, trail),
     }
 }
 
-fn user_mode(who: &Who, place: &Place, trail: &mut Trail) -> Result<RunPlan, Refusal> {
+fn user_mode(who: &Who, place: &Place, people: &People, trail: &mut Trail) -> Result<RunPlan, Refusal> {
     if who.user.as_str() == "root" {
         return Err(Refusal {
             rule: "root_is_no_identity".into(),
@@ -82,9 +93,14 @@ fn user_mode(who: &Who, place: &Place, trail: &mut Trail) -> Result<RunPlan, Ref
     Ok(RunPlan {
         account: Account::Named { name, uid: None },
         mode: Mode::User,
-        // A proxy user's account serves everyone who holds a grant for it.
-        shared: who.grant.is_some(),
+        // A proxy user's account serves everyone who holds a grant for it, whoever submitted this one.
+        shared: who.via == Via::Grant || is_proxy(&people.target) || (who.via == Via::Own && is_proxy(&people.login)),
+        grant: None,
     })
+}
+
+fn is_proxy(person: &Option<Person>) -> bool {
+    person.as_ref().is_some_and(|p| p.kind == Kind::Proxy)
 }
 
 fn proxy_mode(place: &Place, trail: &mut Trail) -> Result<RunPlan, Refusal> {
@@ -101,7 +117,7 @@ fn proxy_mode(place: &Place, trail: &mut Trail) -> Result<RunPlan, Refusal> {
         None => return Err(bad_proxy("")),
     };
     trail.note("mode_proxy", Effect::Selects, text, &setting(place, "proxy_execution_mode = proxy"));
-    Ok(RunPlan { account, mode: Mode::Proxy, shared: true })
+    Ok(RunPlan { account, mode: Mode::Proxy, shared: true, grant: None })
 }
 
 fn bad_proxy(value: &str) -> Refusal {
@@ -158,6 +174,7 @@ fn desktop_mode(who: &Who, place: &Place, trail: &mut Trail) -> Result<RunPlan, 
         account: Account::Named { name: owner.clone(), uid: None },
         mode: Mode::Desktop,
         shared: place.accept != Accept::Owner,
+        grant: None,
     })
 }
 

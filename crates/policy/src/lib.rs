@@ -8,12 +8,19 @@
 
 mod decide;
 mod identify;
+mod people;
 mod types;
+mod view;
 
 pub use decide::{decide, version};
 pub use identify::{FarmFacts, identify};
-pub use types::{
-    ACCOUNT_UNKNOWN, Accept, Decision, Effect, Excluded, Identified, Place, Principal, ProxyAccount, Refusal, Request,
-    Roles, Rule, RunPlan, Who, may_act, may_see,
+pub use people::{
+    Acting, Ask, Association, For, Grant, GrantState, Groups, Holder, JobNames, Kind, NoRight, People, Person, acting,
+    acts, admit, may_grant, right,
 };
+pub use types::{
+    ACCOUNT_UNKNOWN, Accept, Channel, Decision, Effect, Excluded, Identified, Place, Principal, ProxyAccount, Refusal,
+    Request, Roles, Rule, RunPlan, Scopes, Via, Who,
+};
+pub use view::{Sight, Viewer};
 pub use warrant::{AccountName, LoginUser, Mode, User};

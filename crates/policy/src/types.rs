@@ -14,6 +14,43 @@ pub struct Roles {
     pub auditor: bool,
 }
 
+/// The way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// A local socket: the kernel says who is there.
+    Unix,
+    Tcp,
+}
+
+impl Channel {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unix => "unix",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// What a credential is good for. A person on a local socket has all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scopes {
+    pub read: bool,
+    pub submit: bool,
+    /// Kill, retry and the like.
+    pub control: bool,
+    /// What needs a role, and changing one's own credentials and association.
+    pub manage: bool,
+}
+
+impl Scopes {
+    pub const ALL: Self = Self { read: true, submit: true, control: true, manage: true };
+    pub const NONE: Self = Self { read: false, submit: false, control: false, manage: false };
+    /// A job's own token.
+    pub const JOB: Self = Self { read: true, submit: true, ..Self::NONE };
+}
+
 /// Who is asking, as the channel vouches for it. No field of a request ever changes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -21,6 +58,14 @@ pub struct Principal {
     /// The kernel's word on a local socket.
     pub uid: Option<u32>,
     pub roles: Roles,
+    /// uid 0 or the farm's own id: an administrator without a row anywhere.
+    pub is_operator: bool,
+    pub channel: Channel,
+    /// The other end: an address, or the uid.
+    pub client: String,
+    /// The session or token that was shown, by its number.
+    pub credential: Option<u64>,
+    pub scopes: Scopes,
     /// How we know, for people: `unix socket, uid 1501`.
     pub source: String,
 }
@@ -31,8 +76,43 @@ pub struct Principal {
 pub struct Request {
     /// `--user`: run as another; needs `impersonate` or `admin`.
     pub user: Option<String>,
-    /// `--as`: act as a proxy user; needs a grant.
-    pub acting_as: Option<String>,
+    /// The job's name: a grant may be for some only.
+    pub job: Option<String>,
+}
+
+/// By what right a job carries its user's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// It is the login user's own.
+    Own,
+    /// The user is a proxy user whom the login user may act as.
+    Grant,
+    /// The login user held the role.
+    Impersonate,
+    Admin,
+    /// uid 0 or the farm's own id.
+    Operator,
+}
+
+impl Via {
+    pub const ALL: [Self; 5] = [Self::Own, Self::Grant, Self::Impersonate, Self::Admin, Self::Operator];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Grant => "grant",
+            Self::Impersonate => "impersonate",
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|via| via.as_str() == word)
+    }
 }
 
 /// The names a job carries from its submission on.
@@ -40,6 +120,8 @@ pub struct Request {
 pub struct Who {
     pub login_user: LoginUser,
     pub user: User,
+    pub via: Via,
+    /// The grant that was found last; any live one of the pair does.
     pub grant: Option<u64>,
 }
 
@@ -64,6 +146,7 @@ pub enum Accept {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub worker: String,
+    pub labels: Vec<String>,
     pub mode: Mode,
     pub proxy_account: Option<ProxyAccount>,
     /// Desktop mode: whose session the worker belongs to.
@@ -136,6 +219,8 @@ pub struct RunPlan {
     pub mode: Mode,
     /// Several login users share the account, so sessions are kept apart by the kernel.
     pub shared: bool,
+    /// The grant by which the job has its user's name.
+    pub grant: Option<u64>,
 }
 
 /// Answer for one worker.
@@ -146,27 +231,17 @@ pub enum Decision {
     /// It would run, but not now: the worker is away, drained or broken.
     Waiting(Refusal, Vec<Rule>),
     Refused(Refusal, Vec<Rule>),
+    /// The right to the user's name has ended: nowhere, until somebody decides anew.
+    Blocked(Refusal, Vec<Rule>),
 }
 
 impl Decision {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         match self {
-            Self::Run(_, rules) | Self::Waiting(_, rules) | Self::Refused(_, rules) => rules,
+            Self::Run(_, rules) | Self::Waiting(_, rules) | Self::Refused(_, rules) | Self::Blocked(_, rules) => rules,
         }
     }
-}
-
-/// Whether someone may know that a job exists.
-#[must_use]
-pub fn may_see(principal: &Principal, login_user: &LoginUser, user: &User) -> bool {
-    principal.roles.admin || principal.login_user == *login_user || principal.login_user.as_str() == user.as_str()
-}
-
-/// Whether someone may change a job. Those it runs as may: it is their account.
-#[must_use]
-pub fn may_act(principal: &Principal, login_user: &LoginUser, user: &User) -> bool {
-    may_see(principal, login_user, user)
 }
 
 /// Collects the trail of a decision.

@@ -1,8 +1,8 @@
 //! The decision as a committed table, and what must hold for every input.
 
 use policy::{
-    ACCOUNT_UNKNOWN, Accept, AccountName, Decision, Excluded, FarmFacts, Identified, LoginUser, Mode, Place, Principal,
-    ProxyAccount, Request, Roles, User, Who, decide, identify, version,
+    ACCOUNT_UNKNOWN, Accept, AccountName, Channel, Decision, Excluded, FarmFacts, Identified, LoginUser, Mode, People,
+    Place, Principal, ProxyAccount, Request, Roles, Scopes, User, Via, Who, identify,
 };
 use proptest::prelude::*;
 use std::fmt::Write as _;
@@ -13,12 +13,22 @@ fn login(name: &str) -> LoginUser {
 }
 
 fn who(login_user: &str, user: &str) -> Who {
-    Who { login_user: login(login_user), user: User::parse(user).expect("user"), grant: None }
+    let via = if login_user == user { Via::Own } else { Via::Operator };
+    Who { login_user: login(login_user), user: User::parse(user).expect("user"), via, grant: None }
+}
+
+fn decide(who: &Who, place: &Place) -> Decision {
+    policy::decide(who, None, place, &People::default(), 0)
+}
+
+fn version(who: &Who, place: &Place) -> [u8; 32] {
+    policy::version(who, place, &People::default())
 }
 
 fn place(mode: Mode) -> Place {
     Place {
         worker: "w1".into(),
+        labels: Vec::new(),
         mode,
         proxy_account: None,
         owner: None,
@@ -75,7 +85,7 @@ fn the_matrix_is_as_committed() {
                     format!("run as {account}{}", if plan.shared { ", shared" } else { "" })
                 }
                 Decision::Waiting(why, _) => format!("wait: {}", why.rule),
-                Decision::Refused(why, _) => format!("refuse: {}", why.rule),
+                Decision::Refused(why, _) | Decision::Blocked(why, _) => format!("refuse: {}", why.rule),
             };
             writeln!(table, "{name:<26} | {:>4} as {:<4} | {outcome}", who.login_user, who.user).expect("write");
         }
@@ -88,11 +98,25 @@ fn the_matrix_is_as_committed() {
 }
 
 fn principal(name: &str, roles: Roles) -> Principal {
-    Principal { login_user: login(name), uid: None, roles, source: "test".into() }
+    Principal {
+        login_user: login(name),
+        uid: None,
+        roles,
+        is_operator: false,
+        channel: Channel::Unix,
+        client: "uid 1".into(),
+        credential: None,
+        scopes: Scopes::ALL,
+        source: "test".into(),
+    }
 }
 
 fn asked(user: &str) -> Request {
-    Request { user: Some(user.into()), acting_as: None }
+    Request { user: Some(user.into()), job: None }
+}
+
+fn identified(principal: &Principal, request: &Request, farm: FarmFacts) -> Identified {
+    identify(principal, None, request, farm, &People::default(), 0)
 }
 
 #[test]
@@ -111,7 +135,7 @@ fn nobody_becomes_another_without_a_role() {
         ("../../etc/shadow", "user_name"),
         ("$(id)", "user_name"),
     ] {
-        match identify(&ada, &asked(user), FarmFacts::default()) {
+        match identified(&ada, &asked(user), FarmFacts::default()) {
             Identified::Refused(refusal, rules) => {
                 assert_eq!(refusal.rule, rule, "{user:?}");
                 assert!(!refusal.hint.is_empty() && !rules.is_empty());
@@ -124,16 +148,15 @@ fn nobody_becomes_another_without_a_role() {
 #[test]
 fn an_administrator_names_a_user_but_never_root() {
     let root = principal("root", Roles { admin: true, ..Roles::default() });
-    let refused = |request: &Request, farm| match identify(&root, request, farm) {
+    let refused = |request: &Request, farm| match identified(&root, request, farm) {
         Identified::Refused(refusal, _) => refusal.rule,
         Identified::As(who, _) => panic!("accepted as {who:?}"),
     };
     assert_eq!(refused(&Request::default(), FarmFacts::default()), "root_is_no_identity");
     assert_eq!(refused(&asked("root"), FarmFacts { only_proxy: true }), "root_is_no_identity");
-    assert_eq!(refused(&Request { acting_as: Some("render".into()), user: None }, FarmFacts::default()), "no_grant");
-    assert!(matches!(identify(&root, &asked("ada"), FarmFacts::default()),
+    assert!(matches!(identified(&root, &asked("ada"), FarmFacts::default()),
         Identified::As(who, _) if who.user.as_str() == "ada" && who.login_user.as_str() == "root"));
-    assert!(matches!(identify(&root, &Request::default(), FarmFacts { only_proxy: true }), Identified::As(..)));
+    assert!(matches!(identified(&root, &Request::default(), FarmFacts { only_proxy: true }), Identified::As(..)));
 }
 
 fn any_name() -> impl Strategy<Value = String> {
@@ -154,6 +177,7 @@ prop_compose! {
     ) -> Place {
         Place {
             worker: "w1".into(),
+            labels: Vec::new(),
             mode,
             proxy_account: if throwaway { Some(ProxyAccount::Throwaway) } else { proxy.and_then(|p| named(&p)) },
             owner: owner.map(|o| AccountName::parse(&o).expect("account")),
@@ -187,7 +211,7 @@ proptest! {
                     prop_assert_eq!(Some(name.to_string()), expected);
                 }
             }
-            Decision::Refused(why, rules) | Decision::Waiting(why, rules) => {
+            Decision::Refused(why, rules) | Decision::Waiting(why, rules) | Decision::Blocked(why, rules) => {
                 prop_assert!(!why.rule.is_empty() && !why.text.is_empty() && !why.hint.is_empty());
                 prop_assert_eq!(&rules.last().expect("a trail").rule, &why.rule);
             }
@@ -204,7 +228,7 @@ proptest! {
     #[test]
     fn what_a_request_says_never_changes_who_asks(l in any_name(), user in ".{0,12}", admin in any::<bool>()) {
         let principal = principal(&l, Roles { admin, ..Roles::default() });
-        if let Identified::As(who, _) = identify(&principal, &asked(&user), FarmFacts::default()) {
+        if let Identified::As(who, _) = identified(&principal, &asked(&user), FarmFacts::default()) {
             prop_assert_eq!(who.login_user, login(&l));
             prop_assert_eq!(who.user.as_str(), user.as_str());
             prop_assert!(admin || user == l);

@@ -1,18 +1,19 @@
 //! Reading: what people may see of jobs, workers and decisions. Changes nothing.
 
+use crate::caller::Caller;
 use crate::dispatch::who;
 use crate::error::ServiceError;
 use crate::logs::{Filter, Reader};
-use crate::service::{Service, may_see, no_such_job, step_of};
+use crate::service::{Service, no_such_job, step_of};
 use crate::views::{ExplainView, JobView, RefusedView, RunAsView, SessionView, TaskView, VerdictView, WorkerView};
 use futures_util::future::join_all;
 use job::{JobState, Plan, StepRef, TaskState};
-use policy::{Decision, FarmFacts, Identified, Place, Principal, Request, Who};
+use policy::{Decision, Identified, Place, Request, Sight, Who};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
-use store::{JobFilter, TaskFilter};
+use store::{JobFilter, JobRow, TaskFilter};
 use warrant::Account;
 
 /// Entries of a page unless told, and at most.
@@ -62,34 +63,51 @@ pub(crate) struct LogScope {
 }
 
 impl Service {
-    pub(crate) async fn job(&self, principal: &Principal, id: u64) -> Result<JobView, ServiceError> {
-        Ok(JobView::from(&self.visible(principal, id).await?))
+    pub(crate) async fn job(&self, caller: &Caller, id: u64) -> Result<JobView, ServiceError> {
+        Ok(JobView::from(&self.visible(caller, id).await?))
     }
 
     /// Pages of what the caller may see: full as long as there is more.
-    pub(crate) async fn jobs(&self, principal: &Principal, query: JobsQuery) -> Result<Vec<JobView>, ServiceError> {
+    pub(crate) async fn jobs(&self, caller: &Caller, query: JobsQuery) -> Result<Vec<JobView>, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
         let states = words(query.state.as_deref(), JobState::parse)?;
         let limit = query.limit.unwrap_or(PAGE).min(PAGE_MAX);
-        let own = |q: &Option<String>| q.as_deref() == Some(principal.login_user.as_str());
         let mut filter =
             JobFilter { user: query.user, login_user: query.login_user, states, limit, after: query.after };
-        if principal.roles.admin || own(&filter.user) || own(&filter.login_user) {
-            let rows = self.store.jobs(filter).await?;
-            return Ok(rows.iter().filter(|row| may_see(principal, row)).map(JobView::from).collect());
+        let name = caller.principal.login_user.to_string();
+        let is_own = |q: &Option<String>| *q == Some(name.clone());
+        if let Some(acting) = &caller.acting {
+            // As the proxy user: its jobs, whoever submitted them, and nothing else.
+            if filter.user.as_deref().is_some_and(|user| user != acting.user.as_str()) {
+                return Ok(Vec::new());
+            }
+            filter.user = Some(acting.user.to_string());
+        } else if !caller.is_admin() && !is_own(&filter.user) && !is_own(&filter.login_user) {
+            return self.jobs_of(caller, &name, filter, limit).await;
         }
-        // Someone else's view holds jobs submitted by them and jobs that run as them: two ordered lists.
-        let name = principal.login_user.to_string();
+        let rows = self.store.jobs(filter).await?;
+        Ok(self.seen(caller, rows).await?.iter().map(JobView::from).collect())
+    }
+
+    /// Someone's view holds jobs submitted by them and jobs that run as them: two ordered lists.
+    async fn jobs_of(
+        &self,
+        caller: &Caller,
+        name: &str,
+        mut filter: JobFilter,
+        limit: u32,
+    ) -> Result<Vec<JobView>, ServiceError> {
         let mut as_user = filter.clone();
         let (asked_user, asked_login) = (filter.user.take(), filter.login_user.take());
-        filter.login_user = Some(name.clone());
+        filter.login_user = Some(name.to_owned());
         filter.user = asked_user.clone();
-        as_user.user = Some(name);
+        as_user.user = Some(name.to_owned());
         as_user.login_user = asked_login.clone();
         let mut rows = self.store.jobs(filter).await?;
         rows.extend(self.store.jobs(as_user).await?);
+        let mut rows = self.seen(caller, rows).await?;
         rows.retain(|row| {
-            may_see(principal, row)
-                && asked_user.as_ref().is_none_or(|u| *u == row.user)
+            asked_user.as_ref().is_none_or(|u| *u == row.user)
                 && asked_login.as_ref().is_none_or(|l| *l == row.login_user)
         });
         rows.sort_by_key(|row| std::cmp::Reverse(row.id));
@@ -98,13 +116,29 @@ impl Service {
         Ok(rows.iter().map(JobView::from).collect())
     }
 
+    /// Those of which the caller may know.
+    async fn seen(&self, caller: &Caller, rows: Vec<JobRow>) -> Result<Vec<JobRow>, ServiceError> {
+        let mut seen = Vec::with_capacity(rows.len());
+        for row in rows {
+            // In a list everybody sees the record at most: whether a right lives doesn't matter.
+            let is_there = match who(&row) {
+                Ok(who) => caller.viewer().sight(&who, || false) != Sight::None,
+                Err(_) => caller.is_admin(),
+            };
+            if is_there {
+                seen.push(row);
+            }
+        }
+        Ok(seen)
+    }
+
     pub(crate) async fn tasks(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         id: u64,
         query: TasksQuery,
     ) -> Result<Vec<TaskView>, ServiceError> {
-        let row = self.visible(principal, id).await?;
+        let row = self.open_to(caller, id).await?;
         let job = self.worked_out(row.id).await?;
         let plan = &job.plan;
         let step = query.step.as_deref().map(|s| step_of(plan, Some(&step_ref(s)))).transpose()?;
@@ -137,17 +171,12 @@ impl Service {
     }
 
     /// Answers when the job is over, or after the time.
-    pub(crate) async fn wait(
-        &self,
-        principal: &Principal,
-        id: u64,
-        timeout_s: Option<u64>,
-    ) -> Result<JobView, ServiceError> {
+    pub(crate) async fn wait(&self, caller: &Caller, id: u64, timeout_s: Option<u64>) -> Result<JobView, ServiceError> {
         let mut listener = self.events.listen();
         let time = Duration::from_secs(timeout_s.unwrap_or(WAIT_MAX_S).min(WAIT_MAX_S));
         let until = tokio::time::Instant::now() + time;
         loop {
-            let row = self.visible(principal, id).await?;
+            let row = self.visible(caller, id).await?;
             let is_over = row.state.is_over() && row.ended_at.is_some();
             if is_over || tokio::time::timeout_at(until, listener.changed(id)).await.is_err() {
                 return Ok(JobView::from(&row));
@@ -158,12 +187,12 @@ impl Service {
     /// Checks that the log may be read, and says where it is.
     pub(crate) async fn log_scope(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         id: u64,
         step: Option<&str>,
         task: Option<u64>,
     ) -> Result<LogScope, ServiceError> {
-        let row = self.visible(principal, id).await?;
+        let row = self.open_to(caller, id).await?;
         if step.is_none() && task.is_none() {
             return Ok(LogScope { job: id, step: None, task: None });
         }
@@ -204,10 +233,10 @@ impl Service {
     }
 
     /// As whom a job runs on each worker, why, and what really happened.
-    pub(crate) async fn explain_job(&self, principal: &Principal, id: u64) -> Result<ExplainView, ServiceError> {
-        let row = self.visible(principal, id).await?;
+    pub(crate) async fn explain_job(&self, caller: &Caller, id: u64) -> Result<ExplainView, ServiceError> {
+        let row = self.visible(caller, id).await?;
         let who = who(&row).map_err(|_| no_such_job(id))?;
-        let workers = self.verdicts(&who, None).await?;
+        let workers = self.verdicts(&who, Some(&row.name), None).await?;
         let sessions = self.store.sessions(id).await?;
         let mut proofs = self.dispatcher.proofs(&sessions).await?;
         let sessions = sessions.into_iter().map(|s| {
@@ -232,17 +261,17 @@ impl Service {
     }
 
     /// As whom a job would run if the caller submitted it now.
-    pub(crate) async fn explain(
-        &self,
-        principal: &Principal,
-        query: ExplainQuery,
-    ) -> Result<ExplainView, ServiceError> {
-        let request = Request { user: query.user, acting_as: query.acting_as };
+    pub(crate) async fn explain(&self, caller: &Caller, query: ExplainQuery) -> Result<ExplainView, ServiceError> {
         let places = self.dispatcher.places().await?;
-        let only_proxy = !places.is_empty() && places.iter().all(|p| p.mode == policy::Mode::Proxy);
-        let (user, refused, rules, workers) = match policy::identify(principal, &request, FarmFacts { only_proxy }) {
+        let request = Request { user: query.user, job: None };
+        let identified = match caller.naming(&self.identity, query.acting_as.as_deref()).await {
+            Ok(caller) => self.identified(&caller, &request).await?,
+            Err(ServiceError::Refused(refusal)) => Identified::Refused(refusal, Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let (user, refused, rules, workers) = match identified {
             Identified::As(who, rules) => {
-                let workers = self.verdicts(&who, query.worker.as_deref()).await?;
+                let workers = self.verdicts(&who, None, query.worker.as_deref()).await?;
                 (Some(who.user.to_string()), None, rules, workers)
             }
             Identified::Refused(refusal, rules) => {
@@ -263,24 +292,34 @@ impl Service {
         if let Some(worker) = query.worker.filter(|w| !places.iter().any(|p| p.worker == *w)) {
             return Err(ServiceError::NoSuchWorker(worker));
         }
-        let login_user = principal.login_user.to_string();
+        let login_user = caller.principal.login_user.to_string();
         Ok(ExplainView { job: None, login_user, user, rules, refused, workers, sessions: Vec::new() })
     }
 
-    async fn verdicts(&self, who: &Who, only: Option<&str>) -> Result<Vec<VerdictView>, ServiceError> {
+    async fn verdicts(
+        &self,
+        who: &Who,
+        job: Option<&str>,
+        only: Option<&str>,
+    ) -> Result<Vec<VerdictView>, ServiceError> {
         let mut places = self.dispatcher.places().await?;
         places.retain(|p| only.is_none_or(|name| name == p.worker));
-        Ok(join_all(places.iter().map(|place| self.verdict(who, place))).await)
+        let people = self.identity.people(who.login_user.as_str(), Some(who.user.as_str())).await?;
+        let now = crate::clock::now();
+        let verdict = async |place| self.verdict(policy::decide(who, job, place, &people, now), place).await;
+        Ok(join_all(places.iter().map(verdict)).await)
     }
 
-    async fn verdict(&self, who: &Who, place: &Place) -> VerdictView {
-        let (verdict, run_as, refused, rules) = match policy::decide(who, place) {
+    async fn verdict(&self, decision: Decision, place: &Place) -> VerdictView {
+        let (verdict, run_as, refused, rules) = match decision {
             Decision::Run(plan, rules) => match self.run_as(place, &plan.account).await {
                 Ok(run_as) => ("run", Some(run_as), None, rules),
                 Err(refused) => ("refused", None, Some(refused), rules),
             },
             Decision::Waiting(refusal, rules) => ("waiting", None, Some(RefusedView::from(&refusal)), rules),
-            Decision::Refused(refusal, rules) => ("refused", None, Some(RefusedView::from(&refusal)), rules),
+            Decision::Refused(refusal, rules) | Decision::Blocked(refusal, rules) => {
+                ("refused", None, Some(RefusedView::from(&refusal)), rules)
+            }
         };
         VerdictView { worker: place.worker.clone(), mode: place.mode.as_str(), run_as, verdict, refused, rules }
     }
@@ -306,7 +345,7 @@ impl Service {
     }
 
     /// What `doctor` wants to know.
-    pub(crate) async fn farm(&self, principal: &Principal) -> Result<Value, ServiceError> {
+    pub(crate) async fn farm(&self, caller: &Caller) -> Result<Value, ServiceError> {
         let ready = self.store.ready(1000, crate::clock::now()).await?;
         let tasks: u64 = ready.iter().map(|r| r.count).sum();
         let mut farm = json!({
@@ -320,7 +359,7 @@ impl Service {
             "config": null,
             "exclusions": null,
         });
-        if principal.roles.admin {
+        if caller.is_admin() {
             let exclusions = self.store.exclusions().await?;
             let view = |e: store::Exclusion| json!({"worker": e.worker, "account": e.account, "reason": e.reason, "at": crate::clock::rfc3339(e.at)});
             farm["exclusions"] = exclusions.into_iter().map(view).collect();

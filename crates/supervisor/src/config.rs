@@ -43,6 +43,8 @@ pub struct Settings {
     pub audit_anchor: Option<AnchorTo>,
     /// How large a file of the audit grows before the next begins.
     pub audit_file_mib: u64,
+    /// Only grants count that somebody else than they serve has approved.
+    pub grants_need_approval: bool,
 }
 
 fn anchor<'de, D: Deserializer<'de>>(value: D) -> Result<Option<AnchorTo>, D::Error> {
@@ -63,11 +65,12 @@ impl Default for Settings {
             log_max_mib: 1024,
             audit_anchor: None,
             audit_file_mib: 256,
+            grants_need_approval: false,
         }
     }
 }
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "listen",
     "jobs_keep_days",
     "logs_keep_days",
@@ -76,6 +79,7 @@ const KEYS: [&str; 8] = [
     "log_max_mib",
     "audit_anchor",
     "audit_file_mib",
+    "grants_need_approval",
 ];
 
 impl Settings {
@@ -181,6 +185,7 @@ mod tests {
             let value = match k {
                 "listen" => "127.0.0.1:1".into(),
                 "audit_anchor" => "syslog".into(),
+                "grants_need_approval" => true.into(),
                 _ => toml::Value::Integer(30),
             };
             (k.to_owned(), value)

@@ -64,6 +64,8 @@ pub(crate) enum ServiceError {
     Refused(Refusal),
     #[error("only an administrator may {0}")]
     AdminOnly(&'static str),
+    #[error("this token is not for that: it lacks the scope {0}")]
+    Scope(&'static str),
     /// Not the worker it says it is, or not yet.
     #[error(transparent)]
     Worker(#[from] PinError),

@@ -27,6 +27,11 @@ impl Keys {
     }
 }
 
+/// A secret of its own file; made when missing.
+pub(crate) fn secret<const N: usize>(path: &Path) -> Result<[u8; N], StartError> {
+    read_or_make(path, true)
+}
+
 fn read_or_make<const N: usize>(path: &Path, secret: bool) -> Result<[u8; N], StartError> {
     let file = |error| StartError::File { path: path.to_owned(), error };
     match File::open(path) {

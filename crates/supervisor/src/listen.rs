@@ -125,10 +125,10 @@ pub(crate) async fn serve_tcp(listener: TcpListener, router: Router, stop: watch
     let mut stopped = stop.clone();
     loop {
         let Some((stream, permit)) = next(&connections, listener.accept(), &mut stopped).await else { return };
-        let Some((stream, _)) = stream else { continue };
+        let Some((stream, address)) = stream else { continue };
         let (router, stop) = (router.clone(), stop.clone());
         tokio::spawn(async move {
-            answer(stream, router, Peer::Tcp, Some(own), stop).await;
+            answer(stream, router, Peer::Tcp { address }, Some(own), stop).await;
             drop(permit);
         });
     }

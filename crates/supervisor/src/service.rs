@@ -4,15 +4,17 @@
 //! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
 
 use crate::audit::{Act, Actor, Audit, Intent, Outcome, Record};
+use crate::caller::{Asks, Caller};
 use crate::clock;
 use crate::config::Settings;
 use crate::dispatch::{DispatchError, Dispatcher, Job, JobsError, Needs, who};
 use crate::error::ServiceError;
 use crate::events::{Event, Events};
+use crate::identity::Identity;
 use crate::logs::Logs;
 use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
-use policy::{FarmFacts, Identified, Principal, Request};
+use policy::{FarmFacts, Identified, Principal, Refusal, Request, Sight};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ const REQUEST_ID_MAX: usize = 200;
 pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) audit: Audit,
+    pub(crate) identity: Identity,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) events: Events,
     pub(crate) logs: Logs,
@@ -68,22 +71,43 @@ pub(crate) struct ActRequest {
 }
 
 impl Service {
+    /// Lets someone who authenticated in, with the roles the tables give them now.
+    pub(crate) async fn admit(&self, principal: &mut Principal) -> Result<(), ServiceError> {
+        let people = self.identity.people(principal.login_user.as_str(), None).await?;
+        principal.roles = policy::admit(principal, &people).map_err(ServiceError::Refused)?;
+        Ok(())
+    }
+
+    /// As whom they act; what is refused is on record.
+    pub(crate) async fn caller(&self, principal: Principal, asks: Asks) -> Result<Caller, ServiceError> {
+        match Caller::new(&self.identity, principal.clone(), asks).await {
+            Err(ServiceError::Refused(refusal)) => Err(self.refused(&principal, Act::Switch, refusal).await),
+            caller => caller,
+        }
+    }
+
     /// A job comes in: understood, decided, written down, stored.
-    pub(crate) async fn submit(&self, principal: &Principal, submission: Submission) -> Result<u64, ServiceError> {
+    pub(crate) async fn submit(&self, caller: &Caller, submission: Submission) -> Result<u64, ServiceError> {
+        let principal = &caller.principal;
+        caller.needs(principal.scopes.submit, "submit")?;
         check_request_id(submission.request_id.as_deref())?;
+        let caller = match caller.naming(&self.identity, submission.acting_as.as_deref()).await {
+            Err(ServiceError::Refused(refusal)) => return Err(self.refused(principal, Act::Submit, refusal).await),
+            caller => caller?,
+        };
         let (spec, plan) = self.understood(principal, submission.spec).await?;
-        let request = Request { user: submission.user, acting_as: submission.acting_as };
-        let facts = FarmFacts { only_proxy: self.only_proxy().await? };
-        let who = match policy::identify(principal, &request, facts) {
+        let request = Request { user: submission.user, job: Some(plan.name().to_owned()) };
+        let who = match self.identified(&caller, &request).await? {
             Identified::As(who, _) => who,
             Identified::Refused(refusal, _) => return Err(self.refused(principal, Act::Submit, refusal).await),
         };
         for after in &spec.after {
-            self.visible(principal, after.job).await?;
+            self.visible(&caller, after.job).await?;
         }
-        let record = Record::intent(Act::Submit, Actor::of(principal).for_user(who.user.as_str()))
+        let record = Record::intent(Act::Submit, caller.actor().for_user(who.user.as_str()))
             .grant(who.grant)
             .with("name", plan.name())
+            .with("via", who.via)
             .with("tasks", plan.steps().iter().map(|s| s.tasks).sum::<u64>())
             .with("body", body_of(&spec));
         let intent = self.audit.intent(record).await?;
@@ -101,8 +125,8 @@ impl Service {
             blocked: None,
             request_id: submission.request_id,
             grant: who.grant,
+            via: who.via.as_str().to_owned(),
             audit: Some(intent.reference()),
-            ..NewJob::default()
         };
         let is_new = job.request_id.is_none();
         let id = self.carried_out(&intent, self.store.submit(job, clock::now()).await).await?;
@@ -118,19 +142,29 @@ impl Service {
         Ok(id)
     }
 
-    /// Someone acts on a job, or on some of its tasks.
+    /// As whom a job would be submitted.
+    pub(crate) async fn identified(&self, caller: &Caller, request: &Request) -> Result<Identified, ServiceError> {
+        let login = caller.principal.login_user.as_str();
+        let target = caller.acting.as_ref().map(|a| a.user.as_str()).or(request.user.as_deref());
+        let people = self.identity.people(login, target).await?;
+        let farm = FarmFacts { only_proxy: self.only_proxy().await? };
+        Ok(policy::identify(&caller.principal, caller.acting.as_ref(), request, farm, &people, clock::now()))
+    }
+
+    /// Someone acts on a job, or on some of its tasks. Whoever may know of it may kill it; the rest needs all of it.
     pub(crate) async fn act(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         job: u64,
         action: JobAction,
         request: ActRequest,
     ) -> Result<JobState, ServiceError> {
-        let row = self.visible(principal, job).await?;
-        let names = who(&row).map_err(|_| no_such_job(job))?;
-        if !policy::may_act(principal, &names.login_user, &names.user) {
-            return Err(no_such_job(job));
-        }
+        let principal = &caller.principal;
+        let row = match action {
+            JobAction::Kill => self.visible(caller, job).await?,
+            _ => self.open_to(caller, job).await?,
+        };
+        caller.needs(principal.scopes.control, "control")?;
         let reason = request.reason.map(check_reason).transpose()?;
         let tasks = match &request.tasks {
             Some(names) => Some(named_tasks(&row, &self.worked_out(job).await?.plan, names)?),
@@ -139,8 +173,9 @@ impl Service {
         if tasks.is_none() {
             row.state.after(action).map_err(StoreError::from)?;
         }
-        let record = Record::intent(action.into(), Actor::of(principal).for_user(&row.user))
+        let record = Record::intent(action.into(), caller.actor())
             .job(job)
+            .with("of", &row.user)
             .with("reason", &reason)
             .with("tasks", tasks.as_ref().map(Vec::len));
         let intent = match action {
@@ -164,10 +199,9 @@ impl Service {
     }
 
     /// An administrator drains a worker, or ends that.
-    pub(crate) async fn drain(&self, principal: &Principal, name: &str, drained: bool) -> Result<(), ServiceError> {
-        if !principal.roles.admin {
-            return Err(ServiceError::AdminOnly("drain a worker"));
-        }
+    pub(crate) async fn drain(&self, caller: &Caller, name: &str, drained: bool) -> Result<(), ServiceError> {
+        caller.needs_admin("drain a worker")?;
+        let principal = &caller.principal;
         if !self.store.workers().await?.iter().any(|w| w.name == name) {
             return Err(ServiceError::NoSuchWorker(name.to_owned()));
         }
@@ -191,7 +225,7 @@ impl Service {
     }
 
     /// Writes a refusal down and returns it.
-    pub(crate) async fn refused(&self, principal: &Principal, act: Act, refusal: policy::Refusal) -> ServiceError {
+    pub(crate) async fn refused(&self, principal: &Principal, act: Act, refusal: Refusal) -> ServiceError {
         let record = Record::refused(act, Actor::of(principal)).object(&refusal.value).with("rule", &refusal.rule);
         match self.audit.refusal(record).await {
             Ok(()) => ServiceError::Refused(refusal),
@@ -226,9 +260,43 @@ impl Service {
     }
 
     /// The job, if the caller may know of it.
-    pub(crate) async fn visible(&self, principal: &Principal, job: u64) -> Result<JobRow, ServiceError> {
-        let row = self.store.job(job).await?;
-        row.filter(|row| may_see(principal, row)).ok_or_else(|| no_such_job(job))
+    pub(crate) async fn visible(&self, caller: &Caller, job: u64) -> Result<JobRow, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
+        let row = self.store.job(job).await?.ok_or_else(|| no_such_job(job))?;
+        match self.sight(caller, &row).await? {
+            Sight::None => Err(no_such_job(job)),
+            Sight::Record | Sight::All => Ok(row),
+        }
+    }
+
+    /// The job with all that belongs to it: output, results, another try.
+    pub(crate) async fn open_to(&self, caller: &Caller, job: u64) -> Result<JobRow, ServiceError> {
+        let row = self.visible(caller, job).await?;
+        match self.sight(caller, &row).await? {
+            Sight::All => Ok(row),
+            Sight::Record | Sight::None => Err(ServiceError::Refused(Refusal {
+                rule: "right_ended".to_owned(),
+                value: row.user.clone(),
+                text: format!("you submitted job {job} as {}, and may not act as {} any more", row.user, row.user),
+                hint: format!(
+                    "its state and reason stay yours to see, and you can kill it; for more, ask for a grant for {}",
+                    row.user
+                ),
+            })),
+        }
+    }
+
+    /// What the caller may know of a job. One whose names can't be read is nobody's but the administrators'.
+    pub(crate) async fn sight(&self, caller: &Caller, row: &JobRow) -> Result<Sight, ServiceError> {
+        let Ok(who) = who(row) else {
+            return Ok(if caller.is_admin() { Sight::All } else { Sight::None });
+        };
+        let viewer = caller.viewer();
+        let (with, without) = (viewer.sight(&who, || true), viewer.sight(&who, || false));
+        if with == without {
+            return Ok(with);
+        }
+        Ok(if self.identity.right(&who, &row.name).await?.is_ok() { with } else { without })
     }
 
     async fn understood(&self, principal: &Principal, spec: Box<RawValue>) -> Result<(JobSpec, Plan), ServiceError> {
@@ -247,9 +315,10 @@ impl Service {
             JobsError::Store(error) => error.into(),
             JobsError::Gone(job) => no_such_job(job),
             JobsError::Spec { error, .. } => error.into(),
-            error @ (JobsError::Name { .. } | JobsError::Interrupted(_) | JobsError::Needs { .. }) => {
-                ServiceError::input("job", error)
-            }
+            error @ (JobsError::Name { .. }
+            | JobsError::Via { .. }
+            | JobsError::Interrupted(_)
+            | JobsError::Needs { .. }) => ServiceError::input("job", error),
         })
     }
 
@@ -257,14 +326,6 @@ impl Service {
     async fn only_proxy(&self) -> Result<bool, ServiceError> {
         let workers = self.store.workers().await?;
         Ok(!workers.is_empty() && workers.iter().all(|w| w.mode == "proxy"))
-    }
-}
-
-/// A job whose names can't be read is nobody's but the administrators'.
-pub(crate) fn may_see(principal: &Principal, row: &JobRow) -> bool {
-    match who(row) {
-        Ok(who) => policy::may_see(principal, &who.login_user, &who.user),
-        Err(_) => principal.roles.admin,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::config::Settings;
 use crate::dispatch::{Dispatcher, Helpers};
 use crate::error::StartError;
 use crate::events::Events;
+use crate::identity::{Host, HostGroups, Identity, Seal};
 use crate::keys::Keys;
 use crate::listen;
 use crate::logs::Logs;
@@ -78,7 +79,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
 /// Starts under the uid `own`, with `accounts` as the user database.
 pub(crate) async fn start_as(config: Config, own: u32, accounts: Arc<dyn Accounts>) -> Result<Running, StartError> {
-    start_with(config, own, accounts.clone(), accounts).await
+    start_with(config, own, accounts.clone(), accounts, Arc::new(HostGroups)).await
 }
 
 /// The same, with a user database of its own for the accounts of desktop workers.
@@ -87,6 +88,7 @@ pub(crate) async fn start_with(
     own: u32,
     accounts: Arc<dyn Accounts>,
     owners: Arc<dyn Accounts>,
+    host: Arc<dyn Host>,
 ) -> Result<Running, StartError> {
     nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     let mut settings = Settings::load(config.conf.as_deref())?;
@@ -112,6 +114,8 @@ pub(crate) async fn start_with(
     let people = listen::unix(&socket).await?;
     let workers = listen::unix(&config.data.join("run").join("worker.socket")).await?;
 
+    let seal = Seal::load(&dir)?;
+    let identity = Identity::new(store.clone(), audit.clone(), host, seal, settings.grants_need_approval);
     let workshop = Workshop::new();
     let runs_it = Operator { uid: own, name: operator };
     let dispatcher = Dispatcher::new(
@@ -121,13 +125,14 @@ pub(crate) async fn start_with(
         logs.clone(),
         keys,
         settings.clone(),
-        Helpers { workshop: workshop.clone(), owners: Authn::new(owners, runs_it.clone()) },
+        Helpers { workshop: workshop.clone(), owners: Authn::new(owners, runs_it.clone()), identity: identity.clone() },
     )
     .await?;
     let facts = Facts { farm, data: config.data, operator: config.operator, url: url.clone() };
     let service = Service {
         store: store.clone(),
         audit: audit.clone(),
+        identity,
         dispatcher: dispatcher.clone(),
         events,
         logs,

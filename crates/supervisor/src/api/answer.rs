@@ -58,6 +58,12 @@ impl From<ServiceError> for ApiError {
                 hint: Some(refusal.hint),
                 ..plain(StatusCode::FORBIDDEN, "refused")
             },
+            ServiceError::Scope(scope) => Self {
+                rule: Some("scope".to_owned()),
+                value: Some(scope.to_owned()),
+                ..plain(StatusCode::FORBIDDEN, "refused")
+            }
+            .hint("use a token that has it, or sign in"),
             ServiceError::AdminOnly(_) => {
                 Self { rule: Some("admin".to_owned()), ..plain(StatusCode::FORBIDDEN, "refused") }
                     .hint("ask an administrator of the farm")

@@ -4,7 +4,6 @@ use super::{ApiError, App, Asked, Caller, JobId};
 use crate::ask::LogScope;
 use crate::error::ServiceError;
 use crate::logs::{Filter, Reader, Streams};
-use crate::service::Service;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, header};
@@ -34,17 +33,17 @@ pub(crate) struct LogQuery {
 
 pub(crate) async fn logs(
     State(app): State<App>,
-    Caller(p): Caller,
+    caller: Caller,
     id: JobId,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Response<Body>, ApiError> {
-    let scope = app.service.log_scope(&p, id.0, query.step.as_deref(), query.task).await?;
+    let scope = app.service.log_scope(&caller, id.0, query.step.as_deref(), query.task).await?;
     let streams = streams(query.stream.as_deref())?;
     let filter = Filter { attempt: query.attempt, streams, prefix: query.prefix, ..Filter::default() };
     let reader = app.service.log_reader(&scope, filter);
     let is_over = app.service.is_log_over(&scope).await?;
     let (to_client, pieces) = mpsc::channel::<Bytes>(4);
-    let follow = query.follow.then(|| (app.service.clone(), scope));
+    let follow = query.follow.then(|| Follow { app: app.clone(), caller, scope });
     tokio::spawn(give(reader, query.offset, follow, to_client));
     let body = futures_util::stream::unfold(pieces, |mut pieces| async {
         let piece = pieces.recv().await?;
@@ -58,6 +57,22 @@ pub(crate) async fn logs(
     Ok(response)
 }
 
+/// For whom output is followed.
+struct Follow {
+    app: App,
+    caller: Caller,
+    scope: LogScope,
+}
+
+impl Follow {
+    /// The right to read it may end while it is read.
+    async fn may_go_on(&self) -> bool {
+        let service = &self.app.service;
+        self.caller.is_still(&service.identity, &self.app.authn).await
+            && service.open_to(&self.caller, self.scope.job).await.is_ok()
+    }
+}
+
 fn streams(word: Option<&str>) -> Result<Streams, ApiError> {
     match word {
         None | Some("all") => Ok(Streams::All),
@@ -68,13 +83,14 @@ fn streams(word: Option<&str>) -> Result<Streams, ApiError> {
 }
 
 /// Sends all there is, then what comes, until it is over or nobody reads any more.
-async fn give(mut reader: Reader, mut skip: u64, follow: Option<(Service, LogScope)>, to_client: mpsc::Sender<Bytes>) {
-    let mut listener = follow.as_ref().map(|(service, _)| service.events.listen());
+async fn give(mut reader: Reader, mut skip: u64, follow: Option<Follow>, to_client: mpsc::Sender<Bytes>) {
+    let mut listener = follow.as_ref().map(|f| f.app.service.events.listen());
     loop {
         // Asked first: what was printed before the end is then there to be read.
         let is_over = match &follow {
             None => true,
-            Some((service, scope)) => service.is_log_over(scope).await.unwrap_or(true),
+            Some(f) if !f.may_go_on().await => return,
+            Some(f) => f.app.service.is_log_over(&f.scope).await.unwrap_or(true),
         };
         if is_over && follow.is_some() {
             tokio::time::sleep(AFTERMATH).await;
@@ -83,7 +99,7 @@ async fn give(mut reader: Reader, mut skip: u64, follow: Option<(Service, LogSco
             Some(reader) => reader,
             None => return,
         };
-        let (false, Some(listener), Some((_, scope))) = (is_over, &mut listener, &follow) else { return };
+        let (false, Some(listener), Some(Follow { scope, .. })) = (is_over, &mut listener, &follow) else { return };
         tokio::select! {
             _ = tokio::time::timeout(LOOK, listener.changed(scope.job)) => {}
             () = to_client.closed() => return,

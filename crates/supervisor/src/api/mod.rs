@@ -10,7 +10,8 @@ mod worker;
 pub(crate) use answer::ApiError;
 
 use crate::ask::{ExplainQuery, JobsQuery, TasksQuery};
-use crate::authn::{Authn, Peer};
+use crate::authn::{Authn, AuthnError, Peer};
+use crate::caller::{Asks, Caller};
 use crate::error::ServiceError;
 use crate::service::{ActRequest, Service, Submission};
 use crate::views::{ExplainView, JobView, TaskView, WorkerView};
@@ -31,6 +32,8 @@ use std::time::Duration;
 
 /// Largest body of a request of a person, and of a worker.
 const BODY_MAX: usize = 32 << 20;
+/// Names a proxy user for one request.
+pub(crate) const ACTING_AS: &str = "stead-as";
 /// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,8 +50,8 @@ type Route = (&'static str, &'static str, MethodRouter<App>);
 /// The pages of people.
 pub(crate) fn routes() -> Vec<Route> {
     let act = |action: JobAction| {
-        post(move |State(app): State<App>, Caller(p): Caller, id: JobId, Body(request): Body<ActRequest>| async move {
-            let state = app.service.act(&p, id.0, action, request).await?;
+        post(move |State(app): State<App>, caller: Caller, id: JobId, Body(request): Body<ActRequest>| async move {
+            let state = app.service.act(&caller, id.0, action, request).await?;
             Ok::<_, ApiError>(Json(json!({ "job": id.0, "state": state })))
         })
     };
@@ -108,15 +111,40 @@ async fn harmless(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whoever the channel says is there. A handler without it serves anybody.
-pub(crate) struct Caller(pub(crate) Principal);
+/// Whoever the channel says is there, as nobody else. A handler without it or a [`Caller`] serves anybody.
+pub(crate) struct Oneself(pub(crate) Principal);
+
+impl FromRequestParts<App> for Oneself {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let peer = parts.extensions.get::<Peer>().copied().ok_or(AuthnError::NotSignedIn)?;
+        let mut principal = app.authn.principal(peer).await?;
+        app.service.admit(&mut principal).await?;
+        Ok(Self(principal))
+    }
+}
 
 impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let peer = parts.extensions.get::<Peer>().copied().unwrap_or(Peer::Tcp);
-        app.authn.principal(peer).await.map(Caller).map_err(ApiError::from)
+        let Oneself(principal) = Oneself::from_request_parts(parts, app).await?;
+        let asks = asks(parts)?;
+        Ok(app.service.caller(principal, asks).await?)
+    }
+}
+
+/// The proxy user that a request names for itself.
+fn asks(parts: &Parts) -> Result<Asks, ApiError> {
+    let mut named = parts.headers.get_all(ACTING_AS).iter();
+    let Some(first) = named.next() else { return Ok(Asks::Nothing) };
+    if named.next().is_some() {
+        return Err(ServiceError::input(ACTING_AS, "it is there twice").into());
+    }
+    match first.to_str() {
+        Ok(name) => Ok(Asks::Named(name.to_owned())),
+        Err(_) => Err(ServiceError::input(ACTING_AS, "it is no name").into()),
     }
 }
 
@@ -171,7 +199,7 @@ async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
     }
 }
 
-async fn whoami(Caller(p): Caller) -> Json<Value> {
+async fn whoami(Oneself(p): Oneself) -> Json<Value> {
     let roles = [("admin", p.roles.admin), ("impersonate", p.roles.impersonate), ("auditor", p.roles.auditor)];
     let roles: Vec<&str> = roles.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
     let login_user = p.login_user.as_str();
@@ -180,30 +208,30 @@ async fn whoami(Caller(p): Caller) -> Json<Value> {
     Json(json!({ "login_user": login_user, "uid": p.uid, "roles": roles, "user": user, "source": p.source }))
 }
 
-async fn jobs(State(app): State<App>, Caller(p): Caller, Asked(query): Asked<JobsQuery>) -> Answer<Vec<JobView>> {
-    Ok(Json(app.service.jobs(&p, query).await?))
+async fn jobs(State(app): State<App>, caller: Caller, Asked(query): Asked<JobsQuery>) -> Answer<Vec<JobView>> {
+    Ok(Json(app.service.jobs(&caller, query).await?))
 }
 
 async fn submit(
     State(app): State<App>,
-    Caller(p): Caller,
+    caller: Caller,
     Body(submission): Body<Submission>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let job = app.service.submit(&p, submission).await?;
+    let job = app.service.submit(&caller, submission).await?;
     Ok((StatusCode::CREATED, Json(json!({ "job": job }))))
 }
 
-async fn job(State(app): State<App>, Caller(p): Caller, id: JobId) -> Answer<JobView> {
-    Ok(Json(app.service.job(&p, id.0).await?))
+async fn job(State(app): State<App>, caller: Caller, id: JobId) -> Answer<JobView> {
+    Ok(Json(app.service.job(&caller, id.0).await?))
 }
 
 async fn tasks(
     State(app): State<App>,
-    Caller(p): Caller,
+    caller: Caller,
     id: JobId,
     Asked(query): Asked<TasksQuery>,
 ) -> Answer<Vec<TaskView>> {
-    Ok(Json(app.service.tasks(&p, id.0, query).await?))
+    Ok(Json(app.service.tasks(&caller, id.0, query).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -212,19 +240,19 @@ struct WaitQuery {
     timeout_s: Option<u64>,
 }
 
-async fn wait(State(app): State<App>, Caller(p): Caller, id: JobId, Asked(query): Asked<WaitQuery>) -> Answer<JobView> {
-    Ok(Json(app.service.wait(&p, id.0, query.timeout_s).await?))
+async fn wait(State(app): State<App>, caller: Caller, id: JobId, Asked(query): Asked<WaitQuery>) -> Answer<JobView> {
+    Ok(Json(app.service.wait(&caller, id.0, query.timeout_s).await?))
 }
 
-async fn explain_job(State(app): State<App>, Caller(p): Caller, id: JobId) -> Answer<ExplainView> {
-    Ok(Json(app.service.explain_job(&p, id.0).await?))
+async fn explain_job(State(app): State<App>, caller: Caller, id: JobId) -> Answer<ExplainView> {
+    Ok(Json(app.service.explain_job(&caller, id.0).await?))
 }
 
-async fn explain(State(app): State<App>, Caller(p): Caller, Asked(query): Asked<ExplainQuery>) -> Answer<ExplainView> {
-    Ok(Json(app.service.explain(&p, query).await?))
+async fn explain(State(app): State<App>, caller: Caller, Asked(query): Asked<ExplainQuery>) -> Answer<ExplainView> {
+    Ok(Json(app.service.explain(&caller, query).await?))
 }
 
-async fn workers(State(app): State<App>, Caller(_): Caller) -> Answer<Vec<WorkerView>> {
+async fn workers(State(app): State<App>, _: Caller) -> Answer<Vec<WorkerView>> {
     Ok(Json(app.service.workers().await?))
 }
 
@@ -236,14 +264,14 @@ struct DrainRequest {
 
 async fn drain(
     State(app): State<App>,
-    Caller(p): Caller,
+    caller: Caller,
     Path(name): Path<String>,
     Body(request): Body<DrainRequest>,
 ) -> Answer<Value> {
-    app.service.drain(&p, &name, request.drained).await?;
+    app.service.drain(&caller, &name, request.drained).await?;
     Ok(Json(json!({ "worker": name, "drained": request.drained })))
 }
 
-async fn farm(State(app): State<App>, Caller(p): Caller) -> Answer<Value> {
-    Ok(Json(app.service.farm(&p).await?))
+async fn farm(State(app): State<App>, caller: Caller) -> Answer<Value> {
+    Ok(Json(app.service.farm(&caller).await?))
 }

@@ -1,17 +1,19 @@
 //! Server-sent events: which jobs changed, as they are now. A job that changes often is shown at most ten times a second.
 
 use super::{ApiError, App, Asked, Caller};
+use crate::authn::Authn;
 use crate::events::{Event, Listener};
-use crate::service::{Service, may_see};
+use crate::service::Service;
 use crate::views::{JobView, ProgressView};
 use axum::extract::State;
 use axum::response::sse::{Event as Sse, KeepAlive, Sse as Answer};
 use futures_util::Stream;
-use policy::Principal;
+use policy::Sight;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
+use store::JobRow;
 
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -23,17 +25,17 @@ pub(crate) struct EventsQuery {
 
 pub(crate) async fn events(
     State(app): State<App>,
-    Caller(p): Caller,
+    caller: Caller,
     Asked(query): Asked<EventsQuery>,
 ) -> Result<Answer<impl Stream<Item = Result<Sse, Infallible>>>, ApiError> {
     let listener = app.service.events.listen();
     let mut out = VecDeque::new();
     if let Some(job) = query.job {
-        out.extend(sse(&app.service.job(&p, job).await?));
+        out.extend(sse(&app.service.job(&caller, job).await?));
     }
-    let watch = Watch { service: app.service, principal: p, only: query.job, listener, out };
+    let watch = Watch { service: app.service, authn: app.authn, caller, only: query.job, listener, out };
     let stream = futures_util::stream::unfold(watch, |mut watch| async {
-        let event = watch.next().await;
+        let event = watch.next().await?;
         Some((Ok(event), watch))
     });
     Ok(Answer::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
@@ -41,37 +43,46 @@ pub(crate) async fn events(
 
 struct Watch {
     service: Service,
-    principal: Principal,
+    authn: Authn,
+    caller: Caller,
     only: Option<u64>,
     listener: Listener,
     out: VecDeque<Sse>,
 }
 
 impl Watch {
-    async fn next(&mut self) -> Sse {
+    /// `None` when whoever watches may not any more.
+    async fn next(&mut self) -> Option<Sse> {
         loop {
             if let Some(event) = self.out.pop_front() {
-                return event;
+                return Some(event);
             }
             let (jobs, tasks, workers) = self.gather().await;
+            if !self.caller.is_still(&self.service.identity, &self.authn).await {
+                return None;
+            }
             for (job, changed) in tasks {
-                if let Ok(Some(row)) = self.service.store.job(job).await
-                    && may_see(&self.principal, &row)
-                {
+                if let Some((_, Sight::All)) = self.seen(job).await {
                     self.out.extend(self.progress(job, &changed));
                 }
             }
             for id in jobs {
-                // What changed but can't be read now shows at its next change.
-                if let Ok(Some(row)) = self.service.store.job(id).await
-                    && may_see(&self.principal, &row)
-                {
+                if let Some((row, _)) = self.seen(id).await {
                     self.out.extend(sse(&JobView::from(&row)));
                 }
             }
             if workers {
                 self.out.push_back(Sse::default().event("worker").data("{}"));
             }
+        }
+    }
+
+    /// A job and what may be known of it. What changed but can't be read now shows at its next change.
+    async fn seen(&self, job: u64) -> Option<(JobRow, Sight)> {
+        let row = self.service.store.job(job).await.ok()??;
+        match self.service.sight(&self.caller, &row).await.ok()? {
+            Sight::None => None,
+            sight => Some((row, sight)),
         }
     }
 

@@ -25,7 +25,7 @@ impl FromRequestParts<App> for Uid {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         match parts.extensions.get::<Peer>() {
             Some(Peer::Unix { uid }) => Ok(Self(*uid)),
-            Some(Peer::Tcp) | None => Err(AuthnError::Tcp.into()),
+            Some(Peer::Tcp { .. }) | None => Err(AuthnError::NotSignedIn.into()),
         }
     }
 }

@@ -56,6 +56,8 @@ acts! {
     SessionEnd = "session_end",
     /// The account itself is refused.
     Badlogin = "badlogin",
+    /// A queued job's right to its user's name has ended.
+    RightEnded = "right_ended",
     ProofRefused = "proof_refused",
     HostKeyPinned = "host_key_pinned",
     HostKeyChanged = "host_key_changed",

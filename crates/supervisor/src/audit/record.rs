@@ -15,7 +15,6 @@ const VALUE_MAX: usize = 512;
 pub(crate) enum Channel {
     /// The local socket: the kernel said who.
     Unix,
-    #[allow(dead_code, reason = "there is no sign-in over TCP yet")]
     Tcp,
     /// A worker, in its own name.
     Worker,
@@ -45,9 +44,12 @@ impl Actor {
             user: login_user.clone(),
             login_user,
             grant: None,
-            channel: Channel::Unix,
-            client: Some(principal.source.clone()),
-            credential: None,
+            channel: match principal.channel {
+                policy::Channel::Unix => Channel::Unix,
+                policy::Channel::Tcp => Channel::Tcp,
+            },
+            client: Some(principal.client.clone()),
+            credential: principal.credential,
         }
     }
 

@@ -4,9 +4,10 @@
 //! uid: an id without an entry, an alias of another account, the overflow id or a failing directory is a refusal that
 //! says so, never somebody else. Doesn't decide what anyone may do: that is `policy`'s.
 
-use policy::{LoginUser, Principal, Roles};
+use policy::{Channel, LoginUser, Principal, Roles, Scopes};
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const BELIEVED: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     Unix { uid: u32 },
-    Tcp,
+    Tcp { address: SocketAddr },
 }
 
 /// Why somebody has no identity here.
@@ -35,8 +36,8 @@ pub(crate) enum AuthnError {
     BadName { uid: u32, name: String, reason: warrant::NameError },
     #[error("the user database could not be asked about uid {uid}: {error}")]
     Database { uid: u32, error: String },
-    #[error("there is no sign-in over TCP yet")]
-    Tcp,
+    #[error("you are not signed in")]
+    NotSignedIn,
 }
 
 impl AuthnError {
@@ -47,7 +48,7 @@ impl AuthnError {
             Self::Overflow(_) => "uid_overflow",
             Self::BadName { .. } => "login_name",
             Self::Database { .. } => "user_database",
-            Self::Tcp => "tcp_sign_in",
+            Self::NotSignedIn => "sign_in",
         }
     }
 
@@ -58,7 +59,9 @@ impl AuthnError {
             Self::Overflow(_) => "connect from the host itself, not from a user namespace that hides your uid",
             Self::BadName { .. } => "use an account with an ordinary name",
             Self::Database { .. } => "try again when the directory answers",
-            Self::Tcp => "use the unix socket (run/socket in the farm's folder): STEAD_URL=unix:PATH",
+            Self::NotSignedIn => {
+                "on the farm's own machine use its socket: STEAD_URL=unix:PATH (run/socket in its folder)"
+            }
         }
     }
 }
@@ -114,7 +117,7 @@ impl Authn {
 
     /// The person behind a connection.
     pub(crate) async fn principal(&self, peer: Peer) -> Result<Principal, AuthnError> {
-        let Peer::Unix { uid } = peer else { return Err(AuthnError::Tcp) };
+        let Peer::Unix { uid } = peer else { return Err(AuthnError::NotSignedIn) };
         let is_operator = uid == self.operator.uid;
         let login_user = match &self.operator.name {
             Some(name) if is_operator => name.clone(),
@@ -128,7 +131,23 @@ impl Authn {
         } else {
             format!("unix socket, uid {uid}")
         };
-        Ok(Principal { login_user, uid: Some(uid), roles, source })
+        Ok(Principal {
+            login_user,
+            uid: Some(uid),
+            roles,
+            is_operator: uid == 0 || is_operator,
+            channel: Channel::Unix,
+            client: format!("uid {uid}"),
+            credential: None,
+            scopes: Scopes::ALL,
+            source,
+        })
+    }
+
+    /// Whether what made this principal still does. The kernel's word about a connection stays true.
+    #[expect(clippy::unused_async, reason = "sessions and tokens are asked of the store")]
+    pub(crate) async fn is_still(&self, principal: &Principal) -> bool {
+        principal.credential.is_none()
     }
 
     /// The name of a uid, if the two agree both ways.
@@ -227,7 +246,8 @@ pub(crate) mod tests {
             };
             assert_eq!(got, expected, "uid {uid}");
         }
-        assert_eq!(authn.principal(Peer::Tcp).await, Err(AuthnError::Tcp));
+        let tcp = Peer::Tcp { address: "127.0.0.1:1".parse().expect("address") };
+        assert_eq!(authn.principal(tcp).await, Err(AuthnError::NotSignedIn));
     }
 
     #[tokio::test]

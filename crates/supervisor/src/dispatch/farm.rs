@@ -62,7 +62,6 @@ pub(crate) struct Worker {
     /// Tells connections of the same name apart.
     pub(crate) connection: u64,
     pub(crate) place: Place,
-    pub(crate) labels: Vec<String>,
     pub(crate) slots: u32,
     pub(crate) total: Resources,
     pub(crate) incarnation: Incarnation,
@@ -170,7 +169,6 @@ impl Farm {
             let (slots, resources) = taken.get(w.place.worker.as_str()).copied().unwrap_or_default();
             scheduler::Worker {
                 place: w.place.clone(),
-                labels: w.labels.clone(),
                 free_slots: w.slots.saturating_sub(slots),
                 total: w.total,
                 free: w.total.minus(resources),
@@ -266,7 +264,6 @@ mod tests {
         let worker = Worker {
             connection: 1,
             place,
-            labels: Vec::new(),
             slots,
             total: Resources::default(),
             incarnation: [0; 16],

@@ -5,7 +5,7 @@ use crate::workshop::Workshop;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use job::{JobSpec, Plan, Requires, StepInfo};
-use policy::{LoginUser, User, Who};
+use policy::{LoginUser, People, User, Via, Who};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +37,8 @@ pub(crate) enum JobsError {
     Spec { job: u64, error: job::JobError },
     #[error("job {job} has a name that is none: {error}")]
     Name { job: u64, error: warrant::NameError },
+    #[error("job {job} has its user's name by {via:?}, which is no right")]
+    Via { job: u64, via: String },
     #[error("job {0} could not be worked out: the attempt broke off")]
     Interrupted(u64),
     #[error("what job {job} asks of a worker can't be read back: {text:?}")]
@@ -71,17 +73,18 @@ impl Job {
     }
 }
 
-/// The names a stored job carries. It has no grant until there are grants.
+/// The names a stored job carries.
 pub(crate) fn who(row: &JobRow) -> Result<Who, JobsError> {
-    named(row.id, &row.login_user, &row.user)
+    named(row.id, (&row.login_user, &row.user), &row.via, row.grant)
 }
 
-fn named(job: u64, login_user: &str, user: &str) -> Result<Who, JobsError> {
+fn named(job: u64, (login_user, user): (&str, &str), via: &str, grant: Option<u64>) -> Result<Who, JobsError> {
     let wrong = |error| JobsError::Name { job, error };
     Ok(Who {
         login_user: LoginUser::parse(login_user).map_err(wrong)?,
         user: User::parse(user).map_err(wrong)?,
-        grant: None,
+        via: Via::parse(via).ok_or_else(|| JobsError::Via { job, via: via.to_owned() })?,
+        grant,
     })
 }
 
@@ -198,7 +201,12 @@ impl Jobs {
     }
 
     /// What has to be known to find a place for a step.
-    pub(crate) async fn candidate(&self, store: &Store, ready: &store::Ready) -> Result<Candidate, JobsError> {
+    pub(crate) async fn candidate(
+        &self,
+        store: &Store,
+        ready: &store::Ready,
+        people: Arc<People>,
+    ) -> Result<Candidate, JobsError> {
         let needs = if ready.needs.is_empty() {
             // Stored by an earlier version.
             self.get(store, ready.job).await?.step(ready.step).map(Needs::of).unwrap_or_default()
@@ -210,7 +218,9 @@ impl Jobs {
             job: ready.job,
             step: ready.step,
             priority: ready.priority,
-            who: named(ready.job, &ready.login_user, &ready.user)?,
+            who: named(ready.job, (&ready.login_user, &ready.user), &ready.via, ready.grant)?,
+            name: ready.name.clone(),
+            people,
             count: ready.count,
             requires: needs.requires,
             asks: Resources { cpu_milli: needs.cpu_milli.into(), memory: needs.memory },
@@ -307,7 +317,7 @@ mod tests {
         // What an earlier version stored says what it needs by its plan.
         let ready = store.ready(1, 2).await.expect("ready").remove(0);
         assert_eq!(ready.needs, "");
-        let candidate = jobs.candidate(&store, &ready).await.expect("a candidate");
+        let candidate = jobs.candidate(&store, &ready, Arc::default()).await.expect("a candidate");
         assert_eq!((candidate.job, candidate.count, candidate.who.user.as_str()), (id, 1, "ada"));
         let gone = jobs.get_until(&store, id + 1, Instant::now() + Duration::from_secs(9), || {}).await;
         assert!(matches!(gone, Some(Err(JobsError::Gone(_)))));

@@ -30,6 +30,7 @@ use crate::authn::Authn;
 use crate::clock;
 use crate::config::Settings;
 use crate::events::{Event, Events};
+use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::logs::Logs;
 use crate::scheduler;
@@ -39,7 +40,7 @@ use futures_util::future::join_all;
 use job::JobAction;
 use jobs::Jobs;
 use place::{HelloError, HostClock};
-use policy::{ACCOUNT_UNKNOWN, Decision, Excluded, Place, Who};
+use policy::{ACCOUNT_UNKNOWN, Decision, Excluded, People, Place, Refusal, Who};
 pub(crate) use proof::ProofView;
 use session::{Driver, Said, Summary};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -94,6 +95,7 @@ pub(crate) struct Dispatcher(Arc<Inner>);
 pub(crate) struct Helpers {
     pub(crate) workshop: Workshop,
     pub(crate) owners: Authn,
+    pub(crate) identity: Identity,
 }
 
 struct Inner {
@@ -107,6 +109,7 @@ struct Inner {
     jobs: Jobs,
     /// Who the accounts of desktop workers are.
     owners: Authn,
+    identity: Identity,
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
@@ -138,12 +141,12 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners }: Helpers,
+        Helpers { workshop, owners, identity }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
-        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, wake, woken };
+        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, wake, woken };
         let dispatcher = Self(Arc::new(inner));
         for row in alive {
             dispatcher.adopt(&row);
@@ -311,11 +314,17 @@ impl Dispatcher {
         let (plan, yields) = {
             let farm = self.farm();
             let workers = farm.for_scheduler();
-            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job());
-            let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan);
+            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job(), now);
+            let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan, now);
             (plan, yields)
         };
         self.ask_to_yield(&yields);
+        for (job, refusal) in &plan.blocked {
+            let ended = candidates.iter().find(|c| c.job == *job);
+            if let Some(candidate) = ended {
+                self.right_ended(*job, &candidate.who, refusal).await?;
+            }
+        }
         self.say_why(&plan).await?;
         self.give_up(&candidates, &plan).await?;
         let no_place = plan.waiting.values().all(Option::is_some);
@@ -356,6 +365,7 @@ impl Dispatcher {
         held: &mut HashSet<String>,
     ) -> Result<Vec<scheduler::Candidate>, DispatchError> {
         let awaited = self.0.jobs.awaited();
+        let stamp = self.0.identity.stamp().await?;
         let mut candidates = Vec::with_capacity(ready.len());
         for step in ready {
             if awaited.contains(&step.job) {
@@ -368,7 +378,8 @@ impl Dispatcher {
             if held.contains(&step.login_user) {
                 continue;
             }
-            match self.0.jobs.candidate(self.store(), step).await {
+            let people = self.0.identity.people_at(stamp, &step.login_user, Some(&step.user)).await?;
+            match self.0.jobs.candidate(self.store(), step, people).await {
                 Ok(candidate) => candidates.push(candidate),
                 Err(JobsError::Gone(_)) => {}
                 Err(JobsError::Store(error)) => return Err(error.into()),
@@ -422,6 +433,33 @@ impl Dispatcher {
         join_all(said).await.into_iter().collect()
     }
 
+    /// Nothing of the job starts any more; what runs is not touched.
+    async fn right_ended(&self, job: u64, who: &Who, refusal: &Refusal) -> Result<(), DispatchError> {
+        let record = Record::new(Act::RightEnded)
+            .by(who.login_user.as_str(), who.user.as_str())
+            .job(job)
+            .grant(who.grant)
+            .with("rule", &refusal.rule)
+            .with("value", &refusal.value);
+        self.0.audit.write(record).await?;
+        self.hold(job, format!("{}; {}", refusal.text, refusal.hint)).await
+    }
+
+    /// Blocks what has not begun: what runs comes to its end, what was handed out beyond it comes back.
+    pub(crate) async fn hold(&self, job: u64, reason: String) -> Result<(), DispatchError> {
+        tracing::info!(job, reason, "the job is held");
+        let acted = self.store().hold(job, reason, clock::now()).await?;
+        {
+            let farm = self.farm();
+            for (session, worker) in &acted.sessions {
+                farm.send_to(worker, &ToWorker::Recall { session: *session, through: u64::MAX }, &[]);
+            }
+            farm.poke(&acted.changed_jobs);
+        }
+        self.changed(&acted.changed_jobs, &acted.finished_jobs);
+        Ok(())
+    }
+
     /// Jobs whose account no worker has are refused once and for all.
     async fn give_up(&self, candidates: &[scheduler::Candidate], plan: &scheduler::Plan) -> Result<(), DispatchError> {
         // Most of the time nobody has said so of any account.
@@ -435,7 +473,8 @@ impl Dispatcher {
             steps.entry(candidate.job).or_default().push(candidate);
         }
         let workers = self.registered().await?;
-        let nowhere = |c: &&scheduler::Candidate| scheduler::nowhere(c, &workers);
+        let now = clock::now();
+        let nowhere = |c: &&scheduler::Candidate| scheduler::nowhere(c, &workers, now);
         let given_up = steps.values().filter_map(|steps| {
             // As long as one step may run somewhere, the others wait.
             let reasons: Option<Vec<String>> = steps.iter().map(nowhere).collect();
@@ -572,7 +611,6 @@ impl Dispatcher {
                     trouble: hello.panic,
                     connection,
                     place: checked.place,
-                    labels: hello.labels,
                     slots: hello.slots,
                     total,
                     incarnation: checked.incarnation,
@@ -813,17 +851,17 @@ impl Dispatcher {
         let exclusions = self.store().exclusions().await?;
         let farm = self.farm();
         let worker = |row: &WorkerRow| {
-            let (place, labels, total) = match farm.workers.get(&row.name) {
-                Some(worker) => (worker.place.clone(), worker.labels.clone(), worker.total),
+            let (place, total) = match farm.workers.get(&row.name) {
+                Some(worker) => (worker.place.clone(), worker.total),
                 None => {
                     let hello: Hello = serde_json::from_str(&row.hello).ok()?;
                     let mut place = place::check(&hello).ok()?.place;
                     (place.online, place.drained, place.panic) = (false, row.drained, row.panic.clone());
                     place.excluded = excluded_on(&row.name, &exclusions);
-                    (place, hello.labels.clone(), total(&hello))
+                    (place, total(&hello))
                 }
             };
-            Some(scheduler::Worker { place, labels, free_slots: 0, total, free: scheduler::Resources::default() })
+            Some(scheduler::Worker { place, free_slots: 0, total, free: scheduler::Resources::default() })
         };
         Ok(known.iter().filter_map(worker).collect())
     }
@@ -864,9 +902,14 @@ impl Dispatcher {
         self.farm().sessions.values().filter(|s| s.job == job && !s.yielding).count() as u64
     }
 
-    /// The decision for a worker that is connected.
-    fn decide(&self, who: &Who, worker: &str) -> Option<Decision> {
-        self.with_worker(worker, |w| policy::decide(who, &w.place))
+    /// The decision for a worker that is connected, by what the tables say now.
+    async fn decide(&self, who: &Who, job: &str, worker: &str) -> Result<Option<Decision>, StoreError> {
+        let people = self.people(who).await?;
+        Ok(self.with_worker(worker, |w| policy::decide(who, Some(job), &w.place, &people, clock::now())))
+    }
+
+    async fn people(&self, who: &Who) -> Result<Arc<People>, StoreError> {
+        self.0.identity.people(who.login_user.as_str(), Some(who.user.as_str())).await
     }
 
     fn with_worker<T>(&self, name: &str, f: impl FnOnce(&Worker) -> T) -> Option<T> {

@@ -7,7 +7,7 @@ use super::{DispatchError, Dispatcher, PLAN_PATIENCE};
 use crate::audit::{Act, Record};
 use crate::clock;
 use crate::scheduler::Placement;
-use policy::{Rule, RunPlan, Who};
+use policy::{People, Rule, RunPlan, Who};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +24,7 @@ const UMASK: u32 = 0o022;
 /// What a session is opened with, besides the job's own names.
 pub(super) struct Terms<'a> {
     pub(super) who: &'a Who,
+    pub(super) people: &'a People,
     pub(super) plan: &'a RunPlan,
     pub(super) rules: &'a [Rule],
     pub(super) purpose: Purpose,
@@ -44,6 +45,7 @@ impl Dispatcher {
         let Some(job) = self.worked_out(placement.job).await? else { return Ok(false) };
         let terms = Terms {
             who: &placement.who,
+            people: &placement.people,
             plan: &placement.plan,
             rules: &placement.rules,
             purpose: Purpose::Run,
@@ -119,8 +121,8 @@ impl Dispatcher {
             login_user: terms.who.login_user.to_string(),
             user: terms.who.user.to_string(),
             account,
-            grant: terms.who.grant,
-            policy_version: hex(&policy::version(terms.who, &place)),
+            grant: terms.plan.grant,
+            policy_version: hex(&policy::version(terms.who, &place, terms.people)),
             decision: decision.to_string(),
             purpose: terms.purpose,
             lease_until: clock::now() + lease,
@@ -156,15 +158,16 @@ impl Dispatcher {
             Account::Named { name, .. } => name.to_string(),
             Account::Throwaway => "throwaway".to_owned(),
         };
-        let version = self.farm().workers.get(worker).map(|w| policy::version(terms.who, &w.place));
+        let version = self.farm().workers.get(worker).map(|w| policy::version(terms.who, &w.place, terms.people));
         let record = Record::new(Act::Warrant)
             .by(terms.who.login_user.as_str(), terms.who.user.as_str())
-            .grant(terms.who.grant)
+            .grant(terms.plan.grant)
             .run_as(account)
             .job(job)
             .object(worker)
             .with("session", session)
             .with("mode", terms.plan.mode.as_str())
+            .with("via", terms.who.via)
             .with("purpose", terms.purpose);
         match version {
             Some(version) => record.policy(warrant::hex(&version)),
@@ -204,8 +207,8 @@ impl Dispatcher {
                 account: terms.plan.account.clone(),
                 mode: terms.plan.mode,
                 shared: terms.plan.shared,
-                grant: terms.who.grant,
-                policy_version: policy::version(terms.who, &w.place),
+                grant: terms.plan.grant,
+                policy_version: policy::version(terms.who, &w.place, terms.people),
                 limits: terms.limits,
                 umask: terms.umask,
                 submitter_signature: Vec::new(),

@@ -87,6 +87,7 @@ pub(crate) fn check(hello: &Hello) -> Result<Checked, HelloError> {
     }
     let place = Place {
         worker: hello.name.clone(),
+        labels: hello.labels.clone(),
         mode,
         proxy_account: hello.proxy_account.as_deref().map(proxy_account).transpose()?,
         owner: hello.owner.as_ref().map(|o| account("owner", &o.name)).transpose()?,

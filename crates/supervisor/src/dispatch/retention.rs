@@ -6,7 +6,7 @@ use super::session::Driver;
 use super::{DispatchError, Dispatcher, who};
 use crate::clock;
 use crate::scheduler::Resources;
-use policy::Decision;
+use policy::{Decision, Via, Who};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use store::{Purpose, SessionRow};
@@ -89,10 +89,13 @@ impl Dispatcher {
     /// One errand: as the account that owns the folder, if it is still what policy says.
     async fn clean(&self, job: u64, worker: &str, ran: &SessionRow) -> Result<(), DispatchError> {
         let Some(row) = self.store().job(job).await? else { return Ok(()) };
-        let who = who(&row)?;
-        let Some(Decision::Run(plan, rules)) = self.decide(&who, worker) else { return Ok(()) };
+        // The folder is there whatever became of the right to make it.
+        let who = Who { via: Via::Operator, ..who(&row)? };
+        let people = self.people(&who).await?;
+        let Some(Decision::Run(plan, rules)) = self.decide(&who, &row.name, worker).await? else { return Ok(()) };
         let terms = Terms {
             who: &who,
+            people: &people,
             plan: &plan,
             rules: &rules,
             purpose: Purpose::Clean,

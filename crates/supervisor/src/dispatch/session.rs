@@ -301,7 +301,7 @@ impl Driver {
     /// More tasks of the job: of the same step, or of one that asks for the same.
     async fn claim(&mut self) -> Result<Option<Lease>, DispatchError> {
         let Some(job) = self.job.clone() else { return Ok(None) };
-        if !self.may_go_on(&job) {
+        if !self.may_go_on(&job).await? {
             return Ok(None);
         }
         let d = self.dispatcher.clone();
@@ -320,11 +320,11 @@ impl Driver {
     }
 
     /// The decision, made again: the same account as when the session was opened, and nothing that holds it back.
-    fn may_go_on(&self, job: &Job) -> bool {
-        match self.dispatcher.decide(&job.who, &self.worker) {
+    async fn may_go_on(&self, job: &Job) -> Result<bool, DispatchError> {
+        Ok(match self.dispatcher.decide(&job.who, job.plan.name(), &self.worker).await? {
             Some(Decision::Run(plan, _)) => Some(&plan.account) == self.account.as_ref(),
-            Some(Decision::Waiting(..) | Decision::Refused(..)) | None => false,
-        }
+            Some(Decision::Waiting(..) | Decision::Refused(..) | Decision::Blocked(..)) | None => false,
+        })
     }
 
     async fn hand_out(&mut self, lease: Lease) -> Result<(), DispatchError> {

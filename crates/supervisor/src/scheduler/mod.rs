@@ -10,15 +10,15 @@ mod nowhere;
 pub(crate) use nowhere::nowhere;
 
 use job::Requires;
-use policy::{Decision, Place, Rule, RunPlan, Who};
+use policy::{Decision, People, Place, Refusal, Rule, RunPlan, Who};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A connected worker, as far as matching needs it.
 #[derive(Debug, Clone)]
 pub(crate) struct Worker {
     pub(crate) place: Place,
-    pub(crate) labels: Vec<String>,
     pub(crate) free_slots: u32,
     pub(crate) total: Resources,
     pub(crate) free: Resources,
@@ -51,6 +51,10 @@ pub(crate) struct Candidate {
     pub(crate) step: u32,
     pub(crate) priority: i32,
     pub(crate) who: Who,
+    /// The job's name: a grant may be for some only.
+    pub(crate) name: String,
+    /// What the tables say of the two; the same for all jobs of a pair.
+    pub(crate) people: Arc<People>,
     /// Ready tasks: no more sessions than that.
     pub(crate) count: u64,
     pub(crate) requires: Requires,
@@ -66,6 +70,7 @@ pub(crate) struct Placement {
     pub(crate) job: u64,
     pub(crate) step: u32,
     pub(crate) who: Who,
+    pub(crate) people: Arc<People>,
     pub(crate) asks: Resources,
     pub(crate) plan: RunPlan,
     pub(crate) rules: Vec<Rule>,
@@ -77,15 +82,21 @@ pub(crate) struct Plan {
     pub(crate) placements: Vec<Placement>,
     /// For each job that got nothing in this round: why. `None`: it waits for a free slot only.
     pub(crate) waiting: BTreeMap<u64, Option<String>>,
+    /// Jobs whose right to their user's name has ended.
+    pub(crate) blocked: BTreeMap<u64, Refusal>,
 }
 
 /// Matches until slots or work run out. `sessions` counts the living sessions of each job.
-pub(crate) fn plan(workers: &[Worker], candidates: &[Candidate], sessions: &HashMap<u64, u32>) -> Plan {
-    let mut farm = Farm::new(workers);
+pub(crate) fn plan(workers: &[Worker], candidates: &[Candidate], sessions: &HashMap<u64, u32>, now: i64) -> Plan {
+    let mut farm = Farm::new(workers, now);
     let mut sessions = sessions.clone();
     let mut plan = Plan::default();
     let mut by_priority: BTreeMap<i32, Vec<Open<'_>>> = BTreeMap::new();
     for candidate in candidates {
+        if let Some(refusal) = farm.has_no_right(candidate) {
+            plan.blocked.insert(candidate.job, refusal);
+            continue;
+        }
         by_priority.entry(candidate.priority).or_default().push(Open { candidate, left: candidate.count });
     }
     for open in by_priority.into_values().rev() {
@@ -113,7 +124,13 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// Which sessions should get no more tasks, because a job that waits for a slot has a better claim to it: a higher
 /// priority, or the same and at least two sessions fewer. Running tasks are never interrupted.
-pub(crate) fn yields(workers: &[Worker], candidates: &[Candidate], running: &[Running], plan: &Plan) -> Vec<u64> {
+pub(crate) fn yields(
+    workers: &[Worker],
+    candidates: &[Candidate],
+    running: &[Running],
+    plan: &Plan,
+    now: i64,
+) -> Vec<u64> {
     let mut sessions: HashMap<u64, i64> = HashMap::new();
     for session in running.iter().filter(|r| !r.yielding) {
         *sessions.entry(session.job).or_default() += 1;
@@ -135,7 +152,7 @@ pub(crate) fn yields(workers: &[Worker], candidates: &[Candidate], running: &[Ru
                 r.priority < candidate.priority
                     || (r.priority == candidate.priority && theirs >= mine + 2 && r.age >= SETTLED)
             })
-            .filter(|r| workers.iter().any(|w| w.place.worker == r.worker && could_run(w, candidate)))
+            .filter(|r| workers.iter().any(|w| w.place.worker == r.worker && could_run(w, candidate, now)))
             .max_by_key(|r| (-i64::from(r.priority), sessions.get(&r.job).copied().unwrap_or(0), r.session));
         if let Some(victim) = victim {
             chosen.push(victim.session);
@@ -146,10 +163,14 @@ pub(crate) fn yields(workers: &[Worker], candidates: &[Candidate], running: &[Ru
     chosen
 }
 
-fn could_run(worker: &Worker, candidate: &Candidate) -> bool {
+fn could_run(worker: &Worker, candidate: &Candidate, now: i64) -> bool {
     candidate.asks.fits(worker.total)
-        && candidate.requires.admits(&worker.place.worker, &worker.labels).is_ok()
-        && matches!(policy::decide(&candidate.who, &worker.place), Decision::Run(..))
+        && candidate.requires.admits(&worker.place.worker, &worker.place.labels).is_ok()
+        && matches!(decide(candidate, &worker.place, now), Decision::Run(..))
+}
+
+fn decide(candidate: &Candidate, place: &Place, now: i64) -> Decision {
+    policy::decide(&candidate.who, Some(&candidate.name), place, &candidate.people, now)
 }
 
 struct Open<'a> {
@@ -161,13 +182,37 @@ struct Open<'a> {
 struct Farm<'a> {
     workers: &'a [Worker],
     free: Vec<(u32, Resources)>,
-    decisions: HashMap<(usize, String, String, Option<u64>), Decision>,
+    decisions: HashMap<(usize, Asked), Decision>,
+    rights: HashMap<Asked, Option<Refusal>>,
+    now: i64,
+}
+
+/// What decisions about one job and another have in common if they are the same.
+type Asked = (*const People, String, String, policy::Via, Option<String>);
+
+fn asked(candidate: &Candidate) -> Asked {
+    // Where no grant looks at names, all jobs of a pair have the same answer.
+    let by_name = candidate.people.grants.iter().any(|g| !g.jobs.is_all());
+    let who = &candidate.who;
+    let names = (who.login_user.to_string(), who.user.to_string());
+    (Arc::as_ptr(&candidate.people), names.0, names.1, who.via, by_name.then(|| candidate.name.clone()))
 }
 
 impl<'a> Farm<'a> {
-    fn new(workers: &'a [Worker]) -> Self {
+    fn new(workers: &'a [Worker], now: i64) -> Self {
         let free = workers.iter().map(|w| (w.free_slots, w.free)).collect();
-        Self { workers, free, decisions: HashMap::new() }
+        Self { workers, free, decisions: HashMap::new(), rights: HashMap::new(), now }
+    }
+
+    /// Why a job may run nowhere, whatever workers there are.
+    fn has_no_right(&mut self, candidate: &Candidate) -> Option<Refusal> {
+        let (now, wanted) = (self.now, policy::For { job: Some(&candidate.name), place: None });
+        let right = || match policy::right(&candidate.who, wanted, &candidate.people, now) {
+            Err(policy::NoRight::Ended(refusal)) => Some(refusal),
+            // The others depend on the worker, or on a directory that may answer later.
+            Ok(_) | Err(policy::NoRight::NotHere(_) | policy::NoRight::Unknown(_)) => None,
+        };
+        self.rights.entry(asked(candidate)).or_insert_with(right).clone()
     }
 
     fn place_all(&mut self, open: Vec<Open<'a>>, sessions: &mut HashMap<u64, u32>, plan: &mut Plan) {
@@ -201,8 +246,8 @@ impl<'a> Farm<'a> {
     fn place(&mut self, candidate: &Candidate) -> Option<Placement> {
         let mut best: Option<(u32, usize, RunPlan, Vec<Rule>)> = None;
         let avoids = |w: &Worker| candidate.avoids.contains(&w.place.worker);
-        let elsewhere =
-            !candidate.avoids.is_empty() && self.workers.iter().any(|w| !avoids(w) && could_run(w, candidate));
+        let elsewhere = !candidate.avoids.is_empty()
+            && self.workers.iter().any(|w| !avoids(w) && could_run(w, candidate, self.now));
         for index in 0..self.workers.len() {
             let (slots, room) = self.free[index];
             let is_better = slots > best.as_ref().map_or(0, |(most, ..)| *most);
@@ -210,11 +255,11 @@ impl<'a> Farm<'a> {
             if !is_better
                 || (elsewhere && avoids(&self.workers[index]))
                 || !candidate.asks.fits(room)
-                || candidate.requires.admits(&place.worker, &self.workers[index].labels).is_err()
+                || candidate.requires.admits(&place.worker, &place.labels).is_err()
             {
                 continue;
             }
-            if let Decision::Run(plan, rules) = self.decision(index, &candidate.who) {
+            if let Decision::Run(plan, rules) = self.decision(index, candidate) {
                 best = Some((slots, index, plan.clone(), rules.clone()));
             }
         }
@@ -223,14 +268,13 @@ impl<'a> Farm<'a> {
         self.free[index].1 = self.free[index].1.minus(candidate.asks);
         let worker = self.workers[index].place.worker.clone();
         let (job, step, who, asks) = (candidate.job, candidate.step, candidate.who.clone(), candidate.asks);
-        Some(Placement { worker, job, step, who, asks, plan, rules })
+        let people = candidate.people.clone();
+        Some(Placement { worker, job, step, who, people, asks, plan, rules })
     }
 
-    fn decision(&mut self, worker: usize, who: &Who) -> &Decision {
-        let place = &self.workers[worker].place;
-        self.decisions
-            .entry((worker, who.login_user.to_string(), who.user.to_string(), who.grant))
-            .or_insert_with(|| policy::decide(who, place))
+    fn decision(&mut self, worker: usize, candidate: &Candidate) -> &Decision {
+        let (place, now) = (&self.workers[worker].place, self.now);
+        self.decisions.entry((worker, asked(candidate))).or_insert_with(|| decide(candidate, place, now))
     }
 
     /// Why no worker would take it, if free slots alone would not help.
@@ -254,7 +298,7 @@ impl<'a> Farm<'a> {
     /// Why this worker would not take it even if it were idle.
     fn unfit(&mut self, index: usize, candidate: &Candidate) -> Option<String> {
         let worker = &self.workers[index];
-        if let Err(unmet) = candidate.requires.admits(&worker.place.worker, &worker.labels) {
+        if let Err(unmet) = candidate.requires.admits(&worker.place.worker, &worker.place.labels) {
             return Some(unmet.to_string());
         }
         if !candidate.asks.fits(worker.total) {
@@ -265,9 +309,11 @@ impl<'a> Farm<'a> {
                 format!("it has {} MiB of memory, {} are asked for", has.memory >> 20, asks.memory >> 20)
             });
         }
-        match self.decision(index, &candidate.who) {
+        match self.decision(index, candidate) {
             Decision::Run(..) => None,
-            Decision::Waiting(refusal, _) | Decision::Refused(refusal, _) => Some(refusal.text.clone()),
+            Decision::Waiting(refusal, _) | Decision::Refused(refusal, _) | Decision::Blocked(refusal, _) => {
+                Some(refusal.text.clone())
+            }
         }
     }
 }
@@ -292,13 +338,23 @@ mod tests {
     use super::*;
     use policy::{Accept, AccountName, LoginUser, Mode, User};
 
+    fn plan(workers: &[Worker], candidates: &[Candidate], sessions: &HashMap<u64, u32>) -> Plan {
+        super::plan(workers, candidates, sessions, 0)
+    }
+
+    fn yields(workers: &[Worker], candidates: &[Candidate], running: &[Running], plan: &Plan) -> Vec<u64> {
+        super::yields(workers, candidates, running, plan, 0)
+    }
+
     fn who(name: &str) -> Who {
-        Who { login_user: LoginUser::parse(name).expect("name"), user: User::parse(name).expect("name"), grant: None }
+        let login_user = LoginUser::parse(name).expect("name");
+        Who { user: User::themself(&login_user), login_user, via: policy::Via::Own, grant: None }
     }
 
     pub(super) fn worker(name: &str, slots: u32) -> Worker {
         let place = Place {
             worker: name.to_owned(),
+            labels: vec!["linux".to_owned()],
             mode: Mode::User,
             proxy_account: None,
             owner: None,
@@ -309,7 +365,7 @@ mod tests {
             excluded: Vec::new(),
         };
         let total = Resources { cpu_milli: 4000, memory: 8 << 30 };
-        Worker { place, labels: vec!["linux".to_owned()], free_slots: slots, total, free: total }
+        Worker { place, free_slots: slots, total, free: total }
     }
 
     pub(super) fn candidate(job: u64, count: u64) -> Candidate {
@@ -318,6 +374,8 @@ mod tests {
             step: 0,
             priority: 0,
             who: who("ada"),
+            name: format!("job {job}"),
+            people: Arc::default(),
             count,
             requires: Requires::default(),
             asks: Resources::default(),

@@ -2,7 +2,7 @@
 //! Pure, and about one moment: a worker that joins later changes nothing for a job that was given up.
 
 use super::{Candidate, Worker};
-use policy::{ACCOUNT_UNKNOWN, Decision, Mode, Place, Who};
+use policy::{ACCOUNT_UNKNOWN, Decision, Mode, Place};
 use warrant::Account;
 
 /// What one worker that meets the requirements means for the job.
@@ -17,10 +17,10 @@ enum Standing {
 
 /// Why this step can't run anywhere, if it can't. `workers` are all that are known, connected or not: one that is away
 /// and was not asked may have the account, so the job waits for it.
-pub(crate) fn nowhere(candidate: &Candidate, workers: &[Worker]) -> Option<String> {
+pub(crate) fn nowhere(candidate: &Candidate, workers: &[Worker], now: i64) -> Option<String> {
     let (mut name, mut answered, mut any_here) = (None, Vec::new(), false);
     for worker in workers.iter().filter(|w| meets(w, candidate)) {
-        match standing(&candidate.who, &worker.place) {
+        match standing(candidate, &worker.place, now) {
             Standing::Never => {}
             Standing::MayYet => return None,
             Standing::Unknown { account, here } => {
@@ -38,13 +38,18 @@ pub(crate) fn nowhere(candidate: &Candidate, workers: &[Worker]) -> Option<Strin
 }
 
 fn meets(worker: &Worker, candidate: &Candidate) -> bool {
-    candidate.asks.fits(worker.total) && candidate.requires.admits(&worker.place.worker, &worker.labels).is_ok()
+    candidate.asks.fits(worker.total) && candidate.requires.admits(&worker.place.worker, &worker.place.labels).is_ok()
 }
 
-fn standing(who: &Who, place: &Place) -> Standing {
+fn standing(candidate: &Candidate, place: &Place, now: i64) -> Standing {
     let here = place.online && !place.drained && place.panic.is_none();
     let at_its_best = Place { online: true, drained: false, panic: None, excluded: Vec::new(), ..place.clone() };
-    let Decision::Run(plan, _) = policy::decide(who, &at_its_best) else { return Standing::Never };
+    let plan = match super::decide(candidate, &at_its_best, now) {
+        Decision::Run(plan, _) => plan,
+        // The directory may answer later.
+        Decision::Waiting(..) => return Standing::MayYet,
+        Decision::Refused(..) | Decision::Blocked(..) => return Standing::Never,
+    };
     let Account::Named { name, .. } = &plan.account else { return Standing::MayYet };
     match place.excluded.iter().find(|e| e.account == name.as_str()) {
         Some(e) if e.rule == ACCOUNT_UNKNOWN && plan.mode == Mode::User => {
@@ -109,20 +114,20 @@ mod tests {
             ("a proxy worker lacks its own account", vec![proxy(without_ada("a"))], false),
             ("ada's own desktop takes it", vec![without_ada("a"), desktop("ada")], false),
             ("another's desktop never does", vec![without_ada("a"), desktop("bob")], true),
-            ("another lacks a label", vec![without_ada("a"), with(worker("b", 1), |w| w.labels.clear())], true),
+            ("another lacks a label", vec![without_ada("a"), with(worker("b", 1), |w| w.place.labels.clear())], true),
             ("another is too small", vec![without_ada("a"), with(worker("b", 1), |w| w.total.cpu_milli = 1)], true),
         ];
         let mut asked = candidate(1, 1);
         asked.requires = job::Requires::parse("linux").expect("a requirement");
         asked.asks.cpu_milli = 1000;
         for (case, workers, given_up) in cases {
-            assert_eq!(nowhere(&asked, &workers).is_some(), given_up, "{case}");
+            assert_eq!(nowhere(&asked, &workers, 0).is_some(), given_up, "{case}");
         }
     }
 
     #[test]
     fn the_reason_names_the_account_and_the_workers() {
-        let reason = nowhere(&candidate(1, 1), &[without_ada("a"), without_ada("b")]).expect("given up");
+        let reason = nowhere(&candidate(1, 1), &[without_ada("a"), without_ada("b")], 0).expect("given up");
         assert!(reason.contains("account ada ") && reason.contains("(asked: a, b)"), "{reason}");
     }
 }

@@ -28,6 +28,21 @@ pub(crate) fn operator() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// What the host says of accounts.
+#[derive(Debug)]
+pub(crate) struct FakeHost;
+
+impl crate::identity::Host for FakeHost {
+    fn groups_of(&self, name: &str) -> Result<Vec<String>, String> {
+        // One is in a group of people; nobody else is in any.
+        Ok(if name == "bob" { vec!["artists".to_owned()] } else { Vec::new() })
+    }
+
+    fn is_system(&self, name: &str) -> bool {
+        name == "www-data"
+    }
+}
+
 /// A supervisor in a folder.
 pub(crate) struct Supervised {
     pub(crate) running: Running,
@@ -48,7 +63,8 @@ impl Supervised {
         // Workers run as the one who runs the tests, who has to be ada there.
         let owners = FakeAccounts(vec![(uid, "ada")]);
         // Folders belong to the one who runs the tests; people are played.
-        let running = start_with(config, uid, Arc::new(accounts), Arc::new(owners)).await.expect("started");
+        let running =
+            start_with(config, uid, Arc::new(accounts), Arc::new(owners), Arc::new(FakeHost)).await.expect("started");
         let router = api::router(api::routes(), running.app.clone());
         Self { running, router }
     }

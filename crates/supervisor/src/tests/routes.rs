@@ -55,7 +55,7 @@ async fn everybody_at_every_page() {
     let routes: BTreeSet<(&str, &str)> = api::routes().iter().map(|(method, path, _)| (*method, *path)).collect();
     assert_eq!(rows, routes, "every route has a row, and every row a route");
     let unix = |uid| Peer::Unix { uid };
-    let peers = [Peer::Tcp, unix(NOBODY), unix(BOB), unix(ADA), unix(operator())];
+    let peers = [tcp(), unix(NOBODY), unix(BOB), unix(ADA), unix(operator())];
     for (method, path, body, expected) in table() {
         let path = path.replace("{id}", &job.to_string()).replace("{name}", "desk");
         let mut got = [0; 5];
@@ -232,4 +232,8 @@ async fn only_named_accounts_reach_the_workers_socket() {
         let (status, _) = farm.call(Peer::Unix { uid: operator() }, "GET", path, Value::Null).await;
         assert_eq!(status, 404, "{path} is no page for people");
     }
+}
+
+fn tcp() -> Peer {
+    Peer::Tcp { address: "127.0.0.1:9".parse().expect("address") }
 }

@@ -1,0 +1,150 @@
+//! A Samba domain: its controller, and the stage as a member of it that asks through winbind.
+//!
+//! The controller has mounts and a host name of its own on the stage and shares its network; what it stores is gone
+//! with it.
+
+use super::{Daemon, Directory, PASSWORD, Verdict, pam, script, succeeds, write};
+use crate::Stage;
+use crate::stage::Door;
+
+const ADMIN_PASSWORD: &str = "Passw0rd!23";
+
+/// Domain FARM with `anna` (of `artists` and `lighting`) and `otto` (of `artists`). On the member people are called by
+/// their short names.
+#[derive(Debug)]
+pub struct Ad {
+    door: Door,
+    /// Ended with the stage.
+    _winbind: Daemon,
+    controller: Option<Daemon>,
+}
+
+impl Ad {
+    /// Makes a domain, lets the stage join it, and makes its name service and PAM ask it.
+    #[track_caller]
+    #[must_use]
+    pub fn start(stage: &Stage) -> Self {
+        let door = stage.door();
+        let mut controller = start_controller(&door);
+        controller.until("ldapsearch -x -H ldap://10.99.0.1/ -s base -b '' && test -s /etc/krb5.conf");
+        write(&door, "/etc/samba/smb.conf", MEMBER_CONF);
+        script(&door, "hostname w1; mkdir -p /run/samba /var/lib/samba/private /var/cache/samba /var/log/samba", &[]);
+        controller
+            .until(&format!("net ads join -U 'Administrator%{ADMIN_PASSWORD}' --no-dns-updates >>/mnt/join.log 2>&1"));
+        let mut command = door.command("winbindd");
+        command.args(["--foreground", "--no-process-group"]);
+        let mut winbind = Daemon::start(&door, "winbindd", command);
+        winbind.until("wbinfo --check-secret && wbinfo --user-info=anna");
+        write(
+            &door,
+            "/etc/nsswitch.conf",
+            "passwd: files winbind\ngroup: files winbind\nshadow: files\nhosts: files dns\n",
+        );
+        pam::configure(&door, "pam_winbind.so", "pam_winbind.so");
+        let homes =
+            r#"for who; do mkdir "/home/$who"; chown "$who:domain users" "/home/$who"; chmod 700 "/home/$who"; done"#;
+        script(&door, homes, &["anna", "otto"]);
+        Self { door, _winbind: winbind, controller: Some(controller) }
+    }
+
+    /// Ends the domain controller.
+    #[track_caller]
+    pub fn stop_controller(&mut self) {
+        self.controller.take().expect("a controller that runs").stop();
+    }
+
+    /// Whether the stage's name service finds an account.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        succeeds(&self.door, &format!("getent passwd {name}"))
+    }
+
+    /// Changes an account on the controller, from the member.
+    #[track_caller]
+    fn user(&self, change: &[&str]) {
+        let administrator = format!("Administrator%{ADMIN_PASSWORD}");
+        let run = r#"samba-tool user "$@""#;
+        script(&self.door, run, &[change, &["-H", "ldap://dc1.farm.test", "-U", &administrator]].concat());
+    }
+}
+
+impl Directory for Ad {
+    fn somebody(&self) -> &'static str {
+        "anna"
+    }
+
+    fn ask(&self, name: &str, password: &str) -> Verdict {
+        pam::ask(&self.door, name, password)
+    }
+
+    #[track_caller]
+    fn lock(&self, name: &str) {
+        self.user(&["disable", name]);
+    }
+
+    #[track_caller]
+    fn unlock(&self, name: &str) {
+        self.user(&["enable", name]);
+    }
+
+    #[track_caller]
+    fn expire(&self, name: &str) {
+        self.user(&["setexpiry", name, "--days=0"]);
+    }
+}
+
+fn start_controller(door: &Door) -> Daemon {
+    // Samba takes no loopback for a network that a controller can serve.
+    script(door, NETWORK, &[]);
+    write(door, "/etc/hosts", "127.0.0.1 localhost\n10.99.0.1 dc1.farm.test dc1\n");
+    write(door, "/etc/resolv.conf", "search farm.test\nnameserver 10.99.0.1\n");
+    drop(std::fs::remove_file(door.path("/etc/krb5.conf")));
+    let mut command = door.command("unshare");
+    command.args(["--mount", "--uts", "--propagation", "private", "sh", "-euc", CONTROLLER, "sh"]);
+    command.args([ADMIN_PASSWORD, PASSWORD]);
+    Daemon::start(door, "controller", command)
+}
+
+const NETWORK: &str = "
+ip link add dc type veth peer name member
+ip address add 10.99.0.1/24 dev dc
+ip link set dc up
+ip link set member up
+";
+
+/// Arguments: the administrator's password, everybody's.
+const CONTROLLER: &str = r#"
+hostname dc1
+mkdir -p /run/samba
+for dir in /etc/samba /var/lib/samba /var/cache/samba /var/log/samba /run/samba; do
+  mkdir -p "$dir"; mount -t tmpfs -o mode=755 samba "$dir"
+done
+# The group that a domain's users are on its controller.
+cp /etc/group /run/samba/group; echo users:x:100: >>/run/samba/group; mount --bind /run/samba/group /etc/group
+samba-tool domain provision --realm=FARM.TEST --domain=FARM --server-role=dc --dns-backend=SAMBA_INTERNAL \
+  --adminpass="$1" --host-ip=10.99.0.1 --host-name=dc1 \
+  --option='interfaces=dc lo' --option='bind interfaces only=yes' --option='dns forwarder='
+for who in anna otto; do samba-tool user create "$who" "$2"; done
+for group in artists lighting; do samba-tool group add "$group"; done
+samba-tool group addmembers artists anna,otto
+samba-tool group addmembers lighting anna
+cp /var/lib/samba/private/krb5.conf /etc/krb5.conf
+exec samba --foreground --no-process-group
+"#;
+
+const MEMBER_CONF: &str = "\
+[global]
+  netbios name = W1
+  workgroup = FARM
+  realm = FARM.TEST
+  security = ADS
+  interfaces = dc lo
+  bind interfaces only = yes
+  idmap config * : backend = tdb
+  idmap config * : range = 3000-7999
+  idmap config FARM : backend = rid
+  idmap config FARM : range = 100000-199999
+  template homedir = /home/%U
+  template shell = /bin/sh
+  winbind use default domain = yes
+";

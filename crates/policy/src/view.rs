@@ -1,0 +1,48 @@
+//! Who may see and do what with a job. One table, for every page and command.
+//!
+//! | who | the record (state, reason) and kill | output, results, retry and the rest |
+//! |---|---|---|
+//! | acting as B | jobs whose user is B | the same |
+//! | as oneself, the user | yes | yes |
+//! | as oneself, who submitted it as another | yes | while that right lives |
+//! | an administrator, not acting | all | all |
+//! | anybody else | as if there were no such job | the same |
+
+use crate::people::Acting;
+use crate::types::{Principal, Who};
+
+/// The eyes of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Viewer<'a> {
+    pub principal: &'a Principal,
+    pub acting: Option<&'a Acting>,
+}
+
+/// What someone may know of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sight {
+    /// It isn't there.
+    None,
+    /// That it is, its state and reason; it can be killed.
+    Record,
+    /// Everything.
+    All,
+}
+
+impl Viewer<'_> {
+    /// `has_right` is asked only when it matters: whether the job's login user still has the right to its user.
+    pub fn sight(&self, who: &Who, has_right: impl FnOnce() -> bool) -> Sight {
+        let login = self.principal.login_user.as_str();
+        if let Some(acting) = self.acting {
+            return if acting.user == who.user { Sight::All } else { Sight::None };
+        }
+        if self.principal.roles.admin || login == who.user.as_str() {
+            return Sight::All;
+        }
+        match login == who.login_user.as_str() {
+            true if has_right() => Sight::All,
+            true => Sight::Record,
+            false => Sight::None,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Who a request comes from, and as whom it acts. Made once per request; asked again while an answer goes on.
+
+use crate::audit::Actor;
+use crate::authn::Authn;
+use crate::error::ServiceError;
+use crate::identity::Identity;
+use policy::{Acting, Ask, Principal, User, Viewer};
+
+/// What a request says of whom it acts as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Nothing,
+    Named(String),
+    /// Its credential was made for this user.
+    Bound(User),
+}
+
+impl Asks {
+    fn as_ask(&self) -> Ask<'_> {
+        match self {
+            Self::Nothing => Ask::Nothing,
+            Self::Named(name) => Ask::Named(name),
+            Self::Bound(user) => Ask::Bound(user),
+        }
+    }
+}
+
+/// The eyes and hands of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    pub(crate) asks: Asks,
+    pub(crate) acting: Option<Acting>,
+}
+
+impl Caller {
+    pub(crate) async fn new(identity: &Identity, principal: Principal, asks: Asks) -> Result<Self, ServiceError> {
+        let acting = identity.acting(&principal, asks.as_ask()).await?;
+        Ok(Self { principal, asks, acting })
+    }
+
+    /// The same request, if its body names whom it acts as.
+    pub(crate) async fn naming(&self, identity: &Identity, name: Option<&str>) -> Result<Self, ServiceError> {
+        match (name, &self.acting) {
+            (None, _) => Ok(self.clone()),
+            (Some(name), Some(acting)) if acting.user.as_str() == name => Ok(self.clone()),
+            (Some(name), _) => {
+                if let Asks::Named(other) = &self.asks {
+                    return Err(ServiceError::input("as", format!("the request names {other:?} and {name:?}")));
+                }
+                if let Asks::Bound(user) = &self.asks {
+                    return Err(ServiceError::input(
+                        "as",
+                        format!("this credential is for {user} alone, not {name:?}"),
+                    ));
+                }
+                Self::new(identity, self.principal.clone(), Asks::Named(name.to_owned())).await
+            }
+        }
+    }
+
+    /// Whether it may still go on as it began: asked while a stream is open.
+    pub(crate) async fn is_still(&self, identity: &Identity, authn: &Authn) -> bool {
+        if !authn.is_still(&self.principal).await {
+            return false;
+        }
+        match identity.acting(&self.principal, self.asks.as_ask()).await {
+            Ok(acting) => acting.map(|a| a.user) == self.acting.as_ref().map(|a| a.user.clone()),
+            Err(_) => false,
+        }
+    }
+
+    pub(crate) fn viewer(&self) -> Viewer<'_> {
+        Viewer { principal: &self.principal, acting: self.acting.as_ref() }
+    }
+
+    /// Who it is, for the record.
+    pub(crate) fn actor(&self) -> Actor {
+        let actor = Actor::of(&self.principal);
+        match &self.acting {
+            Some(acting) => Actor { grant: Some(acting.grant), ..actor.for_user(acting.user.as_str()) },
+            None => actor,
+        }
+    }
+
+    /// An administrator, and as oneself.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.principal.roles.admin && self.acting.is_none()
+    }
+
+    pub(crate) fn needs_admin(&self, what: &'static str) -> Result<(), ServiceError> {
+        if self.is_admin() { Ok(()) } else { Err(ServiceError::AdminOnly(what)) }
+    }
+
+    pub(crate) fn needs(&self, has: bool, scope: &'static str) -> Result<(), ServiceError> {
+        if has { Ok(()) } else { Err(ServiceError::Scope(scope)) }
+    }
+}

@@ -18,6 +18,10 @@ const GROUPS_MAX: usize = 65_536;
 const BUFFER_MAX: usize = 16 << 20;
 /// Ids that stand for "nobody" or "no id".
 const NO_IDS: [u32; 3] = [65_534, 65_535, u32::MAX];
+/// A well-formed name of no group.
+const NO_GROUP: &str = "stead-no-such-group";
+/// A directory that took longer than this to fail is not asked again in the same launch.
+const SLOW_MS: u64 = 1_000;
 /// Accounts of our own services, which never run a job, and their groups, which no job is in: they may write where the
 /// services meet.
 const SERVICE_NAMES: [&str; 2] = ["stead", "stead-worker"];
@@ -229,6 +233,8 @@ fn find(name: &str, conf: &Conf) -> Result<Entry, Refusal> {
     let mut entry = patiently(|| passwd(name))?.ok_or_else(unknown)?;
     entry.expires = patiently(|| shadow(name))?.map_or(-1, |s| s.expires);
     entry.groups = group_list(name, entry.gid)?;
+    // An outage leaves groups out of that list and says nothing. A name that no file has makes every service answer.
+    patiently(|| group_id(NO_GROUP))?;
     entry.denied_groups = group_ids(conf.denied_groups.iter().map(String::as_str).chain(SERVICE_NAMES))?;
     entry.allowed_groups = group_ids(conf.allowed_groups.iter().map(String::as_str))?;
     Ok(entry)
@@ -296,9 +302,13 @@ fn patiently<T>(look: impl Fn() -> Result<Option<T>, Errno>) -> Result<Option<T>
     let mut last = Errno(0);
     for pause in [0, 100, 300] {
         std::thread::sleep(Duration::from_millis(pause));
+        let asked = sys::boot_ms();
         match look() {
             Ok(found) => return Ok(found),
             Err(e) => last = e,
+        }
+        if sys::boot_ms().saturating_sub(asked) > SLOW_MS {
+            break;
         }
     }
     Err(directory_down(last))
@@ -309,13 +319,19 @@ fn directory_down(errno: Errno) -> Refusal {
         kind: RefusalKind::Transient,
         stage: "directory".to_owned(),
         errno: errno.0,
-        text: format!("the host's account directory does not answer: {errno}"),
-        hint: "the job is tried again; see `getent passwd NAME` on the host".to_owned(),
+        text: match errno.0 {
+            // How name services say that they can't ask anybody; "No such file" would mislead.
+            libc::ENOENT | libc::ESRCH => "the host's account directory does not answer".to_owned(),
+            _ => format!("the host's account directory does not answer: {errno}"),
+        },
+        hint: "the job is tried again; every service that the host's /etc/nsswitch.conf names must answer".to_owned(),
     }
 }
 
-/// Calls a `get…_r` function with a growing buffer. `Ok(None)`: the directory answered that there is no such entry,
-/// which glibc says with 0. `ENOENT` is what it passes on of a module that can't reach its server: an outage.
+/// Calls a `get…_r` function with a growing buffer. `Ok(None)`: every service says that there is no such entry.
+///
+/// That is 0 and nothing found. The C library's manual names ENOENT and ESRCH for it, too, but there they are the last
+/// service's word for "not available": both nslcd without its server and a stopped nslcd or winbindd end in ENOENT.
 fn with_buffer<R>(mut call: impl FnMut(&mut [libc::c_char]) -> (i32, Option<R>)) -> Result<Option<R>, Errno> {
     let mut size = 4096;
     loop {
@@ -401,8 +417,8 @@ fn shadow(name: &str) -> Result<Option<Shadow>, Errno> {
         (0, Some(Shadow { expires: sp.sp_expire, locked: matches!(first, Some(b'!' | b'*')) }))
     });
     match found {
-        // A host need not have a shadow file.
-        Err(Errno(libc::ENOENT)) => Ok(None),
+        // A host need not have a shadow file; where it has one, this is an outage as everywhere.
+        Err(Errno(libc::ENOENT)) if !std::path::Path::new("/etc/shadow").exists() => Ok(None),
         other => other,
     }
 }

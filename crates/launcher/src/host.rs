@@ -148,7 +148,10 @@ fn ids(data: &Folder, want_proxy: bool) -> Result<Ids, Fatal> {
         Ok(Some((uid, gid))) if uid != 0 && gid != 0 => Ok((uid, gid)),
         Ok(Some(_)) => Err(Fatal::Step { what: "use the service account: it is root's", errno: Errno(libc::EPERM) }),
         Ok(None) => throwaway().map(|id| (id, id)),
-        Err(errno) => Err(Fatal::Step { what: "look up the service accounts", errno }),
+        Err(errno) => Err(Fatal::Step {
+            what: "look up the service accounts (every service in nsswitch.conf must answer)",
+            errno,
+        }),
     };
     let (supervisor, worker) = match known {
         Some(ids) => (ids.supervisor, ids.worker),

@@ -1,6 +1,8 @@
 //! People of real directories: the host's own files, OpenLDAP, a Samba domain.
 
-use e2e::{Ad, Directory, Ldap, Local, PASSWORD, Stage, Verdict, servers_or_skip};
+use e2e::{Ad, Directory, Farm, JobId, Ldap, Local, PASSWORD, Stage, Verdict, servers_or_skip};
+use serde_json::json;
+use std::os::unix::fs::MetadataExt as _;
 
 /// Right and wrong passwords, nobody, a locked account, an expired one.
 #[track_caller]
@@ -52,4 +54,153 @@ fn accounts_of_a_domain_sign_in() {
     signs_in_only_whom_it_should(&domain);
     domain.stop_controller();
     assert_eq!(domain.ask("otto", PASSWORD), Verdict::Unavailable);
+}
+
+/// The ids and groups that a job had, read where the kernel keeps them, and what it says the account is.
+const STATUS: &str = "grep -E '^(Uid|Gid|Groups):' /proc/self/status | tr -s '\\t ' ' '; id -Gn; echo $HOME";
+
+/// A folder of root's that only one group may use.
+#[track_caller]
+fn folder_for(farm: &Farm, group: &str, path: &str) {
+    let made = "mkdir \"$2\"; chown \"root:$1\" \"$2\"; chmod 2770 \"$2\"";
+    let mut command = farm.stage().command("sh");
+    let output = command.args(["-euc", made, "sh", group, path]).output().expect("a shell");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_job_has_the_whole_group_list_of_its_ldap_account() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let ldap = Ldap::start(&stage);
+    let farm = Farm::user_mode().on(stage).start();
+    folder_for(&farm, "lighting", "/mnt/lighting");
+    let printed = farm.output_of("lena", &[], &format!("{STATUS}; touch /mnt/lighting/lena"));
+    let lines: Vec<&str> = printed.lines().map(str::trim).collect();
+    assert_eq!(lines[0], "Uid: 21001 21001 21001 21001");
+    assert_eq!(lines[1], "Gid: 22000 22000 22000 22000");
+    assert_eq!(lines[2], "Groups: 22000 22001 22002");
+    assert_eq!(lines[3..], ["artists lighting show-x", "/home/lena"]);
+    let made = farm.path("/mnt/lighting/lena").metadata().expect("the file");
+    assert_eq!((made.uid(), made.gid()), (21_001, 22_001));
+    let job = farm.submit_sh("otto", &[], "touch /mnt/lighting/otto");
+    let _ = farm.ends(job, "failed");
+    assert_eq!(
+        farm.attempts(job)[0]["run_as"],
+        json!({"name": "otto", "uid": 21_002, "gid": 22_000, "groups": [22_000, 22_002]})
+    );
+
+    // An account that the directory does not let in any more.
+    ldap.expire("otto");
+    let ended = farm.ends(farm.submit_sh("otto", &[], "true"), "badlogin");
+    assert!(ended["reason"].as_str().is_some_and(|r| r.contains("expired")), "{ended:#}");
+}
+
+#[test]
+fn a_job_has_the_whole_group_list_of_its_domain_account() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let _domain = Ad::start(&stage);
+    let farm = Farm::user_mode().on(stage).start();
+    folder_for(&farm, "lighting", "/mnt/lighting");
+    let printed = farm.output_of("anna", &[], &format!("{STATUS}; touch /mnt/lighting/anna"));
+    let lines: Vec<&str> = printed.lines().map(str::trim).collect();
+    // The relative id of a domain's users is 513 everywhere.
+    assert!(lines[0].starts_with("Uid: 101") && lines[1].starts_with("Gid: 100513 100513"), "{printed}");
+    // Those three, and the one that winbind gives every account of its own.
+    assert_eq!(lines[2].split(' ').skip(1).count(), 4, "{printed}");
+    for group in ["artists", "lighting", "domain users"] {
+        assert!(lines[3].contains(group), "{group} in {printed}");
+    }
+    assert_eq!(lines[4], "/home/anna");
+    let lightings = farm.path("/mnt/lighting").metadata().expect("the folder").gid();
+    assert_eq!(farm.path("/mnt/lighting/anna").metadata().expect("the file").gid(), lightings);
+    let _ = farm.ends(farm.submit_sh("otto", &[], "touch /mnt/lighting/otto"), "failed");
+}
+
+/// A farm with one slot and a job in it that ends when the test says so.
+#[track_caller]
+fn busy_farm(stage: Stage) -> (Farm, JobId) {
+    let farm = Farm::user_mode().with(&["--slots", "1"]).on(stage).start();
+    let first = farm.submit_sh("bob", &[], "until test -e /mnt/shared/go; do sleep 0.05; done");
+    let _ = farm.until_job(first, "running", |j| e2e::state(j) == "running");
+    (farm, first)
+}
+
+#[track_caller]
+fn go(farm: &Farm) {
+    std::fs::write(farm.path("/mnt/shared/go"), "").expect("a file");
+}
+
+/// The job waits for the directory, and nothing was counted against it.
+#[track_caller]
+fn waits_for_the_directory(farm: &Farm, job: JobId) {
+    let explain = || farm.stead_as("root", &["explain", &job.to_string(), "--json"]).ok().out();
+    // While a launch asks, the task counts as running.
+    let waits = |j: &serde_json::Value| {
+        e2e::state(j) == "pending" && explain().contains("the host's account directory does not answer")
+    };
+    let _ = farm.until_job(job, "a word about the directory", waits);
+    let attempts = farm.attempts(job);
+    assert!(attempts.iter().all(|a| e2e::state(a) == "launching"), "none was used up: {attempts:#?}");
+}
+
+#[test]
+fn a_job_waits_while_its_ldap_server_is_down() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let mut ldap = Ldap::start(&stage);
+    let (farm, _) = busy_farm(stage);
+    let job = farm.submit_sh("lena", &["--retries", "0"], "id -u; id -G");
+    ldap.stop_server();
+    go(&farm);
+    waits_for_the_directory(&farm, job);
+    ldap.start_server();
+    farm.complete(job);
+    assert_eq!(farm.log(job), "21001\n22000 22001 22002\n");
+    assert_eq!(farm.attempts(job).len(), 1);
+}
+
+#[test]
+fn a_job_waits_while_its_host_can_not_ask_the_directory() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let mut ldap = Ldap::start(&stage);
+    let (farm, _) = busy_farm(stage);
+    let lenas = farm.submit_sh("lena", &["--retries", "0"], "id -u");
+    // Her account is in the host's own files; which groups of the directory she is in, nobody knows.
+    let adas = farm.submit_sh("ada", &["--retries", "0"], "id -u");
+    ldap.stop_client();
+    go(&farm);
+    waits_for_the_directory(&farm, lenas);
+    waits_for_the_directory(&farm, adas);
+    ldap.start_client();
+    farm.complete(lenas);
+    farm.complete(adas);
+    assert_eq!((farm.log(lenas), farm.log(adas)), ("21001\n".to_owned(), "1501\n".to_owned()));
+}
+
+/// Deleted is not down: the directory answers, and its answer counts.
+#[test]
+fn an_account_that_was_deleted_is_not_waited_for() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let ldap = Ldap::start(&stage);
+    let (farm, _) = busy_farm(stage);
+    let job = farm.submit_sh("lena", &[], "true");
+    ldap.delete("lena");
+    go(&farm);
+    let told = |j: &serde_json::Value| j["reason"].as_str().is_some_and(|r| r.contains("account lena"));
+    let refused = farm.until_job(job, "a word about the account", told);
+    assert!(!refused["reason"].as_str().unwrap_or_default().contains("directory"), "{refused:#}");
 }

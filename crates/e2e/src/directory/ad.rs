@@ -101,7 +101,7 @@ fn start_controller(door: &Door) -> Daemon {
     drop(std::fs::remove_file(door.path("/etc/krb5.conf")));
     let mut command = door.command("unshare");
     command.args(["--mount", "--uts", "--propagation", "private", "sh", "-euc", CONTROLLER, "sh"]);
-    command.args([ADMIN_PASSWORD, PASSWORD]);
+    command.args([ADMIN_PASSWORD, PASSWORD, PEOPLE]);
     Daemon::start(door, "controller", command)
 }
 
@@ -112,7 +112,24 @@ ip link set dc up
 ip link set member up
 ";
 
-/// Arguments: the administrator's password, everybody's.
+/// Argument: everybody's password. One process, where each `samba-tool` would load all of Samba again.
+const PEOPLE: &str = r#"
+import sys
+from samba.auth import system_session
+from samba.param import LoadParm
+from samba.samdb import SamDB
+
+lp = LoadParm()
+lp.load_default()
+domain = SamDB(url=lp.private_path("sam.ldb"), session_info=system_session(), lp=lp)
+for who in ["anna", "otto"]:
+    domain.newuser(who, sys.argv[1])
+for group, members in {"artists": ["anna", "otto"], "lighting": ["anna"]}.items():
+    domain.newgroup(group)
+    domain.add_remove_group_members(group, members, add_members_operation=True)
+"#;
+
+/// Arguments: the administrator's password, everybody's, [`PEOPLE`].
 const CONTROLLER: &str = r#"
 hostname dc1
 mkdir -p /run/samba
@@ -124,10 +141,7 @@ cp /etc/group /run/samba/group; echo users:x:100: >>/run/samba/group; mount --bi
 samba-tool domain provision --realm=FARM.TEST --domain=FARM --server-role=dc --dns-backend=SAMBA_INTERNAL \
   --adminpass="$1" --host-ip=10.99.0.1 --host-name=dc1 \
   --option='interfaces=dc lo' --option='bind interfaces only=yes' --option='dns forwarder='
-for who in anna otto; do samba-tool user create "$who" "$2"; done
-for group in artists lighting; do samba-tool group add "$group"; done
-samba-tool group addmembers artists anna,otto
-samba-tool group addmembers lighting anna
+python3 -c "$3" "$2"
 cp /var/lib/samba/private/krb5.conf /etc/krb5.conf
 exec samba --foreground --no-process-group
 "#;

@@ -19,6 +19,10 @@ use crate::{in_ci, root_or_skip, say};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Making a domain is ten seconds of work on an idle machine, and tests seldom have one.
+const SERVERS_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Everybody's password.
 pub const PASSWORD: &str = "Right-1!pw";
@@ -101,23 +105,36 @@ impl Daemon {
         Self { door: door.clone(), child, name }
     }
 
-    /// What it said so far, once it has ended by itself.
-    fn ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().expect("its status")?;
+    /// The end of what it said so far.
+    fn log(&self) -> String {
         let log = std::fs::read_to_string(self.door.path(format!("/mnt/{}.log", self.name))).unwrap_or_default();
         let tail: Vec<&str> = log.lines().rev().take(30).collect();
-        Some(format!("{} ended: {status}\n{}", self.name, tail.into_iter().rev().collect::<Vec<_>>().join("\n")))
+        format!("{}:\n{}", self.name, tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+
+    /// What it said, once it has ended by itself.
+    fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().expect("its status")?;
+        Some(format!("ended: {status}: {}", self.log()))
     }
 
     /// Waits until this script succeeds.
     #[track_caller]
     fn until(&mut self, script: &str) {
-        crate::until(&format!("{}: {script}", self.name), || {
+        // Asking costs programs, which the one that is asked needs the processor for.
+        let mut pause = Duration::from_millis(20);
+        let ready = crate::within_or(SERVERS_PATIENCE, || {
             if let Some(end) = self.ended() {
                 panic!("{end}");
             }
-            succeeds(&self.door, script).then_some(())
+            let ready = succeeds(&self.door, script);
+            if !ready {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(500));
+            }
+            ready.then_some(())
         });
+        assert!(ready.is_some(), "not within {SERVERS_PATIENCE:?}: {script}\n{}", self.log());
     }
 
     /// Ends it as its administrator does, and waits for the end.

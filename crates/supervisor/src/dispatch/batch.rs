@@ -131,19 +131,31 @@ fn leave_all(steps: impl Iterator<Item = Vec<ResolvedEnvironment>>) -> Vec<Item>
     all.into_iter().rev().filter_map(exit).collect()
 }
 
-/// The items of a lease, with the change of environments in front.
-pub(crate) fn items(job: &Job, lease: &Lease, entered: &mut Entered, pace: &mut Pace) -> Result<Vec<Item>, JobError> {
-    let mut tasks = Vec::new();
+/// The items of a lease, with the change of environments in front; and what of the lease is for a batch of its own,
+/// because tasks are larger than those before them.
+pub(crate) fn items(
+    job: &Job,
+    lease: &Lease,
+    entered: &mut Entered,
+    pace: &mut Pace,
+) -> Result<(Vec<Item>, Option<Lease>), JobError> {
+    let (mut tasks, mut bytes, mut rest) = (Vec::new(), 0, None);
     for index in lease.first..=lease.last {
+        if bytes >= BYTES_TARGET {
+            rest = Some(Lease { first: index, ..*lease });
+            break;
+        }
         let task = TaskRef { step: lease.step, index, epoch: lease.epoch };
-        tasks.push(item(ItemKind::Task(task), job.plan.task(lease.step, index)?));
+        let item = item(ItemKind::Task(task), job.plan.task(lease.step, index)?);
+        bytes += size(&item);
+        tasks.push(item);
     }
     pace.last = tasks.len() as u64;
     pace.built += pace.last;
-    pace.bytes += tasks.iter().map(size).sum::<u64>();
+    pace.bytes += bytes;
     let mut items = entered.move_to(job.plan.environments(lease.step));
     items.append(&mut tasks);
-    Ok(items)
+    Ok((items, rest))
 }
 
 /// Bytes of items as they travel, with room for what stands around their parts.

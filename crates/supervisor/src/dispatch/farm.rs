@@ -1,6 +1,8 @@
 //! What is known right now: connected workers and living sessions. Lives in memory only; after a restart it is made
 //! anew from the store and from what the workers say. No waiting happens while it is locked.
 
+use super::misfires::Misfires;
+use super::open::Addressee;
 use super::place::HostClock;
 use super::session::Said;
 use crate::events::Event;
@@ -70,8 +72,7 @@ pub(crate) struct Worker {
     pub(crate) clock: HostClock,
     pub(crate) heard: Instant,
     pub(crate) outbox: Outbox,
-    /// Launches that failed in a row.
-    pub(crate) misfires: u32,
+    pub(crate) misfires: Misfires,
     /// What it says is wrong with itself.
     pub(crate) trouble: Option<String>,
     /// Why it gets no work, whatever it says of itself.
@@ -97,6 +98,8 @@ const STATUS_MAX: usize = 1024;
 pub(crate) struct Live {
     pub(crate) job: u64,
     pub(crate) worker: String,
+    /// Whom it was opened for; `None` when that was an earlier connection's.
+    pub(crate) to: Option<Addressee>,
     pub(crate) priority: i32,
     pub(crate) asks: Resources,
     /// The host ends it at this time unless it is renewed.
@@ -165,6 +168,7 @@ impl Farm {
             resources.cpu_milli += live.asks.cpu_milli;
             resources.memory += live.asks.memory;
         }
+        let now = Instant::now();
         let worker = |w: &Worker| {
             let (slots, resources) = taken.get(w.place.worker.as_str()).copied().unwrap_or_default();
             scheduler::Worker {
@@ -172,6 +176,7 @@ impl Farm {
                 free_slots: w.slots.saturating_sub(slots),
                 total: w.total,
                 free: w.total.minus(resources),
+                held: w.misfires.held(now),
             }
         };
         self.workers.values().map(worker).collect()
@@ -271,7 +276,7 @@ mod tests {
             clock: HostClock::set(0),
             heard: Instant::now(),
             outbox: Outbox::new(1).0,
-            misfires: 0,
+            misfires: Misfires::default(),
             trouble: None,
             distrusted: None,
             until_new_launcher: false,
@@ -279,6 +284,7 @@ mod tests {
         let live = || Live {
             job: 1,
             worker: "desk".to_owned(),
+            to: None,
             priority: 0,
             asks: Resources::default(),
             deadline: Instant::now(),

@@ -11,6 +11,7 @@ mod batch;
 mod channel;
 mod farm;
 mod jobs;
+mod misfires;
 mod open;
 mod pin;
 mod place;
@@ -39,6 +40,8 @@ use farm::{Farm, Live, Outbox, Worker};
 use futures_util::future::join_all;
 use job::JobAction;
 use jobs::Jobs;
+use misfires::{Launch, Misfires};
+use open::Addressee;
 use place::{HelloError, HostClock};
 use policy::{ACCOUNT_UNKNOWN, Decision, Excluded, People, Place, Refusal, Who};
 pub(crate) use proof::ProofView;
@@ -64,8 +67,6 @@ const READY: usize = 256;
 const PAGES: usize = 8;
 /// How long a job whose plan isn't at hand holds up the others that are placed with it.
 const PLAN_PATIENCE: Duration = Duration::from_millis(50);
-/// Launches that fail in a row before a worker gets no more.
-const MISFIRES: u32 = 3;
 /// How long a person's jobs are kept in order by waiting for their plans.
 const PLAN_HOLD: Duration = Duration::from_secs(15);
 /// How long nothing is handed out after a record that could not be written.
@@ -605,7 +606,7 @@ impl Dispatcher {
             farm.workers.insert(
                 name.clone(),
                 Worker {
-                    misfires: 0,
+                    misfires: Misfires::default(),
                     until_new_launcher: false,
                     distrusted: None,
                     trouble: hello.panic,
@@ -734,6 +735,7 @@ impl Dispatcher {
             Live {
                 job: row.job,
                 worker: row.worker.clone(),
+                to: None,
                 priority: 0,
                 asks: scheduler::Resources::default(),
                 deadline: Instant::now() + self.settings().lease(),
@@ -777,7 +779,7 @@ impl Dispatcher {
                         (worker.incarnation, worker.clock) = (incarnation, HostClock::set(*tick));
                         worker.place.excluded.clear();
                         // What failed was the former launcher, or was meant for it.
-                        let misfired = std::mem::take(&mut worker.misfires) >= MISFIRES;
+                        let misfired = std::mem::take(&mut worker.misfires).is_broken().is_some();
                         if std::mem::take(&mut worker.until_new_launcher) || misfired {
                             worker.distrusted = None;
                             worker.place.panic.clone_from(&worker.trouble);
@@ -861,7 +863,13 @@ impl Dispatcher {
                     (place, total(&hello))
                 }
             };
-            Some(scheduler::Worker { place, free_slots: 0, total, free: scheduler::Resources::default() })
+            Some(scheduler::Worker {
+                place,
+                free_slots: 0,
+                total,
+                free: scheduler::Resources::default(),
+                held: BTreeMap::new(),
+            })
         };
         Ok(known.iter().filter_map(worker).collect())
     }
@@ -930,7 +938,8 @@ impl Dispatcher {
         if row.worker == worker {
             self.check_proofs(&row, &mut reports).await?;
         }
-        let skip = self.farm().sessions.get(&session).map_or(0, |l| (l.reported + 1).saturating_sub(first));
+        let (reported, to) = self.farm().sessions.get(&session).map_or((0, None), |l| (l.reported + 1, l.to));
+        let skip = reported.saturating_sub(first);
         let new = reports.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
         let summary = Summary::of(new);
         let excludes = new.iter().any(|r| matches!(r, Report::Refused { .. }));
@@ -955,13 +964,13 @@ impl Dispatcher {
             }
         }
         if let Some(launch) = &launch {
-            self.launched(&row, launch).await?;
+            self.launched(&row, to, launch).await?;
         }
         if let Some(reason) = bad_proxy {
             self.proxy_is_bad(&row.worker, &reason).await?;
         }
         self.settle(session, &reported).await;
-        if let Some(Launch::Failed(how)) = launch {
+        if let Some(Launch::Failed(how) | Launch::Void(how)) = launch {
             self.say_of(row.job, &format!("{worker} could not launch it: {how}")).await?;
         }
         Ok(reported.through)
@@ -1033,22 +1042,24 @@ impl Dispatcher {
     }
 
     /// A launch that failed at the host is tried elsewhere; a host where it happens again and again gets no more work.
-    async fn launched(&self, row: &SessionRow, launch: &Launch) -> Result<(), DispatchError> {
-        let misfires = {
+    /// What was meant for an earlier life of worker or launcher says nothing about this one.
+    async fn launched(&self, row: &SessionRow, to: Option<Addressee>, launch: &Launch) -> Result<(), DispatchError> {
+        let broken = {
             let mut farm = self.farm();
-            if matches!(launch, Launch::Failed(_)) {
-                farm.avoid.entry(row.job).or_default().insert(row.worker.clone());
+            let Farm { workers, avoid, .. } = &mut *farm;
+            let Some(worker) = workers.get_mut(&row.worker) else { return Ok(()) };
+            if *launch != Launch::Well {
+                if to != Some(Addressee::of(worker)) {
+                    return Ok(());
+                }
+                avoid.entry(row.job).or_default().insert(row.worker.clone());
             }
-            let Some(worker) = farm.workers.get_mut(&row.worker) else { return Ok(()) };
-            worker.misfires = if *launch == Launch::Well { 0 } else { worker.misfires + 1 };
-            worker.misfires
+            worker.misfires.launched(&row.login_user, launch, Instant::now());
+            worker.misfires.is_broken()
         };
-        match launch {
-            Launch::Failed(how) if misfires >= MISFIRES => {
-                let reason = format!("{misfires} launches in a row failed here, the last one at {how}");
-                self.no_more_work(&row.worker, &reason).await
-            }
-            Launch::Failed(_) | Launch::Well => Ok(()),
+        match broken {
+            Some(reason) => self.no_more_work(&row.worker, &reason).await,
+            None => Ok(()),
         }
     }
 
@@ -1183,31 +1194,14 @@ impl Dispatcher {
         self.farm().workers.remove(worker);
     }
 
+    /// Says hello as the account `uid`; what the worker is sent comes back, as long as it is kept.
+    pub(crate) async fn greet_for_tests(&self, hello: Hello, uid: u32) -> Result<mpsc::Receiver<Vec<u8>>, String> {
+        let (outbox, messages) = Outbox::new(64);
+        self.hello(hello, uid, outbox).await.map(|_| messages).map_err(|e| e.to_string())
+    }
+
     pub(crate) async fn retire_for_tests(&self, now: i64) {
         self.retire_once(now).await.expect("retired");
-    }
-}
-
-/// How a host did with a launch, as far as the host itself is to blame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Launch {
-    Well,
-    /// At which stage, and why.
-    Failed(String),
-}
-
-impl Launch {
-    fn of(report: &Report) -> Option<Self> {
-        match report {
-            Report::Started { .. } => Some(Self::Well),
-            Report::Refused { kind, stage, text, .. } if kind == "stage" => {
-                Some(Self::Failed(format!("{stage}: {text}")))
-            }
-            Report::Refused { kind, text, .. } if kind == "warrant" => {
-                Some(Self::Failed(format!("its warrant: {text}")))
-            }
-            _ => None,
-        }
     }
 }
 

@@ -33,10 +33,16 @@ pub(super) struct Terms<'a> {
 }
 
 /// Which life of a worker, and of its launcher, a session is opened for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Addressee {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Addressee {
     connection: u64,
     incarnation: Incarnation,
+}
+
+impl Addressee {
+    pub(super) fn of(worker: &Worker) -> Self {
+        Self { connection: worker.connection, incarnation: worker.incarnation }
+    }
 }
 
 impl Dispatcher {
@@ -67,6 +73,7 @@ impl Dispatcher {
             let live = Live {
                 job: placement.job,
                 worker: placement.worker.clone(),
+                to: Some(to),
                 priority: job.spec.priority,
                 asks: placement.asks,
                 deadline: Instant::now() + self.settings().lease(),
@@ -103,8 +110,7 @@ impl Dispatcher {
 
     /// The row of a session on a worker that is connected.
     pub(super) fn new_session(&self, job: u64, worker: &str, terms: &Terms<'_>) -> Option<(NewSession, Addressee)> {
-        let to = |w: &Worker| Addressee { connection: w.connection, incarnation: w.incarnation };
-        let (place, to) = self.with_worker(worker, |w| (w.place.clone(), to(w)))?;
+        let (place, to) = self.with_worker(worker, |w| (w.place.clone(), Addressee::of(w)))?;
         let lease = i64::try_from(self.settings().lease().as_micros()).unwrap_or(i64::MAX / 2);
         let account = match &terms.plan.account {
             Account::Named { name, .. } => name.to_string(),

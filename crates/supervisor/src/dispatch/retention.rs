@@ -111,6 +111,7 @@ impl Dispatcher {
         let live = Live {
             job,
             worker: worker.to_owned(),
+            to: Some(to),
             priority: 0,
             asks: Resources::default(),
             deadline: Instant::now() + self.settings().lease(),

@@ -110,6 +110,8 @@ pub(crate) struct Driver {
     /// Batches that are not done.
     open: BTreeSet<u64>,
     pace: Pace,
+    /// Claimed, and too much for the last batch.
+    rest: Option<Lease>,
     entered: Entered,
     /// Steps whose environments the session may have entered, the latest last; as the store knows them.
     inside: Vec<u32>,
@@ -150,6 +152,7 @@ impl Driver {
             done: 0,
             open: BTreeSet::new(),
             pace: Pace::default(),
+            rest: None,
             entered: Entered::default(),
             inside: Vec::new(),
             exits: None,
@@ -252,7 +255,13 @@ impl Driver {
                 }
             }
             Said::Reconnected => self.drain(),
-            Said::Asked => self.is_asked = true,
+            Said::Asked => {
+                self.is_asked = true;
+                // What it holds and was not sent can't be cancelled: it goes back with the session's end.
+                if self.rest.is_some() {
+                    self.finish_soon();
+                }
+            }
             Said::Yield => self.finish_soon(),
             Said::Poke | Said::Over => {}
         }
@@ -304,6 +313,9 @@ impl Driver {
         if !self.may_go_on(&job).await? {
             return Ok(None);
         }
+        if let Some(rest) = self.rest.take() {
+            return Ok(Some(rest));
+        }
         let d = self.dispatcher.clone();
         let mut steps: Vec<_> = d.store().steps(job.id).await?;
         steps.retain(|s| s.counts.pending > 0 && !s.waiting && !s.hopeless && job.is_alike(s.step, self.step));
@@ -331,7 +343,10 @@ impl Driver {
         let Some(job) = self.job.clone() else { return Ok(()) };
         self.note_environments(&job, lease.step).await?;
         let items = match self.items(&job, lease).await {
-            Ok(items) => items,
+            Ok((items, rest)) => {
+                self.rest = rest;
+                items
+            }
             Err(error) => {
                 let reason = format!("a task of step {} can't be worked out: {error}", lease.step);
                 self.dispatcher.block(job.id, reason).await?;
@@ -342,7 +357,7 @@ impl Driver {
     }
 
     /// What a template's expressions cost is not paid on a thread that others wait for.
-    async fn items(&mut self, job: &Arc<Job>, lease: Lease) -> Result<Vec<Item>, job::JobError> {
+    async fn items(&mut self, job: &Arc<Job>, lease: Lease) -> Result<(Vec<Item>, Option<Lease>), job::JobError> {
         if !job.is_template() {
             return batch::items(job, &lease, &mut self.entered, &mut self.pace);
         }

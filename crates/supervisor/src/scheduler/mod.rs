@@ -22,6 +22,14 @@ pub(crate) struct Worker {
     pub(crate) free_slots: u32,
     pub(crate) total: Resources,
     pub(crate) free: Resources,
+    /// Login users whose jobs it gets none of for now, and why.
+    pub(crate) held: BTreeMap<String, String>,
+}
+
+impl Worker {
+    fn held_from(&self, who: &Who) -> Option<&String> {
+        self.held.get(who.login_user.as_str())
+    }
 }
 
 /// What sessions ask of a host; 0 = nothing in particular.
@@ -165,6 +173,7 @@ pub(crate) fn yields(
 
 fn could_run(worker: &Worker, candidate: &Candidate, now: i64) -> bool {
     candidate.asks.fits(worker.total)
+        && worker.held_from(&candidate.who).is_none()
         && candidate.requires.admits(&worker.place.worker, &worker.place.labels).is_ok()
         && matches!(decide(candidate, &worker.place, now), Decision::Run(..))
 }
@@ -254,6 +263,7 @@ impl<'a> Farm<'a> {
             let place = &self.workers[index].place;
             if !is_better
                 || (elsewhere && avoids(&self.workers[index]))
+                || self.workers[index].held_from(&candidate.who).is_some()
                 || !candidate.asks.fits(room)
                 || candidate.requires.admits(&place.worker, &place.labels).is_err()
             {
@@ -309,8 +319,9 @@ impl<'a> Farm<'a> {
                 format!("it has {} MiB of memory, {} are asked for", has.memory >> 20, asks.memory >> 20)
             });
         }
+        let held = worker.held_from(&candidate.who).cloned();
         match self.decision(index, candidate) {
-            Decision::Run(..) => None,
+            Decision::Run(..) => held,
             Decision::Waiting(refusal, _) | Decision::Refused(refusal, _) | Decision::Blocked(refusal, _) => {
                 Some(refusal.text.clone())
             }
@@ -365,7 +376,7 @@ mod tests {
             excluded: Vec::new(),
         };
         let total = Resources { cpu_milli: 4000, memory: 8 << 30 };
-        Worker { place, free_slots: slots, total, free: total }
+        Worker { place, free_slots: slots, total, free: total, held: BTreeMap::new() }
     }
 
     pub(super) fn candidate(job: u64, count: u64) -> Candidate {
@@ -385,6 +396,16 @@ mod tests {
 
     fn jobs(plan: &Plan) -> Vec<(u64, &str)> {
         plan.placements.iter().map(|p| (p.job, p.worker.as_str())).collect()
+    }
+
+    #[test]
+    fn a_worker_held_from_a_person_takes_the_jobs_of_others() {
+        let mut held = worker("a", 2);
+        held.held.insert("ada".to_owned(), "it failed".to_owned());
+        let bobs = Candidate { who: who("bob"), ..candidate(2, 1) };
+        let plan = plan(&[held], &[candidate(1, 1), bobs], &HashMap::new());
+        assert_eq!(jobs(&plan), [(2, "a")]);
+        assert_eq!(plan.waiting[&1].as_deref(), Some("no worker: a: it failed"));
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub(crate) struct Habits {
     pub(crate) host_key: Option<Arc<SecretKey>>,
     /// The account that proofs name instead of the warrant's.
     pub(crate) proves: Option<&'static str>,
+    /// Does not connect.
+    pub(crate) stays_away: bool,
+    /// Keeps its reports to itself.
+    pub(crate) is_silent: bool,
 }
 
 impl Habits {
@@ -53,6 +57,8 @@ impl Habits {
             permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             host_key: None,
             proves: None,
+            stays_away: false,
+            is_silent: false,
         }
     }
 
@@ -172,6 +178,9 @@ impl FakeWorker {
     }
 
     async fn connection(&self) -> Option<()> {
+        if self.habits().stays_away {
+            return None;
+        }
         let stream = UnixStream::connect(&self.socket).await.ok()?;
         let url = format!("ws://stead{}", wire::CHANNEL_PATH);
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await.ok()?;
@@ -339,6 +348,9 @@ impl FakeWorker {
     }
 
     async fn post(&self, group: &Reports) -> Option<Reported> {
+        if self.habits().is_silent {
+            return None;
+        }
         let stream = UnixStream::connect(&self.socket).await.ok()?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);

@@ -768,9 +768,10 @@ async fn a_launch_that_failed_is_tried_elsewhere_and_a_broken_host_gets_no_more(
         let seen: Vec<_> = attempts.iter().map(|a| (&a["state"], &a["worker"])).collect();
         assert_eq!(seen, [(&json!("launch_failed"), &json!("a")), (&json!("complete"), &json!("b"))]);
     }
-    let job = farm.submit(ADA, frames(1)).await;
-    assert_eq!(farm.over(job).await["state"], "complete");
     let worker = async || farm.get("/api/v1/workers").await[0].clone();
+    assert_eq!(worker().await["state"], "idle");
+    let job = farm.submit(BOB, frames(1)).await;
+    assert_eq!(farm.over_for(BOB, job).await["state"], "complete");
     assert_eq!(worker().await["state"], "panic");
     let reason = "3 launches in a row failed here, the last one at setgroups: not permitted";
     assert_eq!(worker().await["reason"], reason);
@@ -785,6 +786,84 @@ async fn a_launch_that_failed_is_tried_elsewhere_and_a_broken_host_gets_no_more(
     habits.refuses = Arc::new(|_| None);
     let _mended = FakeWorker::start(dir.path(), habits);
     eventually("it works again", async || worker().await["state"] == "idle").await;
+}
+
+/// What fails for one person only may be what that person asks for: nobody else loses the worker by it.
+#[tokio::test]
+async fn launches_that_fail_for_one_person_keep_a_worker_from_that_person_only() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut habits = Habits::in_user_mode("a");
+    habits.refuses = Arc::new(|w| (w.login_user.as_str() == "ada").then_some(("stage", "no such limit")));
+    let worker = FakeWorker::start(dir.path(), habits);
+    for _ in 0..5 {
+        farm.submit(ADA, frames(1)).await;
+    }
+    let last = farm.submit(ADA, frames(1)).await;
+    let reason = async || farm.get(&format!("/api/v1/jobs/{last}")).await["reason"].clone();
+    let held =
+        "no worker: a: 3 launches of jobs of ada in a row failed there, the last one at setgroups: no such limit";
+    eventually("it says why", async || reason().await.as_str().is_some_and(|r| r.starts_with(held))).await;
+    assert_eq!(farm.get("/api/v1/workers").await[0]["state"], "idle");
+    assert_eq!(worker.seen().warrants.len(), 3, "no more were tried");
+    let bobs = farm.submit(BOB, frames(3)).await;
+    assert_eq!(farm.over_for(BOB, bobs).await["state"], "complete");
+    // The host works, so ada's jobs get another try.
+    worker.habits().refuses = Arc::new(|_| None);
+    assert_eq!(farm.over(last).await["state"], "complete");
+}
+
+/// A task for each text, whose `files` files each have it a thousand times.
+fn of_size(texts: &[String], files: u32) -> Value {
+    let file = |n| json!({ "name": format!("f{n}"), "type": "TEXT", "data": "{{Task.Param.S}}".repeat(1000) });
+    let files: Vec<Value> = (0..files).map(file).collect();
+    let template = json!({
+        "specificationVersion": "jobtemplate-2023-09",
+        "name": "large",
+        "steps": [{
+            "name": "one",
+            "parameterSpace": { "taskParameterDefinitions": [{ "name": "S", "type": "STRING", "range": texts }] },
+            "script": { "actions": { "onRun": { "command": "{{Task.File.f0}}" } }, "embeddedFiles": files },
+        }],
+    });
+    json!({ "v": 1, "body": { "template": { "source": template.to_string() } } })
+}
+
+/// How large tasks are is not known before they are worked out; batches are cut where it shows.
+#[tokio::test]
+async fn tasks_that_grow_come_in_batches_that_do_not() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let texts = [vec!["x".to_owned(); 21], vec!["x".repeat(1024); 20]].concat();
+    let job = farm.submit(ADA, of_size(&texts, 7)).await;
+    let over = farm.over(job).await;
+    assert_eq!((&over["state"], &over["reason"]), (&json!("complete"), &Value::Null));
+    assert_eq!(worker.seen().counts(), all_once(41));
+    // 7 MiB each: none shares its batch with another large one.
+    let batches = worker.seen().batches.clone();
+    assert!(batches.len() >= 20 && batches.iter().rev().take(19).all(|tasks| *tasks == 1), "{batches:?}");
+    assert_eq!(worker.seen().warrants.len(), 1, "the session stayed");
+}
+
+#[tokio::test]
+async fn a_task_that_no_session_can_be_given_blocks_the_job_and_says_why() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, of_size(&["x".to_owned(), "x".repeat(1024), "x".to_owned()], 9)).await;
+    let job_now = async || farm.get(&format!("/api/v1/jobs/{job}")).await;
+    eventually("it is blocked", async || job_now().await["state"] == "blocked").await;
+    let reason = job_now().await["reason"].to_string();
+    assert!(reason.contains("a task of step 0 can't be worked out") && reason.contains("8388608"), "{reason}");
+    eventually("the session is gone", async || farm.get("/api/v1/farm").await["sessions_live"] == 0).await;
+    assert_eq!(worker.seen().ran.len(), 1, "the first one");
+    assert_eq!(worker.seen().warrants.len(), 1, "tried once");
+    let tasks = farm.get(&format!("/api/v1/jobs/{job}/tasks")).await;
+    assert_eq!((&tasks[0]["state"], &tasks[1]["state"]), (&json!("complete"), &json!("blocked")), "{tasks}");
+    // Nobody else is held up.
+    let other = farm.submit(ADA, frames(2)).await;
+    assert_eq!(farm.over(other).await["state"], "complete");
 }
 
 /// However much waits in front for a worker that isn't there, what can run does.

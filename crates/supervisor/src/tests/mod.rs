@@ -3,6 +3,7 @@
 mod fake_worker;
 mod farm;
 mod routes;
+mod trust;
 
 use crate::api;
 use crate::authn::Peer;
@@ -47,6 +48,7 @@ impl crate::identity::Host for FakeHost {
 pub(crate) struct Supervised {
     pub(crate) running: Running,
     router: Router,
+    for_workers: Router,
 }
 
 impl Supervised {
@@ -66,17 +68,20 @@ impl Supervised {
         let running =
             start_with(config, uid, Arc::new(accounts), Arc::new(owners), Arc::new(FakeHost)).await.expect("started");
         let router = api::router(api::routes(), running.app.clone());
-        Self { running, router }
+        let for_workers = api::router(api::worker_routes(), running.app.clone());
+        Self { running, router, for_workers }
     }
 
     pub(crate) async fn call(&self, peer: Peer, method: &str, path: &str, body: Value) -> (StatusCode, Vec<u8>) {
-        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-        let mut request = Request::builder().method(method).uri(path).body(body).expect("request");
-        request.extensions_mut().insert(peer);
-        let response = self.router.clone().oneshot(request).await.expect("answer");
-        let status = response.status();
-        let whole = tokio::time::timeout(Duration::from_secs(20), response.into_body().collect());
-        (status, whole.await.expect("in time").expect("body").to_bytes().to_vec())
+        answer(self.router.clone(), peer, method, path, body).await
+    }
+
+    /// At the workers' socket.
+    pub(crate) async fn report(&self, uid: u32, reports: &wire::Reports) -> (StatusCode, String) {
+        let body = serde_json::to_value(reports).expect("json");
+        let router = self.for_workers.clone();
+        let (status, bytes) = answer(router, Peer::Unix { uid }, "POST", wire::REPORTS_PATH, body).await;
+        (status, String::from_utf8(bytes).expect("text"))
     }
 
     /// Only the head of the answer: its body may have no end.
@@ -110,16 +115,30 @@ impl Supervised {
         answer["job"].as_u64().expect("a number")
     }
 
-    /// Waits until the job is over, and returns it.
+    /// Waits until ada's job is over, and returns it.
     pub(crate) async fn over(&self, job: u64) -> Value {
+        self.over_for(ADA, job).await
+    }
+
+    pub(crate) async fn over_for(&self, uid: u32, job: u64) -> Value {
         for _ in 0..20 {
-            let job = self.get(&format!("/api/v1/jobs/{job}/wait?timeout_s=2")).await;
+            let job = self.ask(uid, "GET", &format!("/api/v1/jobs/{job}/wait?timeout_s=2"), Value::Null).await;
             if !job["ended_at"].is_null() {
                 return job;
             }
         }
-        panic!("job {job} did not end: {}", self.get(&format!("/api/v1/jobs/{job}")).await);
+        panic!("job {job} did not end: {}", self.ask(uid, "GET", &format!("/api/v1/jobs/{job}"), Value::Null).await);
     }
+}
+
+async fn answer(router: Router, peer: Peer, method: &str, path: &str, body: Value) -> (StatusCode, Vec<u8>) {
+    let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+    let mut request = Request::builder().method(method).uri(path).body(body).expect("request");
+    request.extensions_mut().insert(peer);
+    let response = router.oneshot(request).await.expect("answer");
+    let status = response.status();
+    let whole = tokio::time::timeout(Duration::from_secs(20), response.into_body().collect());
+    (status, whole.await.expect("in time").expect("body").to_bytes().to_vec())
 }
 
 /// A stream of events.

@@ -17,7 +17,6 @@ const PACKAGES: &[&str] = &[
     "nslcd",
     "libnss-ldapd",
     "libpam-ldapd",
-    "pamtester",
     "samba",
     "samba-ad-provision",
     "samba-dsdb-modules",

@@ -3,7 +3,7 @@
 //! The controller has mounts and a host name of its own on the stage and shares its network; what it stores is gone
 //! with it.
 
-use super::{Daemon, Directory, PASSWORD, Verdict, pam, script, succeeds, write};
+use super::{Daemon, Directory, PASSWORD, Verdict, pam::Checker, script, succeeds, write};
 use crate::Stage;
 use crate::stage::Door;
 
@@ -17,6 +17,7 @@ pub struct Ad {
     /// Ended with the stage.
     _winbind: Daemon,
     controller: Option<Daemon>,
+    checker: Checker,
 }
 
 impl Ad {
@@ -40,11 +41,11 @@ impl Ad {
             "/etc/nsswitch.conf",
             "passwd: files winbind\ngroup: files winbind\nshadow: files\nhosts: files dns\n",
         );
-        pam::configure(&door, "pam_winbind.so", "pam_winbind.so");
+        let checker = Checker::start(&door, "pam_winbind.so", "pam_winbind.so");
         let homes =
             r#"for who; do mkdir "/home/$who"; chown "$who:domain users" "/home/$who"; chmod 700 "/home/$who"; done"#;
         script(&door, homes, &["anna", "otto"]);
-        Self { door, _winbind: winbind, controller: Some(controller) }
+        Self { door, _winbind: winbind, controller: Some(controller), checker }
     }
 
     /// Ends the domain controller.
@@ -74,7 +75,7 @@ impl Directory for Ad {
     }
 
     fn ask(&self, name: &str, password: &str) -> Verdict {
-        pam::ask(&self.door, name, password)
+        self.checker.ask(name, password)
     }
 
     #[track_caller]

@@ -1,6 +1,6 @@
 //! OpenLDAP: slapd with a password policy, and nslcd, by which the stage's name service and PAM ask it.
 
-use super::{Daemon, Directory, PASSWORD, Verdict, fed, pam, script, succeeds, write};
+use super::{Daemon, Directory, PASSWORD, Verdict, fed, pam::Checker, script, succeeds, write};
 use crate::Stage;
 use crate::stage::Door;
 use std::process::Command;
@@ -39,6 +39,7 @@ pub struct Ldap {
     door: Door,
     slapd: Option<Daemon>,
     nslcd: Option<Daemon>,
+    checker: Checker,
 }
 
 impl Ldap {
@@ -47,7 +48,8 @@ impl Ldap {
     #[must_use]
     pub fn start(stage: &Stage) -> Self {
         let door = stage.door();
-        let mut ldap = Self { door, slapd: None, nslcd: None };
+        let checker = Checker::start(&door, "pam_ldap.so", "pam_ldap.so");
+        let mut ldap = Self { door, slapd: None, nslcd: None, checker };
         write(&ldap.door, "/mnt/ldap/slapd.conf", SLAPD_CONF);
         write(&ldap.door, "/mnt/ldap/people.ldif", &people());
         script(&ldap.door, "mkdir /mnt/ldap/db; slapadd -q -f /mnt/ldap/slapd.conf -l /mnt/ldap/people.ldif", &[]);
@@ -59,7 +61,6 @@ impl Ldap {
             "/etc/nsswitch.conf",
             "passwd: files ldap\ngroup: files ldap\nshadow: files ldap\nhosts: files\n",
         );
-        pam::configure(&ldap.door, "pam_ldap.so", "pam_ldap.so");
         let homes =
             r#"for who; do mkdir "/home/$who"; chown "$who:artists" "/home/$who"; chmod 700 "/home/$who"; done"#;
         script(&ldap.door, homes, &["lena", "otto"]);
@@ -129,7 +130,7 @@ impl Directory for Ldap {
     }
 
     fn ask(&self, name: &str, password: &str) -> Verdict {
-        pam::ask(&self.door, name, password)
+        self.checker.ask(name, password)
     }
 
     /// For ever, as the password policy's draft writes it.

@@ -1,12 +1,13 @@
 //! The stage's own files: /etc/passwd and /etc/shadow.
 
-use super::{Directory, PASSWORD, Verdict, fed, pam, script};
+use super::{Directory, PASSWORD, Verdict, fed, pam::Checker, script};
 use crate::Stage;
 use crate::stage::Door;
 
 #[derive(Debug)]
 pub struct Local {
     door: Door,
+    checker: Checker,
 }
 
 impl Local {
@@ -15,11 +16,10 @@ impl Local {
     #[must_use]
     pub fn start(stage: &Stage) -> Self {
         let door = stage.door();
-        // Without the pause that pam_unix makes after a wrong password.
-        pam::configure(&door, "pam_unix.so nodelay", "pam_unix.so");
         let output = fed(door.command("chpasswd"), &format!("ada:{PASSWORD}\nbob:{PASSWORD}\n"));
         assert!(output.status.success(), "{output:?}");
-        Self { door }
+        let checker = Checker::start(&door, "pam_unix.so", "pam_unix.so");
+        Self { door, checker }
     }
 }
 
@@ -29,7 +29,7 @@ impl Directory for Local {
     }
 
     fn ask(&self, name: &str, password: &str) -> Verdict {
-        pam::ask(&self.door, name, password)
+        self.checker.ask(name, password)
     }
 
     #[track_caller]

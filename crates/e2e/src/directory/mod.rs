@@ -31,7 +31,7 @@ pub const PASSWORD: &str = "Right-1!pw";
 pub trait Directory {
     /// Somebody who may sign in.
     fn somebody(&self) -> &'static str;
-    /// What PAM says of a name and a password.
+    /// What the farm's checker says of a name and a password.
     fn ask(&self, name: &str, password: &str) -> Verdict;
     /// Keeps an account from signing in, as an administrator does.
     fn lock(&self, name: &str);

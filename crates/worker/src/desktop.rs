@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -109,6 +109,10 @@ impl Desktop {
 
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    pub(crate) fn session_program(&self) -> &Path {
+        &self.session_program
     }
 
     pub(crate) fn owner(&self) -> &Account {
@@ -278,8 +282,9 @@ fn ending(status: WaitStatus) -> Ending {
     }
 }
 
-/// Removes a job's folder as its owner, never through a symbolic link.
-pub(crate) fn clean(work: &Path, job: u64) -> io::Result<()> {
+/// Removes a job's folder as its owner, never through a symbolic link. What is in it may be as deep and as odd as a
+/// job could make it: that is `stead-session clean`'s, as it is in service mode.
+pub(crate) fn clean(session_program: &Path, work: &Path, job: u64) -> io::Result<()> {
     let folder = work.join(job.to_string());
     match fs::symlink_metadata(&folder) {
         Ok(m) if m.is_dir() => {}
@@ -287,24 +292,16 @@ pub(crate) fn clean(work: &Path, job: u64) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
     }
-    fs::remove_dir_all(&folder).or_else(|_| {
-        // Some programs make folders that even their owner can't empty.
-        open_up(&folder)?;
-        fs::remove_dir_all(&folder)
-    })
-}
-
-fn open_up(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        // The type of the entry itself: a link is never followed.
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
+    // Its owner may have closed it to himself.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    let mut command = Command::new(session_program);
+    command.arg("clean").current_dir(&folder).env_clear().env("STEAD_JOB", job.to_string());
+    let cleaned = command.stdin(Stdio::null()).stdout(Stdio::null()).output()?;
+    if !cleaned.status.success() {
+        let said = String::from_utf8_lossy(&cleaned.stderr);
+        return Err(io::Error::other(format!("{}: {}", cleaned.status, said.trim())));
     }
-    Ok(())
+    fs::remove_dir(&folder)
 }
 
 fn environment(

@@ -417,10 +417,12 @@ impl Hub {
     }
 
     fn clean_here(&mut self, session: u64, job: u64) {
+        let Host::Desktop(desktop) = &self.host else { return };
+        let program = desktop.session_program().to_owned();
         let (work, to_hub) = (self.config.work.clone(), self.happened.clone());
         self.set_phase(session, Phase::Alive);
         self.tasks.spawn_blocking(move || {
-            let ending = match desktop::clean(&work, job) {
+            let ending = match desktop::clean(&program, &work, job) {
                 Ok(()) => Ending::exited(0),
                 Err(e) => Ending { text: format!("failed to remove the job's folder: {e}"), ..Ending::exited(1) },
             };

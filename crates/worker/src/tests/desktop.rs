@@ -378,10 +378,42 @@ fn cleaning_follows_no_link() {
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("file"), "kept").unwrap();
     symlink(&outside, work.join("5/sub/link")).unwrap();
-    clean(&work, 5).unwrap();
+    clean(&session_program(), &work, 5).unwrap();
     assert!(!work.join("5").exists());
     symlink(&outside, work.join("6")).unwrap();
-    assert!(clean(&work, 6).is_err());
-    clean(&work, 7).unwrap();
+    assert!(clean(&session_program(), &work, 6).is_err());
+    clean(&session_program(), &work, 7).unwrap();
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "kept");
+}
+
+/// Deeper than a path or the descriptors of a process go, and closed at the top and at the bottom.
+#[test]
+fn cleaning_is_deep() {
+    if !as_a_person("cleaning_is_deep") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (work, job) = (dir.path().join("work"), dir.path().join("work/5"));
+    fs::create_dir_all(job.join("tree/shut")).unwrap();
+    fs::write(job.join("tree/shut/file"), "").unwrap();
+    fs::set_permissions(job.join("tree/shut"), fs::Permissions::from_mode(0o000)).unwrap();
+    for _ in 0..1_500 {
+        fs::create_dir(job.join("next")).unwrap();
+        fs::rename(job.join("tree"), job.join("next/deep")).unwrap();
+        fs::rename(job.join("next"), job.join("tree")).unwrap();
+    }
+    fs::set_permissions(&job, fs::Permissions::from_mode(0o000)).unwrap();
+    clean(&session_program(), &work, 5).unwrap();
+    assert!(!job.exists());
+}
+
+/// What can't be removed is said, and the folder stays for the next try.
+#[test]
+fn cleaning_says_what_it_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    fs::create_dir_all(work.join("5")).unwrap();
+    let error = clean(Path::new("/bin/false"), &work, 5).unwrap_err();
+    assert!(error.to_string().contains("exit status: 1"), "{error}");
+    assert!(work.join("5").exists());
 }

@@ -45,6 +45,8 @@ pub struct Settings {
     pub audit_file_mib: u64,
     /// Only grants count that somebody else than they serve has approved.
     pub grants_need_approval: bool,
+    /// Passwords are those of the farm's own accounts instead of the host's.
+    pub own_accounts: bool,
 }
 
 fn anchor<'de, D: Deserializer<'de>>(value: D) -> Result<Option<AnchorTo>, D::Error> {
@@ -66,11 +68,12 @@ impl Default for Settings {
             audit_anchor: None,
             audit_file_mib: 256,
             grants_need_approval: false,
+            own_accounts: false,
         }
     }
 }
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "listen",
     "jobs_keep_days",
     "logs_keep_days",
@@ -80,6 +83,7 @@ const KEYS: [&str; 9] = [
     "audit_anchor",
     "audit_file_mib",
     "grants_need_approval",
+    "own_accounts",
 ];
 
 impl Settings {
@@ -185,7 +189,7 @@ mod tests {
             let value = match k {
                 "listen" => "127.0.0.1:1".into(),
                 "audit_anchor" => "syslog".into(),
-                "grants_need_approval" => true.into(),
+                "grants_need_approval" | "own_accounts" => true.into(),
                 _ => toml::Value::Integer(30),
             };
             (k.to_owned(), value)

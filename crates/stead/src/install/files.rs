@@ -26,6 +26,9 @@ pub(super) const SUPERVISOR_TOML: &str = "\
 
 # Most MiB of output kept of one session.
 # log_max_mib = 1024
+
+# Whether people's passwords are those of the farm's own accounts, instead of this host's (PAM, service stead).
+# own_accounts = false
 ";
 
 pub(super) fn worker_toml(name: &str) -> String {

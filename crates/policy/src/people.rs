@@ -554,6 +554,19 @@ fn actable(user: &User, people: &People) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether a user may be made a proxy user.
+pub fn may_be_proxy(user: &User, people: &People) -> Result<(), Refusal> {
+    if !is_machines(user, people) {
+        return Ok(());
+    }
+    Err(Refusal {
+        rule: "system_account".into(),
+        value: user.to_string(),
+        text: format!("{user} is a system account: nobody acts as it"),
+        hint: "make an ordinary account for the work, and name that".into(),
+    })
+}
+
 fn is_machines(user: &User, people: &People) -> bool {
     people.is_system || MACHINE.contains(&user.as_str())
 }

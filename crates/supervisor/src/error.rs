@@ -58,6 +58,12 @@ pub(crate) enum ServiceError {
     NoSuchJob(String),
     #[error("there is no worker {0:?}")]
     NoSuchWorker(String),
+    #[error("there is no user {0:?} in the farm's table")]
+    NoSuchUser(String),
+    #[error("there is no grant {0} that you may see")]
+    NoSuchGrant(u64),
+    #[error("{0}")]
+    Conflict(String),
     #[error("there is no such page")]
     NoSuchPage,
     #[error("{}", .0.text)]

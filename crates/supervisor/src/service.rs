@@ -3,6 +3,10 @@
 //!
 //! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
 
+mod people;
+
+pub(crate) use people::{GrantRequest, GrantsQuery, Revocation, UserChange, UsersQuery};
+
 use crate::audit::{Act, Actor, Audit, Intent, Outcome, Record};
 use crate::caller::{Asks, Caller};
 use crate::clock;
@@ -215,13 +219,7 @@ impl Service {
 
     /// A worker reports what its sessions did.
     pub(crate) async fn report(&self, group: wire::Reports, uid: u32) -> Result<u64, ServiceError> {
-        self.dispatcher.report(group, uid).await.map_err(|error| match error {
-            DispatchError::Store(error) => error.into(),
-            DispatchError::Audit(error) => error.into(),
-            DispatchError::Pin(error) => error.into(),
-            DispatchError::Jobs(error) => ServiceError::input("job", error),
-            DispatchError::Task { error, .. } => error.into(),
-        })
+        self.dispatcher.report(group, uid).await.map_err(of_dispatch)
     }
 
     /// Writes a refusal down and returns it.
@@ -326,6 +324,16 @@ impl Service {
     async fn only_proxy(&self) -> Result<bool, ServiceError> {
         let workers = self.store.workers().await?;
         Ok(!workers.is_empty() && workers.iter().all(|w| w.mode == "proxy"))
+    }
+}
+
+pub(crate) fn of_dispatch(error: DispatchError) -> ServiceError {
+    match error {
+        DispatchError::Store(error) => error.into(),
+        DispatchError::Audit(error) => error.into(),
+        DispatchError::Pin(error) => error.into(),
+        DispatchError::Jobs(error) => ServiceError::input("job", error),
+        DispatchError::Task { error, .. } => error.into(),
     }
 }
 

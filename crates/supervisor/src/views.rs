@@ -6,7 +6,7 @@ use job::{AttemptState, Counts, JobState, Plan, TaskState};
 use policy::{Place, ProxyAccount, Rule};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-use store::{AttemptRow, JobRow, SessionRow, TaskAttempts};
+use store::{AttemptRow, GrantRow, JobRow, Raw, SessionRow, TaskAttempts, UserRow};
 use wire::Account;
 
 #[derive(Debug, Serialize)]
@@ -38,6 +38,111 @@ impl From<&JobRow> for JobView {
             priority: row.priority,
             tasks: row.counts,
             reason: row.reason.clone(),
+        }
+    }
+}
+
+/// A user of the farm's table.
+#[derive(Debug, Serialize)]
+pub(crate) struct UserView {
+    name: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    roles: Vec<String>,
+    disabled: bool,
+    note: Option<String>,
+    environment: Option<serde_json::Value>,
+    working_root: Option<String>,
+    workers: Option<String>,
+    default_cpus_milli: Option<u64>,
+    max_cpus_milli: Option<u64>,
+    default_memory: Option<u64>,
+    max_memory: Option<u64>,
+    answers: Vec<String>,
+    created_at: Option<String>,
+    created_by: Option<String>,
+    /// Why the row gives nothing.
+    fault: Option<String>,
+}
+
+impl UserView {
+    pub(crate) fn of(row: &Raw<UserRow>) -> Self {
+        let person = crate::identity::person(row);
+        let words = |list: &str| list.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        let row = row.as_ref().ok();
+        Self {
+            kind: row.map(|r| r.kind.clone()),
+            roles: row.map(|r| words(&r.roles)).unwrap_or_default(),
+            disabled: person.disabled,
+            note: row.and_then(|r| r.note.clone()),
+            environment: row
+                .and_then(|r| r.environment.as_ref())
+                .map(|text| serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.clone()))),
+            working_root: row.and_then(|r| r.working_root.clone()),
+            workers: row.and_then(|r| r.workers.clone()),
+            default_cpus_milli: row.and_then(|r| r.default_cpus_milli),
+            max_cpus_milli: row.and_then(|r| r.max_cpus_milli),
+            default_memory: row.and_then(|r| r.default_memory),
+            max_memory: row.and_then(|r| r.max_memory),
+            answers: row.and_then(|r| r.answers.as_deref()).map(words).unwrap_or_default(),
+            created_at: row.and_then(|r| r.created_at.clone()),
+            created_by: row.and_then(|r| r.created_by.clone()),
+            name: person.name,
+            fault: person.fault,
+        }
+    }
+}
+
+/// A grant as it is now.
+#[derive(Debug, Serialize)]
+pub(crate) struct GrantView {
+    id: Option<u64>,
+    login_user: Option<String>,
+    proxy_user: Option<String>,
+    given_by: Option<String>,
+    given_at: Option<String>,
+    reason: Option<String>,
+    from: Option<String>,
+    until: Option<String>,
+    workers: Option<String>,
+    jobs: Option<String>,
+    /// `requested`, `active`, `revoked`; `expired`, `later` by the time; `invalid` if it can't be understood.
+    state: &'static str,
+    requested_by: Option<String>,
+    approved_by: Option<String>,
+    approved_at: Option<String>,
+    ended_by: Option<String>,
+    ended_at: Option<String>,
+    /// Why it gives nothing.
+    fault: Option<String>,
+}
+
+impl GrantView {
+    pub(crate) fn of(row: &Raw<GrantRow>, now: i64) -> Self {
+        let (state, fault) = match row {
+            Ok(row) => crate::identity::standing(row, now),
+            Err(bad) => ("invalid", Some(bad.to_string())),
+        };
+        let row = row.as_ref().ok();
+        let text = |get: fn(&GrantRow) -> &Option<String>| row.and_then(|row| get(row).clone());
+        Self {
+            id: row.map(|r| r.id),
+            login_user: row.map(|r| r.login_user.clone()),
+            proxy_user: row.map(|r| r.proxy_user.clone()),
+            given_by: text(|r| &r.given_by),
+            given_at: text(|r| &r.given_at),
+            reason: text(|r| &r.reason),
+            from: text(|r| &r.valid_from),
+            until: text(|r| &r.valid_until),
+            workers: text(|r| &r.workers),
+            jobs: text(|r| &r.jobs),
+            state,
+            requested_by: text(|r| &r.requested_by),
+            approved_by: text(|r| &r.approved_by),
+            approved_at: text(|r| &r.approved_at),
+            ended_by: text(|r| &r.ended_by),
+            ended_at: text(|r| &r.ended_at),
+            fault,
         }
     }
 }

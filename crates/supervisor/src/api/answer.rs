@@ -49,15 +49,18 @@ impl From<ServiceError> for ApiError {
         let message = error.to_string();
         let plain = |status, code| Self::new(status, code, &message);
         match error {
-            ServiceError::NoSuchJob(_) | ServiceError::NoSuchWorker(_) | ServiceError::NoSuchPage => {
-                plain(StatusCode::NOT_FOUND, "not_found")
-            }
+            ServiceError::NoSuchJob(_)
+            | ServiceError::NoSuchWorker(_)
+            | ServiceError::NoSuchUser(_)
+            | ServiceError::NoSuchGrant(_)
+            | ServiceError::NoSuchPage => plain(StatusCode::NOT_FOUND, "not_found"),
             ServiceError::Refused(refusal) => Self {
                 rule: Some(refusal.rule),
                 value: Some(refusal.value),
                 hint: Some(refusal.hint),
                 ..plain(StatusCode::FORBIDDEN, "refused")
             },
+            ServiceError::Conflict(_) => plain(StatusCode::CONFLICT, "not_possible"),
             ServiceError::Scope(scope) => Self {
                 rule: Some("scope".to_owned()),
                 value: Some(scope.to_owned()),

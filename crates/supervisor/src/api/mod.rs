@@ -4,6 +4,7 @@
 
 mod answer;
 mod logs;
+mod people;
 mod stream;
 mod worker;
 
@@ -20,7 +21,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
 use job::JobAction;
@@ -77,6 +78,18 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/api/v1/workers", get(workers)),
         ("POST", "/api/v1/workers/{name}/drain", post(drain)),
         ("GET", "/api/v1/farm", get(farm)),
+        ("GET", "/api/v1/as", get(people::acting_as)),
+        ("PUT", "/api/v1/as", put(people::act_as)),
+        ("DELETE", "/api/v1/as", delete(people::act_as_oneself)),
+        ("GET", "/api/v1/users", get(people::users)),
+        ("POST", "/api/v1/users", post(people::put_user)),
+        ("GET", "/api/v1/users/{name}", get(people::user)),
+        ("DELETE", "/api/v1/users/{name}", delete(people::remove_user)),
+        ("GET", "/api/v1/grants", get(people::grants)),
+        ("POST", "/api/v1/grants", post(people::give_grant)),
+        ("POST", "/api/v1/grants/request", post(people::request_grant)),
+        ("POST", "/api/v1/grants/{id}/approve", post(people::approve_grant)),
+        ("POST", "/api/v1/grants/{id}/revoke", post(people::revoke_grant)),
     ]
 }
 

@@ -9,11 +9,12 @@ mod rows;
 mod seal;
 
 pub(crate) use host::{Host, HostGroups};
+pub(crate) use rows::{micros, person, roles, standing};
 pub(crate) use seal::Seal;
 
 use crate::audit::{Act, Audit, Record};
 use crate::error::ServiceError;
-use policy::{Acting, Ask, Groups, Holder, LoginUser, NoRight, People, Principal, User, Who};
+use policy::{Acting, Ask, Groups, Holder, NoRight, People, Principal, User, Who};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -193,8 +194,4 @@ impl Identity {
 /// A user named in a request, as far as it is a name.
 pub(crate) fn user(name: &str) -> Result<User, ServiceError> {
     User::parse(name).map_err(|e| ServiceError::input("user", format!("{name:?} is no user name: {e}")))
-}
-
-pub(crate) fn login_user(name: &str) -> Result<LoginUser, ServiceError> {
-    LoginUser::parse(name).map_err(|e| ServiceError::input("login_user", format!("{name:?} is no login name: {e}")))
 }

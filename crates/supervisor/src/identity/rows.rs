@@ -129,6 +129,22 @@ fn grant(row: &GrantRow, is_ours: bool) -> Option<Grant> {
     })
 }
 
+/// What a grant is at this time, in a word; and why it can't be understood.
+pub(crate) fn standing(row: &GrantRow, now: i64) -> (&'static str, Option<String>) {
+    let Some(grant) = grant(row, true) else {
+        return ("invalid", Some(format!("{:?} is nobody who can hold a grant", row.login_user)));
+    };
+    if let Some(fault) = grant.fault {
+        return ("invalid", Some(fault));
+    }
+    let word = match grant.state {
+        GrantState::Active if grant.until.is_some_and(|until| now >= until) => "expired",
+        GrantState::Active if grant.from.is_some_and(|from| now < from) => "later",
+        state => state.as_str(),
+    };
+    (word, None)
+}
+
 /// By somebody else than it serves.
 fn is_approved(row: &GrantRow, holder: &Holder) -> bool {
     let Some(by) = row.approved_by.as_deref().filter(|by| !by.is_empty()) else { return false };

@@ -2,6 +2,7 @@
 
 mod fake_worker;
 mod farm;
+mod people;
 mod routes;
 mod trust;
 
@@ -70,6 +71,10 @@ impl Supervised {
         let router = api::router(api::routes(), running.app.clone());
         let for_workers = api::router(api::worker_routes(), running.app.clone());
         Self { running, router, for_workers }
+    }
+
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
     }
 
     pub(crate) async fn call(&self, peer: Peer, method: &str, path: &str, body: Value) -> (StatusCode, Vec<u8>) {

@@ -36,6 +36,18 @@ fn table() -> Vec<Row> {
         ("GET", "/api/v1/workers", none.clone(), [401, 401, 200, 200, 200]),
         ("POST", "/api/v1/workers/{name}/drain", json!({ "drained": false }), [401, 401, 403, 403, 200]),
         ("GET", "/api/v1/farm", none.clone(), [401, 401, 200, 200, 200]),
+        ("GET", "/api/v1/as", none.clone(), [401, 401, 200, 200, 200]),
+        ("PUT", "/api/v1/as", json!({ "proxy_user": "render" }), [401, 401, 403, 403, 403]),
+        ("DELETE", "/api/v1/as", none.clone(), [401, 401, 200, 200, 200]),
+        ("GET", "/api/v1/users", none.clone(), [401, 401, 403, 403, 200]),
+        ("POST", "/api/v1/users", json!({ "name": "carol" }), [401, 401, 403, 403, 200]),
+        ("GET", "/api/v1/users/{name}", none.clone(), [401, 401, 403, 403, 404]),
+        ("DELETE", "/api/v1/users/{name}", none.clone(), [401, 401, 403, 403, 404]),
+        ("GET", "/api/v1/grants", none.clone(), [401, 401, 200, 200, 200]),
+        ("POST", "/api/v1/grants", json!({ "login_user": "ada", "proxy_user": "render" }), [401, 401, 403, 403, 403]),
+        ("POST", "/api/v1/grants/request", json!({ "proxy_user": "render" }), [401, 401, 403, 403, 403]),
+        ("POST", "/api/v1/grants/{id}/approve", none.clone(), [401, 401, 404, 404, 404]),
+        ("POST", "/api/v1/grants/{id}/revoke", none.clone(), [401, 401, 404, 404, 404]),
         // Last: it makes the job another one.
         ("POST", "/api/v1/jobs/{id}/retry", none, [401, 401, 404, 200, 409]),
     ]

@@ -1,0 +1,694 @@
+//! Changes of who may act as whom: users, grants and associations. Each is decided, written down, then stored.
+//!
+//! Grants are given by administrators and by those who answer for a proxy user; anybody may ask for one, or give one
+//! that serves them up.
+
+use super::Service;
+use crate::audit::{Act, Actor, Intent, Record};
+use crate::caller::Caller;
+use crate::clock;
+use crate::error::ServiceError;
+use crate::identity::{micros, person, roles, user};
+use crate::views::{GrantView, UserView};
+use job::{JobAction, JobState, Requires};
+use policy::{For, Groups, Holder, Kind, NoRight, Principal, Refusal, User};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use store::{GrantFilter, GrantRow, NewGrant, NewUser, Raw, UserRow};
+
+const PAGE: u32 = 1000;
+const PAGE_MAX: u32 = 10_000;
+const TEXT_MAX: usize = 1000;
+/// Jobs of a grant looked at together when it ends.
+const JOBS_AT_ONCE: u32 = 500;
+
+/// What an administrator says of a user; what is left out stays as it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UserChange {
+    name: String,
+    #[serde(rename = "type")]
+    kind: Option<Kind>,
+    roles: Option<Vec<String>>,
+    disabled: Option<bool>,
+    note: Option<String>,
+    environment: Option<BTreeMap<String, String>>,
+    working_root: Option<String>,
+    workers: Option<String>,
+    default_cpus_milli: Option<u64>,
+    max_cpus_milli: Option<u64>,
+    default_memory: Option<u64>,
+    max_memory: Option<u64>,
+    answers: Option<Vec<String>>,
+    /// For a proxy user: whether it is in the list of those who may be acted as; for a login user: whether they may act.
+    listed: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct GrantRequest {
+    login_user: Option<String>,
+    proxy_user: String,
+    reason: Option<String>,
+    from: Option<String>,
+    until: Option<String>,
+    workers: Option<String>,
+    jobs: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct GrantsQuery {
+    login_user: Option<String>,
+    proxy_user: Option<String>,
+    state: Option<String>,
+    limit: Option<u32>,
+    after: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UsersQuery {
+    limit: Option<u32>,
+    after: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Revocation {
+    kill: bool,
+}
+
+/// As whom someone acts and may act.
+#[derive(Debug, Serialize)]
+pub(crate) struct ActingView {
+    login_user: String,
+    active: Option<String>,
+    /// Why the active one gives nothing any more.
+    ended: Option<String>,
+    since: Option<String>,
+    permitted: Vec<PermittedView>,
+    /// Whom to ask for a grant.
+    ask: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PermittedView {
+    proxy_user: String,
+    grant: u64,
+    until: Option<String>,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SwitchView {
+    active: Option<String>,
+    /// As whom it was before.
+    before: Option<String>,
+}
+
+/// What became of the jobs of a grant that ended.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct RevokedView {
+    grant: u64,
+    blocked: Vec<u64>,
+    killed: Vec<u64>,
+}
+
+impl Service {
+    // --- associations
+
+    pub(crate) async fn acting_as(&self, principal: &Principal) -> Result<ActingView, ServiceError> {
+        let login = principal.login_user.as_str();
+        let people = self.identity.people(login, None).await?;
+        let now = clock::now();
+        let row = self.store.identity(login, None).await?.association;
+        let (active, since) = match row {
+            Some(Ok(row)) => (Some(row.proxy_user), row.since),
+            Some(Err(_)) => (Some(String::new()), None),
+            None => (None, None),
+        };
+        let ended = match policy::acting(principal, policy::Ask::Nothing, &people, now) {
+            Err(refusal) => Some(refusal.text),
+            Ok(_) => None,
+        };
+        let permitted = self.permitted(principal).await?;
+        let ask = if permitted.is_empty() { self.whom_to_ask().await? } else { Vec::new() };
+        Ok(ActingView { login_user: login.to_owned(), active, ended, since, permitted, ask })
+    }
+
+    /// Whom someone may act as now.
+    async fn permitted(&self, principal: &Principal) -> Result<Vec<PermittedView>, ServiceError> {
+        let login = principal.login_user.as_str();
+        let groups = match self.identity.groups(login).await {
+            Groups::Known(groups) => groups,
+            Groups::Unknown(_) => Vec::new(),
+        };
+        let rows = self.store.grants_for(login, &groups).await?;
+        let proxies: BTreeSet<String> = rows.iter().flatten().map(|row| row.proxy_user.clone()).collect();
+        let mut permitted = Vec::new();
+        for proxy in proxies {
+            let Ok(user) = User::parse(&proxy) else { continue };
+            let people = self.identity.people(login, Some(&proxy)).await?;
+            if let Ok(grant) = policy::acts(&principal.login_user, &user, For::default(), &people, clock::now()) {
+                let row = rows.iter().flatten().find(|row| row.id == grant.id);
+                permitted.push(PermittedView {
+                    proxy_user: proxy,
+                    grant: grant.id,
+                    until: grant.until.map(clock::rfc3339),
+                    reason: row.and_then(|row| row.reason.clone()),
+                });
+            }
+        }
+        Ok(permitted)
+    }
+
+    /// Administrators with a name; whoever runs the farm, at least.
+    async fn whom_to_ask(&self) -> Result<Vec<String>, ServiceError> {
+        let users = self.store.users(PAGE_MAX, None).await?;
+        let admins = users.iter().map(person).filter(|p| p.roles.admin && !p.disabled).map(|p| p.name);
+        let operator = self.facts.operator.clone().into_iter();
+        Ok(admins.chain(operator).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// From now on they act as this proxy user, and as no other.
+    pub(crate) async fn act_as(&self, principal: &Principal, proxy: &str) -> Result<SwitchView, ServiceError> {
+        manages(principal)?;
+        if proxy == principal.login_user.as_str() {
+            return self.act_as_oneself(principal).await;
+        }
+        let user = user(proxy)?;
+        let people = self.identity.people(principal.login_user.as_str(), Some(proxy)).await?;
+        let grant = match policy::acts(&principal.login_user, &user, For::default(), &people, clock::now()) {
+            Ok(grant) => grant.id,
+            Err(no) => return Err(self.refused(principal, Act::Switch, no.refusal()).await),
+        };
+        let actor = Actor { grant: Some(grant), ..Actor::of(principal).for_user(proxy) };
+        let intent = self.audit.intent(Record::intent(Act::Switch, actor).object(proxy)).await?;
+        let login = principal.login_user.as_str();
+        let stored = self.store.set_association(login, proxy, Some(grant), audit(&intent), clock::now()).await;
+        let before = self.carried_out(&intent, stored).await?;
+        Ok(SwitchView {
+            active: Some(proxy.to_owned()),
+            before: before.map(|row| row.map_or_else(|_| String::new(), |a| a.proxy_user)),
+        })
+    }
+
+    pub(crate) async fn act_as_oneself(&self, principal: &Principal) -> Result<SwitchView, ServiceError> {
+        manages(principal)?;
+        let login = principal.login_user.as_str();
+        let intent = self.audit.intent(Record::intent(Act::Switch, Actor::of(principal)).object(login)).await?;
+        let stored = self.store.clear_association(login, audit(&intent)).await;
+        let before = self.carried_out(&intent, stored).await?;
+        Ok(SwitchView { active: None, before: before.map(|row| row.map_or_else(|_| String::new(), |a| a.proxy_user)) })
+    }
+
+    // --- users
+
+    pub(crate) async fn users(&self, caller: &Caller, query: UsersQuery) -> Result<Vec<UserView>, ServiceError> {
+        caller.needs_admin("list the users")?;
+        let limit = query.limit.unwrap_or(PAGE).min(PAGE_MAX);
+        let rows = self.store.users(limit, query.after.as_deref()).await?;
+        Ok(rows.iter().map(UserView::of).collect())
+    }
+
+    pub(crate) async fn user(&self, caller: &Caller, name: &str) -> Result<UserView, ServiceError> {
+        if name != caller.principal.login_user.as_str() || caller.acting.is_some() {
+            caller.needs_admin("look at other users")?;
+        }
+        let row = self.store.user(name).await?.ok_or_else(|| ServiceError::NoSuchUser(name.to_owned()))?;
+        Ok(UserView::of(&row))
+    }
+
+    /// Makes a user, or changes one.
+    pub(crate) async fn put_user(&self, caller: &Caller, change: UserChange) -> Result<UserView, ServiceError> {
+        caller.needs_admin("change users")?;
+        manages(&caller.principal)?;
+        let name = user(&change.name)?;
+        let old = match self.store.user(name.as_str()).await? {
+            Some(Ok(row)) => Some(row),
+            // What can't be read is written anew, but not by guessing the rest of it.
+            Some(Err(_)) | None => None,
+        };
+        let new = changed(&change, old.as_ref(), &caller.principal)?;
+        let kind = Kind::parse(&new.kind).unwrap_or(Kind::Login);
+        if kind == Kind::Proxy {
+            self.may_be_proxy(caller, &name, &new).await?;
+        }
+        let act = if old.is_some() { Act::UserChange } else { Act::UserCreate };
+        let record = Record::intent(act, caller.actor()).object(name.as_str());
+        let record = record.with("type", &new.kind).with("roles", &new.roles).with("disabled", new.disabled);
+        let record = record.with("answers", &new.answers).with("listed", change.listed);
+        let intent = self.audit.intent(record).await?;
+        let stored = self.store.put_user(new, audit(&intent), clock::now()).await;
+        self.carried_out(&intent, stored).await?;
+        self.list(&name, kind, change.listed, old.as_ref()).await?;
+        self.dispatcher.wake();
+        self.user(caller, name.as_str()).await
+    }
+
+    /// System accounts are never acted as; a proxy user holds no role.
+    async fn may_be_proxy(&self, caller: &Caller, name: &User, new: &NewUser) -> Result<(), ServiceError> {
+        if !new.roles.is_empty() {
+            return Err(ServiceError::input("roles", "a proxy user holds none: it never acts by itself"));
+        }
+        let mut people = (*self.identity.people(name.as_str(), None).await?).clone();
+        people.is_system = self.identity.is_system(name.as_str()).await;
+        match policy::may_be_proxy(name, &people) {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.refused(&caller.principal, Act::UserCreate, refusal).await),
+        }
+    }
+
+    /// The two lists. A proxy user is made to be acted as, unless it is said otherwise.
+    async fn list(
+        &self,
+        name: &User,
+        kind: Kind,
+        listed: Option<bool>,
+        old: Option<&UserRow>,
+    ) -> Result<(), ServiceError> {
+        let was_proxy = old.is_some_and(|row| row.kind == Kind::Proxy.as_str());
+        match (kind, listed) {
+            (Kind::Proxy, Some(allowed)) => self.store.set_may_be_acted_as(name.as_str(), allowed, None).await?,
+            (Kind::Proxy, None) if !was_proxy => self.store.set_may_be_acted_as(name.as_str(), true, None).await?,
+            (Kind::Login, Some(allowed)) => self.store.set_may_act(name.as_str(), allowed, None).await?,
+            (Kind::Proxy | Kind::Login, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Removes a user, and everything the next one of that name would inherit.
+    pub(crate) async fn remove_user(&self, caller: &Caller, name: &str) -> Result<(), ServiceError> {
+        caller.needs_admin("remove users")?;
+        manages(&caller.principal)?;
+        if self.store.user(name).await?.is_none() {
+            return Err(ServiceError::NoSuchUser(name.to_owned()));
+        }
+        let of = |login_user: Option<&str>, proxy_user: Option<&str>| GrantFilter {
+            login_user: login_user.map(str::to_owned),
+            proxy_user: proxy_user.map(str::to_owned),
+            limit: u32::MAX,
+            ..GrantFilter::default()
+        };
+        let mut grants = self.store.grants(of(Some(name), None)).await?;
+        grants.extend(self.store.grants(of(None, Some(name))).await?);
+        for grant in grants.iter().flatten().filter(|grant| grant.state != "revoked") {
+            self.end(caller, grant, false).await?;
+        }
+        let intent = self.audit.intent(Record::intent(Act::UserRemove, caller.actor()).object(name)).await?;
+        let stored = self.store.delete_user(name, audit(&intent)).await;
+        self.carried_out(&intent, stored).await?;
+        self.store.revoke_tokens_of(name, None, clock::now()).await?;
+        self.store.clear_association(name, None).await?;
+        Ok(())
+    }
+
+    // --- grants
+
+    pub(crate) async fn grants(&self, caller: &Caller, query: GrantsQuery) -> Result<Vec<GrantView>, ServiceError> {
+        let limit = query.limit.unwrap_or(PAGE).min(PAGE_MAX);
+        let filter = GrantFilter {
+            login_user: query.login_user,
+            proxy_user: query.proxy_user,
+            state: query.state,
+            limit,
+            after: query.after,
+        };
+        let rows =
+            if caller.is_admin() { self.store.grants(filter).await? } else { self.grants_of(caller, filter).await? };
+        Ok(rows.iter().map(|row| GrantView::of(row, clock::now())).collect())
+    }
+
+    /// Of somebody else's grants people see those that serve them, and those of whom they answer for.
+    async fn grants_of(&self, caller: &Caller, filter: GrantFilter) -> Result<Vec<Raw<GrantRow>>, ServiceError> {
+        let login = caller.principal.login_user.as_str();
+        if caller.acting.is_some() {
+            return Ok(Vec::new());
+        }
+        let own = GrantFilter { login_user: Some(login.to_owned()), ..filter.clone() };
+        let mut rows = match &filter.login_user {
+            Some(other) if other != login => Vec::new(),
+            _ => self.store.grants(own).await?,
+        };
+        for proxy in self.answered_by(login).await? {
+            if filter.proxy_user.as_ref().is_none_or(|p| *p == proxy) {
+                let theirs = GrantFilter { proxy_user: Some(proxy), ..filter.clone() };
+                rows.extend(self.store.grants(theirs).await?);
+            }
+        }
+        rows.retain(Result::is_ok);
+        rows.sort_by_key(|row| row.as_ref().map_or(0, |row| row.id));
+        rows.dedup_by_key(|row| row.as_ref().map_or(0, |row| row.id));
+        rows.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+        Ok(rows)
+    }
+
+    /// The proxy users somebody answers for.
+    async fn answered_by(&self, login: &str) -> Result<Vec<String>, ServiceError> {
+        let users = self.store.users(u32::MAX, None).await?;
+        let answers = |row: &&UserRow| names(row.answers.as_deref()).any(|name| name == login);
+        Ok(users.iter().flatten().filter(answers).map(|row| row.name.clone()).collect())
+    }
+
+    /// An administrator, or someone who answers for the proxy user; neither while acting as another.
+    async fn may_give(&self, caller: &Caller, proxy: &str, what: &'static str) -> Result<(), ServiceError> {
+        manages(&caller.principal)?;
+        if caller.is_admin() {
+            return Ok(());
+        }
+        let login = caller.principal.login_user.as_str();
+        if caller.acting.is_none()
+            && let Some(Ok(row)) = self.store.user(proxy).await?
+            && row.kind == Kind::Proxy.as_str()
+            && names(row.answers.as_deref()).any(|name| name == login)
+        {
+            return Ok(());
+        }
+        Err(ServiceError::AdminOnly(what))
+    }
+
+    pub(crate) async fn give_grant(&self, caller: &Caller, request: GrantRequest) -> Result<GrantView, ServiceError> {
+        self.may_give(caller, &request.proxy_user, "give grants").await?;
+        let holder = holder(request.login_user.as_deref().unwrap_or_default())?;
+        let login = caller.principal.login_user.as_str();
+        let serves_giver = self.serves(&holder, login).await?;
+        if serves_giver && !caller.is_admin() {
+            let refusal = Refusal {
+                rule: "grant_to_self".into(),
+                value: holder.to_string(),
+                text: format!("{login} can't give {login} a grant"),
+                hint: "ask for it: `stead grants request`; somebody else approves it".into(),
+            };
+            return Err(self.refused(&caller.principal, Act::GrantGive, refusal).await);
+        }
+        let id = self.new_grant(caller, Act::GrantGive, &holder, request, "active").await?;
+        // Given by another than it serves, it is approved.
+        if !serves_giver {
+            let seal = self.identity.seal().clone();
+            self.store.approve_grant(id, login, move |row| seal.of(row), None, clock::now()).await?;
+        }
+        self.grant_view(id).await
+    }
+
+    /// Anybody may ask for themselves, a group they are in, or on behalf of whom they administer.
+    pub(crate) async fn request_grant(
+        &self,
+        caller: &Caller,
+        request: GrantRequest,
+    ) -> Result<GrantView, ServiceError> {
+        manages(&caller.principal)?;
+        let login = caller.principal.login_user.as_str();
+        let holder = holder(request.login_user.as_deref().unwrap_or(login))?;
+        if !self.serves(&holder, login).await? {
+            self.may_give(caller, &request.proxy_user, "ask for grants of others").await?;
+        }
+        let id = self.new_grant(caller, Act::GrantRequest, &holder, request, "requested").await?;
+        self.grant_view(id).await
+    }
+
+    async fn new_grant(
+        &self,
+        caller: &Caller,
+        act: Act,
+        holder: &Holder,
+        request: GrantRequest,
+        state: &str,
+    ) -> Result<u64, ServiceError> {
+        let proxy = user(&request.proxy_user)?;
+        check_grant(&request)?;
+        let login = match holder {
+            Holder::Login(login) => login.as_str(),
+            // Whose it is when it is used is asked then.
+            Holder::Group(_) => "",
+        };
+        let mut people = (*self.identity.people(login, Some(proxy.as_str())).await?).clone();
+        people.is_system = self.identity.is_system(proxy.as_str()).await;
+        if let Err(refusal) = policy::may_grant(holder, &proxy, &people) {
+            return Err(self.refused(&caller.principal, act, refusal).await);
+        }
+        let is_listed = people.may_act.iter().any(|(who, _)| who == holder);
+        let by = caller.principal.login_user.to_string();
+        let new = NewGrant {
+            login_user: holder.to_string(),
+            proxy_user: proxy.to_string(),
+            given_by: (state == "active").then(|| by.clone()),
+            reason: request.reason,
+            valid_from: request.from,
+            valid_until: request.until,
+            workers: request.workers,
+            jobs: request.jobs,
+            state: state.to_owned(),
+            requested_by: (state == "requested").then_some(by),
+        };
+        let record = Record::intent(act, caller.actor()).object(&format!("{holder} as {proxy}"));
+        let record = record.with("from", &new.valid_from).with("until", &new.valid_until);
+        let record = record.with("workers", &new.workers).with("jobs", &new.jobs).with("reason", &new.reason);
+        let intent = self.audit.intent(record).await?;
+        let seal = self.identity.seal().clone();
+        let stored = self.store.add_grant(new, move |row| seal.of(row), audit(&intent), clock::now()).await;
+        let id = self.carried_out(&intent, stored).await?;
+        // A list that says no, says no; who isn't in it yet is meant to be.
+        if !is_listed {
+            self.store.set_may_act(&holder.to_string(), true, None).await?;
+        }
+        Ok(id)
+    }
+
+    /// Somebody else than it serves, and than asked for it, says yes.
+    pub(crate) async fn approve_grant(&self, caller: &Caller, id: u64) -> Result<GrantView, ServiceError> {
+        let row = self.grant_of(caller, id).await?;
+        self.may_give(caller, &row.proxy_user, "approve grants").await?;
+        let login = caller.principal.login_user.as_str();
+        let holder = holder(&row.login_user)?;
+        if self.serves(&holder, login).await? || row.requested_by.as_deref() == Some(login) {
+            let refusal = Refusal {
+                rule: "grant_approval".into(),
+                value: id.to_string(),
+                text: format!(
+                    "grant {id} serves {login}, or was asked for by {login}: somebody else has to approve it"
+                ),
+                hint: "another administrator, or another who answers for the proxy user".into(),
+            };
+            return Err(self.refused(&caller.principal, Act::GrantApprove, refusal).await);
+        }
+        let record = Record::intent(Act::GrantApprove, caller.actor()).object(&row.proxy_user).with("of", id);
+        let intent = self.audit.intent(record).await?;
+        let seal = self.identity.seal().clone();
+        let stored = self.store.approve_grant(id, login, move |row| seal.of(row), audit(&intent), clock::now()).await;
+        if !self.carried_out(&intent, stored).await? {
+            return Err(ServiceError::Conflict(format!("grant {id} is revoked: a revoked grant stays so")));
+        }
+        self.grant_view(id).await
+    }
+
+    /// Ends a grant: what waits for it is blocked, what runs comes to its end or, if asked, is killed.
+    pub(crate) async fn revoke_grant(
+        &self,
+        caller: &Caller,
+        id: u64,
+        how: Revocation,
+    ) -> Result<RevokedView, ServiceError> {
+        let row = self.grant_of(caller, id).await?;
+        if row.login_user != caller.principal.login_user.as_str() || caller.acting.is_some() {
+            self.may_give(caller, &row.proxy_user, "revoke grants").await?;
+        }
+        manages(&caller.principal)?;
+        self.end(caller, &row, how.kill).await
+    }
+
+    async fn end(&self, caller: &Caller, row: &GrantRow, kill: bool) -> Result<RevokedView, ServiceError> {
+        let record = Record::intent(Act::GrantRevoke, caller.actor());
+        let record = record.object(&format!("{} as {}", row.login_user, row.proxy_user));
+        // Takes a right away, so it is done even when there is no room for its record.
+        let intent = self.audit.intent_or_later(record.with("of", row.id).with("kill", kill)).await?;
+        let (seal, by) = (self.identity.seal().clone(), caller.principal.login_user.as_str());
+        let reference = intent.as_ref().map(Intent::reference);
+        let stored = self.store.end_grant(row.id, by, move |row| seal.of(row), reference, clock::now()).await;
+        match &intent {
+            Some(intent) => self.carried_out(intent, stored).await?,
+            None => stored?,
+        };
+        self.end_jobs(row, kill).await
+    }
+
+    /// The jobs that a grant let have their user's name, unless another does.
+    async fn end_jobs(&self, row: &GrantRow, kill: bool) -> Result<RevokedView, ServiceError> {
+        let mut ended = RevokedView { grant: row.id, ..RevokedView::default() };
+        let login = (!row.login_user.starts_with("group:")).then_some(row.login_user.as_str());
+        let states = [JobState::Pending, JobState::Running, JobState::Suspended];
+        let mut after = None;
+        loop {
+            let jobs = self.store.jobs_of_pair(login, &row.proxy_user, &states, JOBS_AT_ONCE, after).await?;
+            for job in &jobs {
+                let Ok(who) = crate::dispatch::who(job) else { continue };
+                let Err(NoRight::Ended(refusal)) = self.identity.right(&who, &job.name).await? else { continue };
+                let reason = format!("{}; {}", refusal.text, refusal.hint);
+                if kill && job.state == JobState::Running {
+                    let acted = self.store.act(job.id, JobAction::Kill, Some(reason), None, clock::now()).await?;
+                    self.dispatcher.acted(JobAction::Kill, &acted);
+                    ended.killed.push(job.id);
+                } else {
+                    self.dispatcher.hold(job.id, reason).await.map_err(super::of_dispatch)?;
+                    ended.blocked.push(job.id);
+                }
+            }
+            match jobs.last() {
+                Some(last) if jobs.len() == JOBS_AT_ONCE as usize => after = Some(last.id),
+                _ => return Ok(ended),
+            }
+        }
+    }
+
+    /// A grant, if the caller may know of it.
+    async fn grant_of(&self, caller: &Caller, id: u64) -> Result<GrantRow, ServiceError> {
+        let absent = || ServiceError::NoSuchGrant(id);
+        let row = self.store.grant(id).await?.ok_or_else(absent)?;
+        let row = match row {
+            Ok(row) => row,
+            Err(bad) if caller.is_admin() => return Err(ServiceError::Conflict(bad.to_string())),
+            Err(_) => return Err(absent()),
+        };
+        let login = caller.principal.login_user.as_str();
+        let is_seen = caller.is_admin()
+            || (caller.acting.is_none()
+                && (row.login_user == login || self.answered_by(login).await?.contains(&row.proxy_user)));
+        if is_seen { Ok(row) } else { Err(absent()) }
+    }
+
+    async fn grant_view(&self, id: u64) -> Result<GrantView, ServiceError> {
+        let row = self.store.grant(id).await?.ok_or(ServiceError::NoSuchGrant(id))?;
+        Ok(GrantView::of(&row, clock::now()))
+    }
+
+    /// Whether a grant of this holder serves somebody. Not knowing counts as yes: nobody approves for themselves.
+    async fn serves(&self, holder: &Holder, login: &str) -> Result<bool, ServiceError> {
+        Ok(match holder {
+            Holder::Login(name) => name.as_str() == login,
+            Holder::Group(group) => match self.identity.groups(login).await {
+                Groups::Known(groups) => groups.contains(group),
+                Groups::Unknown(_) => true,
+            },
+        })
+    }
+}
+
+fn audit(intent: &Intent) -> Option<store::AuditRef> {
+    Some(intent.reference())
+}
+
+/// A credential for less changes nothing of this.
+fn manages(principal: &Principal) -> Result<(), ServiceError> {
+    if principal.scopes.manage { Ok(()) } else { Err(ServiceError::Scope("manage")) }
+}
+
+fn names(list: Option<&str>) -> impl Iterator<Item = &str> {
+    list.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
+fn holder(text: &str) -> Result<Holder, ServiceError> {
+    Holder::parse(text)
+        .map_err(|e| ServiceError::input("login_user", format!("{text:?} is neither NAME nor group:NAME: {e}")))
+}
+
+fn check_grant(request: &GrantRequest) -> Result<(), ServiceError> {
+    let time = |what: &'static str, text: &Option<String>| match text {
+        Some(text) => micros(text).map(Some).map_err(|e| ServiceError::input(what, format!("it {e}"))),
+        None => Ok(None),
+    };
+    let (from, until) = (time("from", &request.from)?, time("until", &request.until)?);
+    if let Some(until) = until
+        && (until <= clock::now() || from.is_some_and(|from| until <= from))
+    {
+        return Err(ServiceError::input("until", "the grant would end before it begins"));
+    }
+    Requires::parse(request.workers.as_deref().unwrap_or_default()).map_err(|e| ServiceError::input("workers", e))?;
+    check_text("reason", request.reason.as_deref())?;
+    check_text("jobs", request.jobs.as_deref())
+}
+
+fn check_text(what: &'static str, text: Option<&str>) -> Result<(), ServiceError> {
+    let text = text.unwrap_or_default();
+    if text.len() > TEXT_MAX {
+        return Err(ServiceError::input(what, format!("it has more than {TEXT_MAX} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(ServiceError::input(what, "it contains a control character"));
+    }
+    Ok(())
+}
+
+/// The row as it is to be: what is not said stays.
+fn changed(change: &UserChange, old: Option<&UserRow>, by: &Principal) -> Result<NewUser, ServiceError> {
+    let kind = match (change.kind, old) {
+        (Some(kind), _) => kind.as_str().to_owned(),
+        (None, Some(old)) => old.kind.clone(),
+        (None, None) => Kind::Login.as_str().to_owned(),
+    };
+    let words = match (&change.roles, old) {
+        (Some(words), _) => words.join(","),
+        (None, Some(old)) => old.roles.clone(),
+        (None, None) => String::new(),
+    };
+    roles(&words).map_err(|e| ServiceError::input("roles", e))?;
+    check_text("note", change.note.as_deref())?;
+    Requires::parse(change.workers.as_deref().unwrap_or_default()).map_err(|e| ServiceError::input("workers", e))?;
+    if let Some(root) = &change.working_root
+        && !root.is_empty()
+        && !root.starts_with('/')
+    {
+        return Err(ServiceError::input("working_root", format!("{root:?} is no absolute path")));
+    }
+    for name in change.answers.iter().flatten() {
+        user(name)?;
+    }
+    let environment = match &change.environment {
+        Some(variables) => {
+            check_variables(variables)?;
+            Some(serde_json::to_string(variables).map_err(|e| ServiceError::input("environment", e))?)
+        }
+        None => old.and_then(|old| old.environment.clone()),
+    };
+    let text = |new: &Option<String>, old: Option<&Option<String>>| match new {
+        Some(text) if text.is_empty() => None,
+        Some(text) => Some(text.clone()),
+        None => old.cloned().flatten(),
+    };
+    let number = |new: Option<u64>, old: Option<Option<u64>>| match new {
+        Some(0) => None,
+        Some(n) => Some(n),
+        None => old.flatten(),
+    };
+    Ok(NewUser {
+        name: change.name.clone(),
+        kind,
+        roles: words,
+        disabled: change.disabled.or(old.map(|o| o.disabled)).unwrap_or(false),
+        note: text(&change.note, old.map(|o| &o.note)),
+        environment,
+        working_root: text(&change.working_root, old.map(|o| &o.working_root)),
+        workers: text(&change.workers, old.map(|o| &o.workers)),
+        default_cpus_milli: number(change.default_cpus_milli, old.map(|o| o.default_cpus_milli)),
+        max_cpus_milli: number(change.max_cpus_milli, old.map(|o| o.max_cpus_milli)),
+        default_memory: number(change.default_memory, old.map(|o| o.default_memory)),
+        max_memory: number(change.max_memory, old.map(|o| o.max_memory)),
+        answers: text(&change.answers.as_ref().map(|names| names.join(",")), old.map(|o| &o.answers)),
+        created_by: Some(by.login_user.to_string()),
+    })
+}
+
+/// The same words that a job may not set.
+fn check_variables(variables: &BTreeMap<String, String>) -> Result<(), ServiceError> {
+    for (name, value) in variables {
+        let is_name = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && !name.starts_with(|c: char| c.is_ascii_digit());
+        if !is_name || value.contains('\0') || value.len() > 32 << 10 {
+            return Err(ServiceError::input(
+                "environment",
+                format!("{name:?} can't be set: no variable's name, or no value"),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Who acts as whom, over the pages: given, used, shown, ended.
+
+use super::fake_worker::{FakeWorker, Habits};
+use super::{ADA, BOB, Supervised, eventually, frames, operator, spec};
+use crate::authn::Peer;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+/// A farm with the proxy user render and a worker that takes everybody's jobs.
+async fn farm(data: &std::path::Path) -> (Supervised, FakeWorker) {
+    let farm = Supervised::start(data).await;
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
+    let mut habits = Habits::of_ada("desk");
+    habits.hello.accept = vec!["any".to_owned()];
+    (farm, FakeWorker::start(data, habits))
+}
+
+async fn grant(farm: &Supervised, login_user: &str) -> u64 {
+    let body = json!({ "login_user": login_user, "proxy_user": "render" });
+    farm.ask(operator(), "POST", "/api/v1/grants", body).await["id"].as_u64().expect("an id")
+}
+
+/// What is refused: status, rule.
+async fn refused(farm: &Supervised, uid: u32, method: &str, path: &str, body: Value) -> (u16, String) {
+    let (status, bytes) = farm.call(Peer::Unix { uid }, method, path, body).await;
+    let answer: Value = serde_json::from_slice(&bytes).expect("json");
+    (status.as_u16(), answer["error"]["rule"].as_str().unwrap_or_default().to_owned())
+}
+
+/// A request that names whom it acts as.
+async fn as_render(farm: &Supervised, uid: u32, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+    let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+    let mut request =
+        Request::builder().method(method).uri(path).header("stead-as", "render").body(body).expect("built");
+    request.extensions_mut().insert(Peer::Unix { uid });
+    let response = farm.router().oneshot(request).await.expect("answer");
+    let status = response.status();
+    let bytes = response.into_body().collect().await.expect("body").to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+fn ids(jobs: &Value) -> Vec<u64> {
+    jobs.as_array().expect("a list").iter().map(|j| j["id"].as_u64().expect("an id")).collect()
+}
+
+#[tokio::test]
+async fn acting_as_shows_one_life_and_never_both() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    grant(&farm, "ada").await;
+    let own = farm.submit(ADA, frames(1)).await;
+    let switched = farm.ask(ADA, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    assert_eq!(switched, json!({ "active": "render", "before": null }));
+    let theirs = farm.submit(ADA, frames(1)).await;
+    let of = |uid| farm.ask(uid, "GET", "/api/v1/jobs", Value::Null);
+    let job = farm.ask(ADA, "GET", &format!("/api/v1/jobs/{theirs}"), Value::Null).await;
+    assert_eq!((&job["login_user"], &job["user"]), (&json!("ada"), &json!("render")));
+    assert_eq!(ids(&of(ADA).await), [theirs], "as render: its jobs, and none of one's own");
+    assert_eq!(refused(&farm, ADA, "GET", &format!("/api/v1/jobs/{own}"), Value::Null).await.0, 404);
+    assert_eq!(ids(&of(BOB).await), [0; 0]);
+    // One at a time.
+    let other = refused(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1), "as": "other" })).await;
+    assert_eq!(other, (403, "association_active".to_owned()));
+    let cleared = farm.ask(ADA, "DELETE", "/api/v1/as", Value::Null).await;
+    assert_eq!(cleared, json!({ "active": null, "before": "render" }));
+    assert_eq!(ids(&of(ADA).await), [theirs, own], "as oneself: what one submitted, as whomever");
+    let (status, jobs) = as_render(&farm, ADA, "GET", "/api/v1/jobs", Value::Null).await;
+    assert_eq!((status, ids(&jobs)), (StatusCode::OK, vec![theirs]), "for one request");
+    assert_eq!(ids(&of(ADA).await), [theirs, own], "which changed nothing");
+    assert_eq!(as_render(&farm, BOB, "GET", "/api/v1/jobs", Value::Null).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_grant_that_ended_leaves_the_record_and_a_kill() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, worker) = farm(dir.path()).await;
+    let id = grant(&farm, "ada").await;
+    let ran = as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1["job"].clone();
+    farm.over(ran.as_u64().expect("a job")).await;
+    worker.crash();
+    eventually("the worker is gone", async || farm.get("/api/v1/workers").await[0]["state"] == "down").await;
+    let queued = as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1["job"].clone();
+    farm.ask(ADA, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    let revoked = farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
+    assert_eq!(revoked, json!({ "grant": id, "blocked": [queued], "killed": [] }));
+    // Never silently oneself again.
+    let lost = (403, "association_ended".to_owned());
+    assert_eq!(refused(&farm, ADA, "GET", "/api/v1/jobs", Value::Null).await, lost);
+    assert_eq!(refused(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await, lost);
+    let acting = farm.ask(ADA, "GET", "/api/v1/as", Value::Null).await;
+    assert_eq!((&acting["active"], &acting["permitted"]), (&json!("render"), &json!([])));
+    assert_eq!(acting["ask"], json!(["op"]), "whom to ask");
+    farm.ask(ADA, "DELETE", "/api/v1/as", Value::Null).await;
+    let job = farm.get(&format!("/api/v1/jobs/{queued}")).await;
+    assert_eq!(job["state"], "blocked");
+    assert!(job["reason"].as_str().expect("why").contains("was revoked by op"), "{job}");
+    for (method, path) in [("GET", "logs"), ("GET", "tasks"), ("POST", "retry"), ("POST", "unblock")] {
+        let path = format!("/api/v1/jobs/{ran}/{path}");
+        assert_eq!(refused(&farm, ADA, method, &path, Value::Null).await, (403, "right_ended".to_owned()), "{path}");
+    }
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{queued}/kill"), json!({})).await;
+    assert_eq!(refused(&farm, BOB, "GET", &format!("/api/v1/jobs/{ran}"), Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn proxies_are_never_chained_and_nobody_grants_themselves() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let op = operator();
+    let table = [
+        (op, json!({ "login_user": "render", "proxy_user": "render" }), 403, "grant_to_self"),
+        (op, json!({ "login_user": "ada", "proxy_user": "root" }), 403, "system_account"),
+        (op, json!({ "login_user": "ada", "proxy_user": "www-data" }), 403, "system_account"),
+        (op, json!({ "login_user": "ada", "proxy_user": "bob" }), 403, "not_a_proxy_user"),
+        (op, json!({ "login_user": "root", "proxy_user": "render" }), 403, "system_account"),
+        (op, json!({ "login_user": "*", "proxy_user": "render" }), 400, ""),
+        (op, json!({ "login_user": "", "proxy_user": "render" }), 400, ""),
+        (op, json!({ "login_user": "ada", "proxy_user": "render", "until": "soon" }), 400, ""),
+        (op, json!({ "login_user": "ada", "proxy_user": "render", "until": "2001-01-01T00:00:00Z" }), 400, ""),
+        (ADA, json!({ "login_user": "ada", "proxy_user": "render" }), 403, "admin"),
+    ];
+    for (uid, body, status, rule) in table {
+        let got = refused(&farm, uid, "POST", "/api/v1/grants", body.clone()).await;
+        assert_eq!(got, (status, rule.to_owned()), "{body}");
+    }
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "comp", "type": "proxy", "answers": ["bob"] })).await;
+    let chained = json!({ "login_user": "comp", "proxy_user": "render" });
+    assert_eq!(refused(&farm, op, "POST", "/api/v1/grants", chained).await.1, "proxy_user_acts");
+    // Who answers for a proxy user gives others its name, not themselves.
+    let to = |name| json!({ "login_user": name, "proxy_user": "comp" });
+    farm.ask(BOB, "POST", "/api/v1/grants", to("ada")).await;
+    for oneself in ["bob", "group:artists"] {
+        assert_eq!(refused(&farm, BOB, "POST", "/api/v1/grants", to(oneself)).await.1, "grant_to_self");
+    }
+    // A proxy user that was a person: what they held gives nothing.
+    grant(&farm, "bob").await;
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "bob", "type": "proxy" })).await;
+    let acted = refused(&farm, BOB, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    assert_eq!(acted, (403, "proxy_user_acts".to_owned()));
+    let submitted = json!({ "spec": spec(json!({ "argv": ["true"] })), "user": "ada" });
+    assert_eq!(refused(&farm, BOB, "POST", "/api/v1/jobs", submitted).await.1, "proxy_user_acts");
+}
+
+#[tokio::test]
+async fn asked_for_by_one_and_approved_by_another() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let asked =
+        farm.ask(ADA, "POST", "/api/v1/grants/request", json!({ "proxy_user": "render", "reason": "shots" })).await;
+    assert_eq!((&asked["state"], &asked["requested_by"]), (&json!("requested"), &json!("ada")));
+    let id = &asked["id"];
+    let act = json!({ "proxy_user": "render" });
+    assert_eq!(refused(&farm, ADA, "PUT", "/api/v1/as", act.clone()).await.1, "grant_requested");
+    assert_eq!(refused(&farm, ADA, "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await.1, "admin");
+    assert_eq!(refused(&farm, BOB, "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await.0, 404);
+    let given = farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await;
+    assert_eq!((&given["state"], &given["approved_by"]), (&json!("active"), &json!("op")));
+    farm.ask(ADA, "PUT", "/api/v1/as", act).await;
+    // Giving it up needs nobody's leave.
+    farm.ask(ADA, "DELETE", "/api/v1/as", Value::Null).await;
+    farm.ask(ADA, "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
+    let again = refused(&farm, operator(), "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await;
+    assert_eq!(again.0, 409, "a revoked grant stays so");
+}
+
+#[tokio::test]
+async fn a_group_is_asked_of_the_directory_each_time() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    grant(&farm, "group:artists").await;
+    farm.ask(BOB, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    let ada = refused(&farm, ADA, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    assert_eq!(ada, (403, "no_grant".to_owned()), "she is in no such group");
+}

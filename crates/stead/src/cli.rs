@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// Look after the workers
     #[command(subcommand)]
     Worker(Worker),
+    /// Who did what, as whom, by whose leave; and whether the record of it holds
+    #[command(subcommand)]
+    Audit(Audit),
     /// Check this machine and the farm, and say in words what is wrong
     Doctor(Common),
     /// Check configuration files
@@ -509,6 +512,128 @@ pub(crate) struct Supervisor {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Name every record that was changed, taken out, put in or cut off
+    #[command(after_help = "\
+Examples:
+  sudo stead audit verify                          the audit of the farm on this machine, also while it runs
+  stead audit verify chain.000001 chain proxied    files by themselves, anywhere
+  stead audit verify --anchor /other/disk/ends     and that nothing was cut off since
+  sudo stead audit verify --workers                and that the hosts launched what was decided, and nothing else
+
+Exit code 1 when something is found.")]
+    Verify(AuditVerify),
+    /// Print the last records
+    #[command(after_help = "\
+Examples:
+  stead audit tail
+  stead audit tail -f --act submit")]
+    Tail(AuditTail),
+    /// Print the records that match
+    #[command(after_help = "\
+Examples:
+  stead audit search --actor ada --as render --since yesterday
+  stead audit search --act kill --job 7 --json")]
+    Search(AuditSearch),
+    /// Print records as they are in the files, one line of JSON each
+    #[command(after_help = "\
+Examples:
+  stead audit export > audit.jsonl
+  stead audit export --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z --proxied")]
+    Export(AuditSearch),
+    /// Who was behind a file or a process: who asked, as whom, by whose leave
+    #[command(after_help = "\
+Examples:
+  stead audit whence /var/lib/stead/work/42/out/shot.exr     a job's own folder: exact
+  stead audit whence /projects/film/shot.exr                 candidates, by owner and time
+  stead audit whence render-3:4711                           a process
+  stead audit whence render-3:4711@2026-11-22T10:00:00Z      as of then")]
+    Whence(AuditWhence),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerify {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// A file or log that holds the audit's anchored ends
+    #[arg(long, value_name = "FILE")]
+    pub(crate) anchor: Vec<PathBuf>,
+    /// The chain's first public key, as it was written down when the farm was new
+    #[arg(long, value_name = "HEX")]
+    pub(crate) key: Option<String>,
+    /// Compare with the launchers' own signed logs, both ways
+    #[arg(long, conflicts_with = "files")]
+    pub(crate) workers: bool,
+    /// A launcher's log of another host [with --workers: DIR/launcher/log/launches besides]
+    #[arg(long, value_name = "FILE", requires = "workers")]
+    pub(crate) launch_log: Vec<PathBuf>,
+    /// Leave out files that were full before: 2h, 3d, yesterday, 2026-11-22T10:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "files")]
+    pub(crate) since: Option<String>,
+    /// Files of a chain; without any, the farm's
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Which records.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AuditFilter {
+    /// Who signed in
+    #[arg(long, value_name = "LOGIN")]
+    pub(crate) actor: Option<String>,
+    /// As whom
+    #[arg(long = "as", value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// What: submit, kill, warrant, … (docs/audit.md has all)
+    #[arg(long)]
+    pub(crate) act: Option<String>,
+    /// intent, ok, refused, failed, unknown
+    #[arg(long)]
+    pub(crate) outcome: Option<String>,
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<u64>,
+    /// Only operations in another's name
+    #[arg(long)]
+    pub(crate) proxied: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditTail {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) filter: AuditFilter,
+    /// Go on as records come
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// So many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub(crate) lines: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditSearch {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) filter: AuditFilter,
+    /// From then on: 2h, 3d, today, yesterday (UTC), 2026-11-22T10:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditWhence {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "PATH | HOST:PID[@TIME]")]
+    pub(crate) what: String,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Config {
     /// Check a supervisor.toml, worker.toml or launcher.conf
     #[command(after_help = "\
@@ -692,6 +817,13 @@ mod tests {
             "stead supervisor --data /d --operator root --worker-uid 7 --worker-uid 8 --listen 127.0.0.1:0",
             "stead doctor --json",
             "stead config check f",
+            "stead audit verify",
+            "stead audit verify a b --anchor x --key 00 --json",
+            "stead audit verify --workers --launch-log l --data /d --since 3d",
+            "stead audit tail -f -n 5 --act submit",
+            "stead audit search --actor ada --as render --act submit --job 7 --since yesterday --until today",
+            "stead audit export --since 2h --proxied",
+            "stead audit whence host:7@2026-11-22T10:00:00Z",
             "stead install worker --dry-run",
             "stead uninstall --purge",
             "stead completions bash",

@@ -21,7 +21,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command, Internal, Worker};
+use cli::{Audit, Cli, Command, Internal, Worker};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -82,6 +82,10 @@ fn wants_json(command: &Command) -> bool {
         Command::Whoami(o) | Command::Doctor(o) | Command::Worker(Worker::List(o)) => o.json,
         Command::Worker(Worker::Drain(o)) => o.common.json,
         Command::Config(cli::Config::Check(o)) => o.json,
+        Command::Audit(Audit::Verify(o)) => o.common.json,
+        Command::Audit(Audit::Tail(o)) => o.common.json,
+        Command::Audit(Audit::Search(o) | Audit::Export(o)) => o.common.json,
+        Command::Audit(Audit::Whence(o)) => o.common.json,
         Command::Install(o) => o.how.json,
         Command::Uninstall(o) => o.how.json,
         Command::Dev(_)
@@ -133,6 +137,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Whoami(o) => single_threaded(cmd::whoami(&o)),
         Command::Doctor(o) => single_threaded(cmd::doctor(&o)),
         Command::Config(cli::Config::Check(o)) => cmd::config_check(&o),
+        Command::Audit(Audit::Verify(o)) => single_threaded(cmd::audit::verify(&o)),
+        Command::Audit(Audit::Tail(o)) => single_threaded(cmd::audit::tail(&o)),
+        Command::Audit(Audit::Search(o)) => single_threaded(cmd::audit::search(&o)),
+        Command::Audit(Audit::Export(o)) => single_threaded(cmd::audit::export(&o)),
+        Command::Audit(Audit::Whence(o)) => single_threaded(cmd::audit::whence(&o)),
         Command::Install(o) => install::install(&o),
         Command::Uninstall(o) => install::uninstall(&o),
         Command::Completions(o) => {

@@ -88,6 +88,12 @@ impl Caller {
         self.principal.roles.admin && self.acting.is_none()
     }
 
+    /// May read the audit, as oneself and with a credential that is good for what needs a role.
+    pub(crate) fn is_auditor(&self) -> bool {
+        let roles = self.principal.roles;
+        (roles.auditor || roles.admin) && self.principal.scopes.manage && self.acting.is_none()
+    }
+
     pub(crate) fn needs_admin(&self, what: &'static str) -> Result<(), ServiceError> {
         if self.is_admin() { Ok(()) } else { Err(ServiceError::AdminOnly(what)) }
     }

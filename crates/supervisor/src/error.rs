@@ -72,6 +72,8 @@ pub(crate) enum ServiceError {
     AdminOnly(&'static str),
     #[error("this token is not for that: it lacks the scope {0}")]
     Scope(&'static str),
+    #[error("only an auditor or an administrator may read the audit")]
+    AuditorOnly,
     /// Not the worker it says it is, or not yet.
     #[error(transparent)]
     Worker(#[from] PinError),

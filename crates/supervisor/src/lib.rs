@@ -9,6 +9,7 @@
 mod api;
 mod ask;
 mod audit;
+mod auditor;
 mod authn;
 mod caller;
 mod clock;
@@ -28,7 +29,9 @@ mod tests;
 mod views;
 mod workshop;
 
-pub use audit::{AnchorTo, AuditError, Broken, Finding, Report, VerifyOptions, verify_dir, verify_files};
+pub use audit::{
+    AnchorTo, AuditError, Broken, Finding, Report, VerifyOptions, verify_dir, verify_files, verify_launches,
+};
 pub use config::{ConfigError, Settings};
 pub use error::StartError;
 pub use start::{Config, Running, run, start};

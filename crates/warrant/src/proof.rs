@@ -77,6 +77,11 @@ impl Proof {
         Ok(Self::decode(signed.verify(Domain::Proof, keys)?)?)
     }
 
+    /// For one that was checked before it was stored, and whose key may be unknown here.
+    pub fn read_unchecked(signed: &Signed) -> Result<Self, DecodeError> {
+        Self::decode(&signed.bytes)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         write_version(&mut w);

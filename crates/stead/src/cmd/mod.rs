@@ -1,6 +1,7 @@
 //! The commands that ask a supervisor. Each prints what it was told; none decides anything.
 
 mod act;
+pub(crate) mod audit;
 mod config;
 mod doctor;
 mod explain;

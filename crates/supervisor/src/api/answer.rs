@@ -71,6 +71,10 @@ impl From<ServiceError> for ApiError {
                 Self { rule: Some("admin".to_owned()), ..plain(StatusCode::FORBIDDEN, "refused") }
                     .hint("ask an administrator of the farm")
             }
+            ServiceError::AuditorOnly => {
+                Self { rule: Some("auditor".to_owned()), ..plain(StatusCode::FORBIDDEN, "refused") }
+                    .hint("ask an administrator for the role `auditor`")
+            }
             ServiceError::Worker(PinError::NotSeen(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             ServiceError::Worker(PinError::NotYours { .. }) => plain(StatusCode::FORBIDDEN, "refused"),
             ServiceError::Worker(PinError::Store(error)) => of_store(&error),

@@ -3,6 +3,7 @@
 //! Every route stands in [`routes`] or [`worker_routes`], so that a test can hold a table of who gets what against it.
 
 mod answer;
+mod audit;
 mod logs;
 mod people;
 mod stream;
@@ -90,6 +91,9 @@ pub(crate) fn routes() -> Vec<Route> {
         ("POST", "/api/v1/grants/request", post(people::request_grant)),
         ("POST", "/api/v1/grants/{id}/approve", post(people::approve_grant)),
         ("POST", "/api/v1/grants/{id}/revoke", post(people::revoke_grant)),
+        ("GET", "/api/v1/audit", get(audit::audit)),
+        ("GET", "/api/v1/audit/verify", get(audit::verify)),
+        ("GET", "/api/v1/audit/whence", get(audit::whence)),
     ]
 }
 

@@ -11,11 +11,14 @@ macro_rules! acts {
         pub(crate) enum Act { $($(#[$doc])* $name,)* }
 
         impl Act {
-            #[allow(dead_code, reason = "searching by act comes next")]
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
             pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
+            }
+
+            pub(crate) fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|act| act.as_str() == word)
             }
         }
     };

@@ -156,16 +156,19 @@ fn acts_on_text(c: char) -> bool {
 /// A line as it was read: well formed by itself, and has the hash it says.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Line {
-    pub(super) seq: u64,
-    pub(super) time: String,
-    pub(super) act: String,
+    pub(crate) seq: u64,
+    pub(crate) time: String,
+    pub(crate) act: String,
     #[serde(default)]
-    pub(super) outcome: String,
-    pub(super) login_user: Option<String>,
-    pub(super) user: Option<String>,
-    pub(super) job: Option<u64>,
+    pub(crate) outcome: String,
+    pub(crate) login_user: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) run_as: Option<String>,
+    pub(crate) grant: Option<u64>,
+    pub(crate) object: Option<String>,
+    pub(crate) job: Option<u64>,
     #[serde(default)]
-    pub(super) details: Map<String, Value>,
+    pub(crate) details: Map<String, Value>,
     pub(super) of: Option<Of>,
     prev: String,
     #[serde(skip)]
@@ -208,7 +211,7 @@ impl Line {
         Tail { sequence: self.seq, hash: self.hash }
     }
 
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.details.get(key).and_then(Value::as_str)
     }
 

@@ -10,8 +10,10 @@
 mod act;
 mod anchor;
 mod fold;
+mod launches;
 mod ledger;
 mod line;
+mod read;
 mod record;
 mod seal;
 mod verify;
@@ -19,13 +21,17 @@ mod writer;
 
 pub(crate) use act::{Act, Outcome};
 pub use anchor::AnchorTo;
+pub use launches::verify_launches;
+pub(crate) use ledger::Stem;
+pub(crate) use line::Line;
+pub(crate) use read::{Filter, Reader, last};
 pub(crate) use record::{Actor, Record};
 pub use verify::{Finding, Options as VerifyOptions, Report, verify_dir, verify_files};
 pub(crate) use writer::{Found, Options};
 
 use std::path::{Path, PathBuf};
 use store::AuditRef;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use writer::{Kind, Message, Waiting, Writer};
 
 /// Why nothing can be recorded. Nothing is acknowledged then.
@@ -98,6 +104,8 @@ impl Intent {
 #[derive(Debug, Clone)]
 pub(crate) struct Audit {
     to_writer: mpsc::Sender<Message>,
+    dir: PathBuf,
+    grown: watch::Receiver<()>,
     #[cfg(test)]
     full: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
@@ -114,6 +122,7 @@ impl Audit {
         let (writer, found) = Writer::open(dir, options)?;
         #[cfg(test)]
         let full = writer.full.clone();
+        let grown = writer.grown.subscribe();
         let (to_writer, from_front) = mpsc::channel(1024);
         std::thread::Builder::new()
             .name("audit".to_owned())
@@ -121,10 +130,22 @@ impl Audit {
             .map_err(|e| AuditError::Stopped(e.to_string()))?;
         let front = Self {
             to_writer,
+            dir: dir.to_owned(),
+            grown,
             #[cfg(test)]
             full,
         };
         Ok((front, found))
+    }
+
+    /// Where its files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Changes with every group of records.
+    pub(crate) fn grown(&self) -> watch::Receiver<()> {
+        self.grown.clone()
     }
 
     /// Returns when the record is on the disk.

@@ -468,3 +468,55 @@ async fn refusals_again_and_again_are_counted() {
     assert_eq!(acts["login"], 1);
     assert_eq!(acts["repeated"], 1);
 }
+
+/// The script that the manual gives an auditor, run for real.
+fn script(files: &[PathBuf]) -> (bool, String) {
+    let manual = include_str!("../../../../docs/audit.md");
+    let script = manual.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a script");
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("check.sh");
+    write(&path, script);
+    let done = std::process::Command::new("sh").arg(&path).args(files).output().expect("sh");
+    (done.status.success(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+}
+
+#[tokio::test]
+async fn standard_tools_find_the_same() {
+    for tool in ["jq", "openssl", "basenc"] {
+        let is_there =
+            std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|d| d.join(tool).exists());
+        assert!(is_there, "{tool} is needed: install jq, openssl and coreutils");
+    }
+    let dir = tempfile::tempdir().expect("dir");
+    let small = Options { anchor: None, file_max: 4000 };
+    for _ in 0..2 {
+        fill(dir.path(), &small, 8).await;
+    }
+    let files = Stem::chain(dir.path()).files().expect("files");
+    assert!(files.len() > 1);
+    let last = whole(dir.path()).last_seq;
+    assert_eq!(script(&files), (true, format!("records up to {last} hold\n")));
+    let proxied = script(&Stem::proxied(dir.path()).files().expect("files"));
+    assert!(proxied.0, "{proxied:?}");
+    let good = read(&files[0]);
+    let all = lines(&good);
+    let mut changed = all.clone();
+    let at = changed[3].len() / 2;
+    changed[3][at] ^= 1;
+    let cases: [(&str, Vec<u8>); 5] = [
+        (":4: record", changed.concat()),
+        (":4: record 5: stands where record 4 should", [&all[..3], &all[4..]].concat().concat()),
+        (":4: record 5: stands where record 4 should", {
+            let mut all = all.clone();
+            all.swap(3, 4);
+            all.concat()
+        }),
+        ("a signature that doesn't hold", forge(&all, 2)),
+        ("is cut short", good[..good.len() - 1].to_vec()),
+    ];
+    for (expected, bad) in cases {
+        write(&files[0], bad);
+        let (ok, said) = script(&files);
+        assert!(!ok && said.contains(expected), "{expected}: {said}");
+    }
+}

@@ -29,6 +29,8 @@ pub struct Options {
     pub first_key: Option<String>,
     /// The last record that the supervisor's store knows: chain, number, hash.
     pub stored: Option<(String, u64, [u8; 32])>,
+    /// µs since 1970: files that were full before are left out.
+    pub since: Option<i64>,
 }
 
 /// A record, or a place, where the audit is not as it was written.
@@ -57,15 +59,21 @@ pub struct Report {
     pub last_time: Option<String>,
     /// Anchored ends that the chain has.
     pub anchored: u64,
+    /// In the hosts' own logs.
+    pub launches: u64,
     pub findings: Vec<Finding>,
     pub notes: Vec<String>,
 }
 
 impl Report {
-    fn found(&mut self, file: &Path, line: u64, seq: Option<u64>, what: impl Into<String>) {
+    pub(super) fn add(&mut self, finding: Finding) {
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding { file: file.to_owned(), line, seq, what: what.into() });
+            self.findings.push(finding);
         }
+    }
+
+    fn found(&mut self, file: &Path, line: u64, seq: Option<u64>, what: impl Into<String>) {
+        self.add(Finding { file: file.to_owned(), line, seq, what: what.into() });
     }
 }
 
@@ -84,8 +92,9 @@ pub fn verify_dir(dir: &Path, options: &Options) -> io::Result<Report> {
     let known_then = proxied_then.last().map_or(0, |f| f.len);
     let known_files = proxied_then.len();
     let mut walk = Walk::new(options);
-    walk.chain.is_whole = true;
-    walk.files(&chain, &mut report)?;
+    let left_out = before(&chain, options.since)?;
+    walk.chain.is_whole = left_out == 0;
+    walk.files(&chain[left_out..], &mut report)?;
     let proxied = walk_proxied(&settled_proxied(dir, &walk)?, true, &mut report)?;
     compare(&walk, &proxied, (known_files, known_then), &mut report);
     walk.finish(true, &mut report)?;
@@ -96,6 +105,21 @@ pub fn verify_dir(dir: &Path, options: &Options) -> io::Result<Report> {
             .push(format!("{}: {error}: whether the end was cut off can't be seen from it", dir.join("key").display())),
     }
     Ok(report)
+}
+
+/// How many files ended before a time: those whose next one begins before it.
+fn before(files: &[Opened], since: Option<i64>) -> io::Result<usize> {
+    let Some(since) = since.map(crate::clock::rfc3339) else { return Ok(0) };
+    for (n, opened) in files.iter().enumerate().rev() {
+        let mut file = &opened.file;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
+        let mut bytes = Vec::new();
+        BufReader::new(file.take(LINE_MAX)).read_until(b'\n', &mut bytes)?;
+        if Line::read(&bytes).is_ok_and(|line| line.time < since) {
+            return Ok(n);
+        }
+    }
+    Ok(0)
 }
 
 /// Verifies files by themselves, in the order of a chain each: those called `proxied…` against the others.
@@ -326,6 +350,7 @@ struct Walk<'a> {
     anchors: Ends,
     stored_is_there: bool,
     last: Option<(PathBuf, u64)>,
+    first_seq: Option<u64>,
 }
 
 impl<'a> Walk<'a> {
@@ -342,6 +367,7 @@ impl<'a> Walk<'a> {
             anchors: HashMap::new(),
             stored_is_there: false,
             last: None,
+            first_seq: None,
         }
     }
 
@@ -355,6 +381,7 @@ impl<'a> Walk<'a> {
         report.records += u64::from(number > 0);
         self.last = Some((file.to_owned(), number));
         let Some(line) = self.chain.step(file, number, bytes, report) else { return };
+        self.first_seq.get_or_insert(line.seq);
         report.last_seq = line.seq;
         report.last_time = Some(line.time.clone());
         report.unsigned += 1;
@@ -525,12 +552,12 @@ fn compare(walk: &Walk<'_>, proxied: &Chain, known: (usize, u64), report: &mut R
         }
     }
     let of_chain: std::collections::HashSet<u64> = walk.proxied.iter().map(|w| w.seq).collect();
-    let first = walk.proxied.first().map_or(u64::MAX, |w| w.seq);
+    let first = walk.first_seq.unwrap_or(1);
     for entry in &proxied.entries {
         let Some((seq, _)) = &entry.of else { continue };
         // Written since the chain's end was looked for, or before what was given begins.
         let is_newer = *seq > report.last_seq && (entry.nth + 1, entry.at) >= known;
-        let is_older = !proxied.is_whole && *seq < first;
+        let is_older = *seq < first;
         if !of_chain.contains(seq) && !is_newer && !is_older {
             let what = format!("the chain of all records has no operation in another's name as its record {seq}");
             report.found(&entry.file, entry.line, Some(entry.tail.sequence), what);

@@ -14,7 +14,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use warrant::hex;
 
 /// A checkpoint is due after so many records, or so long after a record. Half of the minute that may be lost, so that
@@ -106,6 +106,7 @@ pub(super) struct Writer {
     unsigned: u64,
     unsigned_since: Option<Instant>,
     unsafe_to_go_on: bool,
+    pub(super) grown: watch::Sender<()>,
     #[cfg(test)]
     pub(super) full: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
@@ -163,6 +164,7 @@ impl Writer {
             unsigned: end.unsigned,
             unsigned_since: Some(Instant::now()).filter(|_| end.unsigned > 0),
             unsafe_to_go_on: false,
+            grown: watch::Sender::new(()),
             #[cfg(test)]
             full: Default::default(),
         };
@@ -344,6 +346,7 @@ impl Writer {
         self.chain.sync()?;
         self.proxied.sync()?;
         self.unsafe_to_go_on = false;
+        self.grown.send_replace(());
         self.unsigned += records.len() as u64;
         self.unsigned_since.get_or_insert_with(Instant::now);
         // Not before those who wait are told.

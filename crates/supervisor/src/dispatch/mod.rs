@@ -44,7 +44,7 @@ use misfires::{Launch, Misfires};
 use open::Addressee;
 use place::{HelloError, HostClock};
 use policy::{ACCOUNT_UNKNOWN, Decision, Excluded, People, Place, Refusal, Who};
-pub(crate) use proof::ProofView;
+pub(crate) use proof::{ProofView, proved_pid};
 use session::{Driver, Said, Summary};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -82,6 +82,15 @@ pub(crate) fn view(row: &SessionRow, key: &PublicKey) -> Option<ProofView> {
     })
 }
 
+/// The process that a session began with, as its proof has it. The proof was checked when it was kept.
+pub(crate) fn proved_pid(row: &SessionRow) -> Option<u32> {
+    let signed = Signed::decode(&unhex(row.proof_started.as_ref()?)?, PROOF_MAX).ok()?;
+    match Proof::read_unchecked(&signed).ok()?.fact {
+        Fact::Started { pid, .. } => Some(pid),
+        _ => None,
+    }
+}
+
 fn open(hex: &str, key: &PublicKey) -> Result<Proof, ProofError> {
     let bytes = unhex(hex).ok_or(ProofError::Malformed)?;
     let signed = Signed::decode(&bytes, PROOF_MAX).map_err(|_| ProofError::Malformed)?;

@@ -169,6 +169,19 @@ impl Follower {
     }
 }
 
+impl Follower {
+    /// Reads on until this was said.
+    pub(crate) async fn until_said(&mut self, expected: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !self.text.contains(expected) {
+            assert!(Instant::now() < until, "no {expected} in {}", self.text);
+            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame());
+            let frame = frame.await.expect("in time").expect("no end").expect("whole");
+            self.text += &String::from_utf8_lossy(frame.data_ref().expect("data"));
+        }
+    }
+}
+
 /// So many frames of a command.
 pub(crate) fn frames(n: u64) -> Value {
     spec(json!({ "argv": ["render", "{frame}"], "space": { "frames": { "text": format!("1-{n}") } } }))

@@ -48,6 +48,9 @@ fn table() -> Vec<Row> {
         ("POST", "/api/v1/grants/request", json!({ "proxy_user": "render" }), [401, 401, 403, 403, 403]),
         ("POST", "/api/v1/grants/{id}/approve", none.clone(), [401, 401, 404, 404, 404]),
         ("POST", "/api/v1/grants/{id}/revoke", none.clone(), [401, 401, 404, 404, 404]),
+        ("GET", "/api/v1/audit", none.clone(), [401, 401, 403, 403, 200]),
+        ("GET", "/api/v1/audit/verify", none.clone(), [401, 401, 403, 403, 200]),
+        ("GET", "/api/v1/audit/whence", none.clone(), [401, 401, 403, 403, 400]),
         // Last: it makes the job another one.
         ("POST", "/api/v1/jobs/{id}/retry", none, [401, 401, 404, 200, 409]),
     ]
@@ -248,4 +251,105 @@ async fn only_named_accounts_reach_the_workers_socket() {
 
 fn tcp() -> Peer {
     Peer::Tcp { address: "127.0.0.1:9".parse().expect("address") }
+}
+
+#[tokio::test]
+async fn the_audit_is_read_searched_followed_and_verified() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let job = farm.submit(ADA, frames(1)).await;
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/block"), Value::Null).await;
+    let refused = json!({ "spec": spec(json!({ "argv": ["true"] })), "user": "ada" });
+    for _ in 0..5 {
+        let (status, _) = farm.call(Peer::Unix { uid: BOB }, "POST", "/api/v1/jobs", refused.clone()).await;
+        assert_eq!(status, 403);
+    }
+    let read = async |query: &str| {
+        let path = format!("/api/v1/audit{query}");
+        let (status, bytes) = farm.call(Peer::Unix { uid: operator() }, "GET", &path, Value::Null).await;
+        assert_eq!(status, 200, "{query}: {}", String::from_utf8_lossy(&bytes));
+        let text = String::from_utf8(bytes).expect("text");
+        text.lines().map(|l| serde_json::from_str::<Value>(l).expect("json")).collect::<Vec<_>>()
+    };
+    let acts =
+        |records: &[Value]| records.iter().map(|r| r["act"].as_str().expect("act").to_owned()).collect::<Vec<_>>();
+    assert_eq!(acts(&read("?actor=ada").await), ["submit", "block"]);
+    let of_bob = read("?actor=bob&act=submit").await;
+    assert_eq!(of_bob.len(), 1, "the same refusal again is only counted");
+    assert_eq!((&of_bob[0]["outcome"], &of_bob[0]["details"]["rule"].is_string()), (&json!("refused"), &true));
+    assert_eq!(acts(&read(&format!("?job={job}")).await), ["block"]);
+    let last = read("?last=2&act=audit_read").await;
+    assert_eq!(
+        last[1]["details"]["asked"], "act=audit_read last=2",
+        "that it was read is on record, before it is read"
+    );
+    assert_eq!(read("?since=2100-01-01T00:00:00Z").await.len(), 0);
+    for wrong in ["?act=nothing", "?since=noon", "?bogus=1"] {
+        let path = format!("/api/v1/audit{wrong}");
+        let (status, _) = farm.call(Peer::Unix { uid: operator() }, "GET", &path, Value::Null).await;
+        assert_eq!(status, 400, "{wrong}");
+    }
+    let report = farm.ask(operator(), "GET", "/api/v1/audit/verify", Value::Null).await;
+    assert_eq!(report["findings"], json!([]), "{report}");
+    let mut follower = farm.follow(operator(), "/api/v1/audit?act=kill&follow=true").await;
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/kill"), json!({ "reason": "followed" })).await;
+    follower.until_said("\"reason\":\"followed\"").await;
+    // One byte, and it is named.
+    let path = dir.path().join("supervisor/audit/chain");
+    let text = std::fs::read_to_string(&path).expect("text");
+    std::fs::write(&path, text.replacen("\"act\":\"block\"", "\"act\":\"blocK\"", 1)).expect("written");
+    let report = farm.ask(operator(), "GET", "/api/v1/audit/verify", Value::Null).await;
+    assert!(report["findings"][0]["what"].as_str().is_some_and(|w| w.contains("was changed")), "{report}");
+}
+
+/// Nothing of what a person keeps to himself gets into a file of the audit.
+#[tokio::test]
+async fn no_secret_is_in_the_audit() {
+    const CANARY: &str = "c4n4ry-s3cret";
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let _worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let mut body = spec(json!({ "argv": ["true"] }));
+    body["env"] = json!({ "PASSWORD": CANARY });
+    let with_env = farm.submit(ADA, body).await;
+    farm.over(with_env).await;
+    let template = format!(
+        "specificationVersion: jobtemplate-2023-09\nname: t\nparameterDefinitions: [{{name: P, type: STRING}}]\nsteps:\n- name: s\n  \
+         script: {{actions: {{onRun: {{command: echo, args: ['{CANARY}', '{{{{Param.P}}}}']}}}}}}\n"
+    );
+    let body = json!({ "v": 1, "body": { "template": { "source": template, "parameters": { "P": CANARY } } } });
+    farm.submit(ADA, body).await;
+    farm.running.stop().await;
+    for entry in std::fs::read_dir(dir.path().join("supervisor/audit")).expect("dir") {
+        let path = entry.expect("entry").path();
+        let text = String::from_utf8(std::fs::read(&path).expect("bytes")).expect("text");
+        assert!(!text.contains(CANARY), "{}", path.display());
+    }
+    super::verified(dir.path());
+}
+
+#[tokio::test]
+async fn a_file_and_its_job_are_brought_together() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let _worker = FakeWorker::start(dir.path(), Habits::in_user_mode("node"));
+    let job = farm.submit(ADA, frames(1)).await;
+    let over = farm.over(job).await;
+    eventually("the session's end is written", async || acts(dir.path()).iter().any(|a| a == "session_end")).await;
+    let attempt = farm.get(&format!("/api/v1/jobs/{job}/tasks")).await[0]["attempts"][0].clone();
+    let uid = &attempt["run_as"]["uid"];
+    let work = std::fs::canonicalize(dir.path()).expect("path").join("work");
+    let time = over["ended_at"].as_str().expect("time");
+    let ask =
+        async |query: String| farm.ask(operator(), "GET", &format!("/api/v1/audit/whence?{query}"), Value::Null).await;
+    let exact = ask(format!("path={}/{job}/out.png&uid={uid}&time={time}", work.display())).await;
+    assert_eq!((&exact["label"], &exact["found"][0]["login_user"]), (&json!("exact"), &json!("ada")), "{exact}");
+    let elsewhere = ask(format!("path=/projects/out.png&uid={uid}&time={time}")).await;
+    assert_eq!((&elsewhere["label"], &elsewhere["found"][0]["job"]), (&json!("candidate"), &json!(job)), "{elsewhere}");
+    let other = ask(format!("path=/projects/out.png&uid=4242&time={time}")).await;
+    assert_eq!(other["label"], "none", "{other}");
+    let before = ask(format!("path=/projects/out.png&uid={uid}&time=1960-01-01T00:00:00Z")).await;
+    assert_eq!(before["label"], "none", "{before}");
+    let process = ask(format!("host=node&pids=1&time={time}")).await;
+    assert_eq!((&process["label"], &process["found"][0]["worker"]), (&json!("candidate"), &json!("node")), "{process}");
 }

@@ -46,6 +46,24 @@ pub(crate) fn install_missing() -> Vec<&'static Package> {
     self::missing()
 }
 
+/// Makes sure of one package whose program has its name.
+pub(crate) fn install(name: &str) -> bool {
+    if which(name).is_none() && is_root() && which("apt-get").is_some() {
+        println!("\n== package: {name}");
+        // Held while it installs.
+        let _guard = match NoDaemons::install() {
+            Ok(guard) => guard,
+            Err(refused) => {
+                println!("xtask: not installing: failed to make sure that no daemon starts: {refused}");
+                return false;
+            }
+        };
+        apt(&["update", "-q"]);
+        apt(&["install", "-y", "-q", "--no-install-recommends", name]);
+    }
+    which(name).is_some()
+}
+
 fn missing() -> Vec<&'static Package> {
     PACKAGES.iter().filter(|p| which(p.probe).is_none()).collect()
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 mod debian;
+mod full;
 mod launcher;
 mod servers;
 
@@ -20,7 +21,7 @@ usage: cargo xtask TASK
 
   test [FILTER…]  format, lints, documents, build, all tests; installs what the tests need when root
   ci [FILTER…]    the same, and what would be skipped is a failure
-  full            ci, the long forms of the crash tests, and the tour from a release build
+  full            ci with long crash tests, the tour, Blender, the whole bench; writes docs/full.md
   deps            write the launcher's tree of dependencies to crates/launcher/deps.txt
   servers         unpack the directory servers (OpenLDAP, Samba) for tests that are started in another way";
 
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     let outcome = match args.split_first().map(|(task, rest)| (task.as_str(), rest)) {
         Some(("test", filter)) => everything(Strictness::SkipAndSay, filter, &[]),
         Some(("ci", filter)) => everything(Strictness::NothingSkipped, filter, &[]),
-        Some(("full", [])) => full(),
+        Some(("full", [])) => full::run(),
         Some(("deps", [])) => launcher::write_tree(&root()),
         Some(("servers", [])) => servers::unpack(&root()),
         _ => {
@@ -70,13 +71,6 @@ fn everything(strictness: Strictness, filter: &[String], env: &[(&str, &str)]) -
     launcher::check_search_path(&root)?;
     step("documents' examples", cargo(&root).args(["test", "--workspace", "--doc", "--locked", "--quiet"]))?;
     tests(&root, strictness, filter, env)
-}
-
-fn full() -> Result<()> {
-    everything(Strictness::NothingSkipped, &[], &[("STEAD_E2E_ROUNDS", "50")])?;
-    let root = root();
-    step("release build", cargo(&root).args(["build", "--release", "--locked"]))?;
-    step("tour", Command::new(root.join("target/release/stead")).current_dir(&root).args(["run", "examples/tour"]))
 }
 
 fn prepare(root: &Path, strictness: Strictness) -> Result<()> {

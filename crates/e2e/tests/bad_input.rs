@@ -65,7 +65,13 @@ fn arguments_that_no_program_can_be_given() {
     let template = json!({"specificationVersion": "jobtemplate-2023-09", "name": "huge", "steps": [
         {"name": "s", "script": {"actions": {"onRun": {"command": "echo", "args": [huge]}}}}]});
     std::fs::write(farm.path(format!("{inside}/huge.json")), template.to_string()).expect("a template");
-    let answer = farm.stead_as(&who, &["submit", &format!("{inside}/huge.json")]).exits(2);
+    let answer = farm.stead_as(&who, &["submit", &format!("{inside}/huge.json")]).exits(2).complains(&["bytes"]);
+    assert!(answer.stderr.len() < 10_000, "the error repeats the input");
+    // Small enough for a template, too long for an argument.
+    let template = template.to_string().replace(&huge, &huge[..300_000]);
+    std::fs::write(farm.path(format!("{inside}/long.json")), template).expect("a template");
+    let answer =
+        farm.stead_as(&who, &["submit", &format!("{inside}/long.json")]).exits(2).complains(&["bytes", "long"]);
     assert!(answer.stderr.len() < 10_000, "the error repeats the input");
     assert_eq!(farm.stead_as(&who, &["jobs", "--json"]).ok().json().as_array().map(Vec::len), Some(1));
 }
@@ -80,6 +86,36 @@ fn names_that_break_lines() {
     let job = farm.submit(&who, &["--name", "Höhle \u{1f3ac} <b>&\"'", "--", "true"]);
     farm.complete(job);
     assert_eq!(farm.job(job)["name"], "Höhle \u{1f3ac} <b>&\"'");
+}
+
+/// A shell can't type a NUL, so it comes by files.
+#[test]
+fn a_nul_is_refused_wherever_it_comes_from() {
+    let (farm, who) = farm();
+    let dir = if e2e::is_root() { "/tmp".to_owned() } else { farm.data() };
+    let template = |name: &str, step: &str, argument: &str, variable: &str| {
+        json!({"specificationVersion": "jobtemplate-2023-09", "name": name,
+            "jobEnvironments": [{"name": "e", "variables": {"V": variable}}],
+            "steps": [{"name": step, "script": {"actions": {"onRun": {"command": "echo", "args": [argument]}}}}]})
+    };
+    for (what, template, place) in [
+        ("name", template("a\0b", "s", "x", "v"), "name"),
+        ("a line break in the name", template("a\nb", "s", "x", "v"), "name"),
+        ("step", template("n", "s\0t", "x", "v"), "steps[0].name"),
+        ("a line break in a step", template("n", "s\nt", "x", "v"), "steps[0].name"),
+        ("argument", template("n", "s", "x\0y", "v"), "steps[0].script.actions.onRun.args[0]"),
+        ("variable", template("n", "s", "x", "v\0w"), "jobEnvironments[0].variables.V"),
+    ] {
+        let file = format!("{dir}/nul.json");
+        std::fs::write(farm.path(&file), template.to_string()).expect("a template");
+        let answer = farm.stead_as(&who, &["submit", &file]).exits(2);
+        let says = answer.err().contains(place) && (answer.err().contains("control") || answer.err().contains("NUL"));
+        assert!(says && answer.err().chars().all(|c| c == '\n' || !c.is_control()), "{what}: {answer:?}");
+    }
+    std::fs::write(farm.path(format!("{dir}/lines")), b"good\na\0b\n").expect("a list");
+    let each = format!("{dir}/lines");
+    let _ = farm.stead_as(&who, &["submit", "--each", &each, "--", "echo", "{line}"]).exits(2).complains(&["line 2"]);
+    no_jobs(&farm, &who);
 }
 
 #[test]
@@ -129,7 +165,7 @@ fn templates_with_mistakes_name_the_place() {
         (
             "unknown variable",
             format!("{head}steps:\n  - name: a\n    {run} }}\n"),
-            &["nope", "steps[0]", "steps -> 0", "steps.0"],
+            &["steps[0].script.actions.onrun.args[0] (line 5)"],
         ),
         (
             "a circle",

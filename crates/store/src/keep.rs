@@ -28,6 +28,11 @@ pub(crate) async fn enters(conn: &mut Conn, session: u64, steps: Vec<u32>) -> Re
     Ok(())
 }
 
+pub(crate) async fn end_audited(conn: &mut Conn, session: u64) -> Result<()> {
+    query("UPDATE session_states SET end_audited = TRUE WHERE session = $1").bind(i(session)).execute(conn).await?;
+    Ok(())
+}
+
 pub(crate) async fn clear_exclusions(conn: &mut Conn, worker: String) -> Result<()> {
     query("DELETE FROM exclusions WHERE worker = $1").bind(worker).execute(conn).await?;
     Ok(())

@@ -301,6 +301,20 @@ impl Store {
         read::live_sessions(&self.readers, worker).await.map_err(|e| self.explain(e))
     }
 
+    /// Sessions that are over and whose end was not said to be in the audit.
+    pub async fn unaudited_ends(&self) -> Result<Vec<SessionRow>> {
+        read::unaudited_ends(&self.readers).await.map_err(|e| self.explain(e))
+    }
+
+    pub async fn end_audited(&self, session: u64) -> Result<()> {
+        self.writer.write(move |c| Box::pin(keep::end_audited(c, session))).await
+    }
+
+    /// The job that a person's earlier request with this id made.
+    pub async fn job_of_request(&self, login_user: &str, request: &str) -> Result<Option<u64>> {
+        read::job_of_request(&self.readers, login_user, request).await.map_err(|e| self.explain(e))
+    }
+
     /// The tasks a session holds that are to end instead of going on: what it has to be told when it is back.
     pub async fn asked(&self, session: u64) -> Result<Vec<RunningTask>> {
         read::asked(&self.readers, session).await.map_err(|e| self.explain(e))

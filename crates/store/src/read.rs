@@ -643,6 +643,20 @@ pub(crate) async fn session(pool: &Pool, id: u64) -> Result<Option<SessionRow>> 
     row.as_ref().map(session_row).transpose()
 }
 
+pub(crate) async fn unaudited_ends(pool: &Pool) -> Result<Vec<SessionRow>> {
+    let rows = query(sessions_where!("NOT alive AND NOT end_audited")).fetch_all(pool).await?;
+    rows.iter().map(session_row).collect()
+}
+
+pub(crate) async fn job_of_request(pool: &Pool, login_user: &str, request: &str) -> Result<Option<u64>> {
+    let row = query("SELECT job FROM requests WHERE login_user = $1 AND request = $2")
+        .bind(login_user)
+        .bind(request)
+        .fetch_optional(pool)
+        .await?;
+    row.map(|row| number(&row, "job")).transpose()
+}
+
 pub(crate) async fn live_sessions(pool: &Pool, worker: Option<&str>) -> Result<Vec<SessionRow>> {
     let rows = match worker {
         Some(worker) => query(sessions_where!("alive AND worker = $1")).bind(worker).fetch_all(pool).await?,

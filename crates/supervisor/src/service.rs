@@ -108,6 +108,11 @@ impl Service {
         for after in &spec.after {
             self.visible(&caller, after.job).await?;
         }
+        if let Some(request) = &submission.request_id
+            && let Some(known) = self.store.job_of_request(who.login_user.as_str(), request).await?
+        {
+            return Ok(known);
+        }
         let record = Record::intent(Act::Submit, caller.actor().for_user(who.user.as_str()))
             .grant(who.grant)
             .with("name", plan.name())

@@ -149,6 +149,7 @@ impl Dispatcher {
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
         let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, wake, woken };
         let dispatcher = Self(Arc::new(inner));
+        dispatcher.record_late_ends().await?;
         for row in alive {
             dispatcher.adopt(&row);
         }
@@ -1090,26 +1091,27 @@ impl Dispatcher {
             Ok(None) => return,
             Err(error) => return tracing::error!(session, %error, "its end is not in the audit"),
         };
-        let record = Record::new(Act::SessionEnd)
-            .by(&row.login_user, &row.user)
-            .grant(row.grant)
-            .policy(&row.policy_version)
-            .job(row.job)
-            .object(&row.worker)
-            .with("session", session)
-            .with("end", &row.end)
-            .with("account", row.run_as.as_ref())
-            .with("attested_by", &row.attested_by)
-            .with("opened", clock::rfc3339(row.opened_at))
-            .with("started", row.started_at.map(clock::rfc3339))
-            .with("ended", row.ended_at.map(clock::rfc3339));
-        let record = match &row.run_as {
-            Some(account) => record.run_as(&account.name),
-            None => record.run_as(&row.account),
-        };
-        if let Err(error) = self.0.audit.write(record).await {
+        if let Err(error) = self.record_end(&row, end_of(&row)).await {
             tracing::error!(session, %error, "its end is not in the audit");
         }
+    }
+
+    /// Ends that are stored and that nobody came to write down: the former supervisor died, or its disk was full. One that
+    /// was written just before it died is written again, and says so of itself.
+    async fn record_late_ends(&self) -> Result<(), StoreError> {
+        for row in self.store().unaudited_ends().await? {
+            let late = end_of(&row).with("recorded", "at a later start; there may be an earlier record");
+            if let Err(error) = self.record_end(&row, late).await {
+                tracing::error!(session = row.id, %error, "its end is not in the audit yet");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn record_end(&self, row: &SessionRow, record: Record) -> Result<(), DispatchError> {
+        self.0.audit.write(record).await?;
+        Ok(self.store().end_audited(row.id).await?)
     }
 
     // --- time
@@ -1221,6 +1223,26 @@ fn bad_proxy(row: &SessionRow, report: &Report) -> Option<String> {
     (row.mode == "proxy" && of_account).then(|| {
         format!("its proxy account can't be used: {text} ({stage}; {hint}; then restart the launcher or the worker)")
     })
+}
+
+fn end_of(row: &SessionRow) -> Record {
+    let record = Record::new(Act::SessionEnd)
+        .by(&row.login_user, &row.user)
+        .grant(row.grant)
+        .policy(&row.policy_version)
+        .job(row.job)
+        .object(&row.worker)
+        .with("session", row.id)
+        .with("end", &row.end)
+        .with("account", row.run_as.as_ref())
+        .with("attested_by", &row.attested_by)
+        .with("opened", clock::rfc3339(row.opened_at))
+        .with("started", row.started_at.map(clock::rfc3339))
+        .with("ended", row.ended_at.map(clock::rfc3339));
+    match &row.run_as {
+        Some(account) => record.run_as(&account.name),
+        None => record.run_as(&row.account),
+    }
 }
 
 fn total(hello: &Hello) -> scheduler::Resources {

@@ -904,6 +904,43 @@ async fn a_long_queue_without_a_place_hides_nothing() {
     }
 }
 
+/// The end of a session that is stored when the supervisor dies is on record after the next start, once.
+#[tokio::test]
+async fn an_end_that_nobody_wrote_down_is_written_at_the_next_start() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), {
+        let mut habits = Habits::of_ada("desk");
+        habits.permits = Arc::new(Semaphore::new(1));
+        habits
+    });
+    let first = farm.submit(ADA, frames(1)).await;
+    assert_eq!(farm.over(first).await["state"], "complete");
+    let ends = || {
+        let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
+        let end = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|r| r["act"] == "session_end");
+        chain.lines().filter_map(end).collect::<Vec<_>>()
+    };
+    eventually("the first end is on record", async || ends().len() == 1).await;
+    // From here on the audit takes nothing; then the supervisor is gone.
+    let second = farm.submit(ADA, frames(1)).await;
+    eventually("the second runs", async || !worker.seen().started.is_empty() && worker.seen().batches.len() == 2).await;
+    farm.running.app.service.audit.fill_for_tests(true);
+    worker.permit(1);
+    assert_eq!(farm.over(second).await["state"], "complete");
+    eventually("it is over", async || farm.get("/api/v1/farm").await["sessions_live"] == 0).await;
+    assert_eq!(ends().len(), 1);
+    farm.running.die().await;
+    for start in 1..=2 {
+        let farm = Supervised::start(dir.path()).await;
+        let now = ends();
+        assert_eq!(now.len(), 2, "after start {start}");
+        assert_eq!((&now[1]["job"], now[1]["details"]["recorded"].is_string()), (&json!(second), true), "{}", now[1]);
+        assert!(now[0]["details"]["recorded"].is_null(), "{}", now[0]);
+        farm.running.die().await;
+    }
+}
+
 /// A disk that is full under the audit holds work back; it costs nobody a try.
 #[tokio::test]
 async fn a_full_audit_disk_holds_work_back_and_loses_none() {

@@ -195,6 +195,8 @@ async fn a_request_id_makes_one_job() {
     let first = farm.ask(ADA, "POST", "/api/v1/jobs", body.clone()).await;
     assert_eq!(farm.ask(ADA, "POST", "/api/v1/jobs", body.clone()).await, first);
     assert_ne!(farm.ask(BOB, "POST", "/api/v1/jobs", body).await, first);
+    let intents = acts(dir.path()).iter().filter(|a| *a == "submit").count();
+    assert_eq!(intents, 2, "what changes nothing is no act");
 }
 
 #[tokio::test]

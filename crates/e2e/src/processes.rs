@@ -14,6 +14,8 @@ pub enum Role {
     Dev,
     Host,
     Launcher,
+    /// Answers whether a password is right.
+    Checker,
     Shepherd,
     Supervisor,
     Worker,
@@ -56,6 +58,7 @@ impl Process {
             ("stead", Some("supervisor")) => Some(Role::Supervisor),
             ("stead", Some("worker")) => Some(Role::Worker),
             ("stead-launcher", Some("host")) => Some(Role::Host),
+            ("stead-launcher", Some("checker")) => Some(Role::Checker),
             ("stead-launcher", Some("shepherd")) => Some(Role::Shepherd),
             ("stead-launcher", _) => Some(Role::Launcher),
             (name, _) if name.starts_with("stead-session") => Some(Role::Session),

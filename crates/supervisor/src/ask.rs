@@ -1,5 +1,6 @@
 //! Reading: what people may see of jobs, workers and decisions. Changes nothing.
 
+use crate::audit::{Act, Record};
 use crate::caller::Caller;
 use crate::dispatch::who;
 use crate::error::ServiceError;
@@ -203,6 +204,26 @@ impl Service {
             plan.task(step, task)?;
         }
         Ok(LogScope { job: id, step: Some(step), task })
+    }
+
+    /// Whoever reads what a job of another's name printed is on record before they read it.
+    pub(crate) async fn views_log(&self, caller: &Caller, scope: &LogScope) -> Result<(), ServiceError> {
+        let row = self.store.job(scope.job).await?.ok_or_else(|| no_such_job(scope.job))?;
+        let login = caller.principal.login_user.as_str();
+        let is_own = login == row.user;
+        // The submitter reads it in the name it has; whoever looks after others' jobs, in their own.
+        let actor = if login == row.login_user { caller.actor().for_user(&row.user) } else { caller.actor() };
+        let record = Record::done(Act::ViewLog, actor).grant(caller.acting.as_ref().map(|a| a.grant)).job(row.id);
+        let record = record.with("of", &row.user).with("step", scope.step).with("task", scope.task);
+        match self.audit.write(record).await {
+            Ok(_) => Ok(()),
+            // Nobody is kept from their own by a full disk.
+            Err(error) if is_own => {
+                tracing::error!(%error, job = row.id, "a look at a log is not in the audit");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(crate) fn log_reader(&self, scope: &LogScope, filter: Filter) -> Reader {

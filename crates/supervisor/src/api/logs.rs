@@ -40,6 +40,7 @@ pub(crate) async fn logs(
     let scope = app.service.log_scope(&caller, id.0, query.step.as_deref(), query.task).await?;
     let streams = streams(query.stream.as_deref())?;
     let filter = Filter { attempt: query.attempt, streams, prefix: query.prefix, ..Filter::default() };
+    app.service.views_log(&caller, &scope).await?;
     let reader = app.service.log_reader(&scope, filter);
     let is_over = app.service.is_log_over(&scope).await?;
     let (to_client, pieces) = mpsc::channel::<Bytes>(4);

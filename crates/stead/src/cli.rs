@@ -57,6 +57,14 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Who you are to the supervisor
     Whoami(Common),
+    /// Act as a proxy user from now on, or as yourself again
+    As(As),
+    /// Who may act as whom, until when
+    #[command(subcommand)]
+    Grants(Box<Grants>),
+    /// People, and the proxy users they act as
+    #[command(subcommand)]
+    Users(Box<Users>),
     /// Look after the workers
     #[command(subcommand)]
     Worker(Worker),
@@ -90,6 +98,14 @@ pub(crate) struct Common {
     /// Ask the farm that lives in DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+}
+
+/// As whom a command about jobs is given.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Acting {
+    /// Act as a proxy user, by a grant, for this command alone
+    #[arg(long = "as", value_name = "PROXYUSER")]
+    pub(crate) acting_as: Option<String>,
 }
 
 /// How a listing is cut into pieces.
@@ -157,9 +173,6 @@ pub(crate) struct JobOptions {
     /// Run as USER (needs the role impersonate; the record names you both)
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
-    /// Act as a proxy user, by a grant
-    #[arg(long = "as", value_name = "PROXYUSER")]
-    pub(crate) acting_as: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -174,6 +187,8 @@ Examples:
 pub(crate) struct Submit {
     #[command(flatten)]
     pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) acting: Acting,
     #[command(flatten)]
     pub(crate) job: JobOptions,
     /// Wait until the job has ended; exit code 5 unless it is complete
@@ -269,6 +284,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) farm: FarmOptions,
     #[command(flatten)]
+    pub(crate) acting: Acting,
+    #[command(flatten)]
     pub(crate) job: JobOptions,
     /// Where the job's files are handed over
     #[arg(long, value_name = "DIR", default_value = "stead-out")]
@@ -296,6 +313,8 @@ pub(crate) struct Jobs {
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(flatten)]
+    pub(crate) acting: Acting,
+    #[command(flatten)]
     pub(crate) page: Page,
     /// Only jobs that run as USER
     #[arg(long)]
@@ -317,6 +336,8 @@ Examples:
 pub(crate) struct Tasks {
     #[command(flatten)]
     pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) acting: Acting,
     #[command(flatten)]
     pub(crate) page: Page,
     /// Only this step (index or name)
@@ -341,6 +362,8 @@ pub(crate) struct Logs {
     /// Ask the farm that lives in DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) acting: Acting,
     /// Print one JSON object: {"job", "end", "text"}
     #[arg(long, conflicts_with = "follow")]
     pub(crate) json: bool,
@@ -371,6 +394,8 @@ Examples:
 pub(crate) struct Wait {
     #[command(flatten)]
     pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) acting: Acting,
     /// Give up after this time (exit code 5)
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<String>,
@@ -387,6 +412,8 @@ Examples:
 pub(crate) struct Act {
     #[command(flatten)]
     pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) acting: Acting,
     /// Kept with the job and in the audit record
     #[arg(long)]
     pub(crate) reason: Option<String>,
@@ -399,22 +426,269 @@ pub(crate) struct Act {
 #[command(after_help = "\
 Examples:
   stead explain 42
-  stead explain --user ada             before submitting: as whom would it run, and where?
-  stead explain --user ada --worker render-3 --json")]
+  stead explain --as render            before submitting: as whom would it run, and where?
+  stead explain --user ada --as render --worker lin-07 --at tomorrow
+                                       for administrators and auditors: what would ada get?")]
 pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// As if submitted for USER
+    /// What USER would get, for administrators and auditors; else: if you submitted it as USER
     #[arg(long, conflicts_with = "job")]
     pub(crate) user: Option<String>,
-    /// As if acting as PROXYUSER
-    #[arg(long = "as", value_name = "PROXYUSER", conflicts_with = "job")]
+    /// Acting as PROXYUSER
+    #[arg(long = "as", value_name = "PROXYUSER")]
     pub(crate) acting_as: Option<String>,
+    /// Then instead of now: 18:00 (UTC), tomorrow, 2h, 3d, 2026-11-30T18:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "job")]
+    pub(crate) at: Option<String>,
     /// Only this worker
     #[arg(long, value_name = "NAME")]
     pub(crate) worker: Option<String>,
     #[arg(value_name = "JOB")]
     pub(crate) job: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead as                 as whom do I act?
+  stead as render          act as render, in every command and browser, until I end it
+  stead as --clear         be myself again
+  stead as --list          whom may I act as, and until when?
+
+For one command alone: --as, as in `stead jobs --as render`.")]
+pub(crate) struct As {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Be yourself again
+    #[arg(long, conflicts_with_all = ["list", "proxy_user"])]
+    pub(crate) clear: bool,
+    /// Those you may act as
+    #[arg(long, conflicts_with = "proxy_user")]
+    pub(crate) list: bool,
+    #[arg(value_name = "PROXYUSER")]
+    pub(crate) proxy_user: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Grants {
+    /// Let somebody act as a proxy user
+    #[command(after_help = "\
+Examples:
+  stead grants add ada render --until 18:00 --reason \"the night shots\"
+  stead grants add group:artists render --until 30d --workers farm --jobs 'shot-*'
+  stead grants add bob comp --from tomorrow --until 3d
+
+For administrators and those who answer for the proxy user.")]
+    Add(GrantAdd),
+    /// Ask to be let act as a proxy user
+    #[command(after_help = "\
+Examples:
+  stead grants request render --until 3d --reason \"shot 12\"")]
+    Request(GrantRequest),
+    /// Say yes to a grant that was asked for
+    #[command(after_help = "\
+Examples:
+  stead grants list            which are asked for?
+  stead grants approve 7")]
+    Approve(GrantApprove),
+    /// End a grant: what waits for it is blocked, what runs comes to its end
+    #[command(after_help = "\
+Examples:
+  stead grants revoke 7
+  stead grants revoke 7 --kill      what runs by it ends, too")]
+    Revoke(GrantRevoke),
+    /// List grants: your own; for administrators all
+    #[command(after_help = "\
+Examples:
+  stead grants list
+  stead grants list --login ada --all
+  stead grants list --proxy render --json")]
+    List(GrantList),
+}
+
+/// What a grant is good for.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct GrantTerms {
+    /// Until then: 18:00 (UTC), tomorrow, 2h, 3d, 2026-11-30T18:00:00Z [default: until it is revoked]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Not before then [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Why; kept with the grant
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only on workers with these labels, as --requires
+    #[arg(long, value_name = "LABELS")]
+    pub(crate) workers: Option<String>,
+    /// Only for jobs of such names: 'shot-*,comp-?'
+    #[arg(long, value_name = "PATTERNS")]
+    pub(crate) jobs: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantAdd {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) terms: GrantTerms,
+    /// Who may act, or group:NAME
+    #[arg(value_name = "LOGIN")]
+    pub(crate) login: String,
+    /// As whom
+    #[arg(value_name = "PROXYUSER")]
+    pub(crate) proxy: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantRequest {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) terms: GrantTerms,
+    /// As whom
+    #[arg(value_name = "PROXYUSER")]
+    pub(crate) proxy: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantApprove {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "GRANT")]
+    pub(crate) id: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantRevoke {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// End what runs by it, too
+    #[arg(long)]
+    pub(crate) kill: bool,
+    #[arg(value_name = "GRANT")]
+    pub(crate) id: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantList {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) page: Page,
+    /// Only those of LOGIN (or group:NAME)
+    #[arg(long, value_name = "LOGIN")]
+    pub(crate) login: Option<String>,
+    /// Only those for PROXYUSER
+    #[arg(long, value_name = "PROXYUSER")]
+    pub(crate) proxy: Option<String>,
+    /// Those that ended, too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Users {
+    /// Make a user, or change one: what isn't named stays as it is
+    #[command(after_help = "\
+Examples:
+  stead users add render --type proxy --answers ada --note \"final frames\"
+  stead users add render --max-cpus 8 --max-mem 16G --env OCIO=/lib/ocio/config.ocio
+  stead users add ada --role admin
+  stead users add ada --role none
+  stead users add bob --disable
+
+An option that may be given several times replaces what was there. An empty text, or 0, takes a setting away.")]
+    Add(Box<UserAdd>),
+    /// List the users that the farm has rows for
+    List(UserList),
+    /// Show one user
+    Show(UserShow),
+    /// Remove a user, their grants, tokens and sessions
+    Remove(UserShow),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TypeArg {
+    /// A person
+    Login,
+    /// Acted as by others; acts as nobody
+    Proxy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Manages users, grants, workers and everybody's jobs
+    Admin,
+    /// Submits as other people
+    Impersonate,
+    /// Reads the audit
+    Auditor,
+    /// No role
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserAdd {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// [default: login]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<TypeArg>,
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Vec<RoleArg>,
+    /// May do nothing here any more
+    #[arg(long, conflicts_with = "enable")]
+    pub(crate) disable: bool,
+    /// May work here again
+    #[arg(long)]
+    pub(crate) enable: bool,
+    /// An environment variable of what runs as this user
+    #[arg(long, value_name = "K=V")]
+    pub(crate) env: Vec<String>,
+    /// Where it works, unless the job says so
+    #[arg(long, value_name = "DIR")]
+    pub(crate) working_root: Option<String>,
+    /// Labels or the name of the workers it may run on
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) requires: Option<String>,
+    /// Cores of a task that asks for none
+    #[arg(long, value_name = "N")]
+    pub(crate) default_cpus: Option<String>,
+    /// The most cores a task may ask for
+    #[arg(long, value_name = "N")]
+    pub(crate) max_cpus: Option<String>,
+    /// Memory of a task that asks for none
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) default_mem: Option<String>,
+    /// The most memory a task may ask for
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_mem: Option<String>,
+    /// Who answers for this proxy user: gives, approves and ends its grants
+    #[arg(long, value_name = "LOGIN", value_delimiter = ',')]
+    pub(crate) answers: Vec<String>,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserList {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) page: Page,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserShow {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -720,6 +994,9 @@ pub(crate) enum Internal {
     SubmitAs {
         #[arg(long)]
         account: String,
+        /// Acting as this proxy user.
+        #[arg(long = "as")]
+        acting_as: Option<String>,
         #[arg(long)]
         socket: PathBuf,
     },
@@ -810,6 +1087,25 @@ mod tests {
             "stead resume 42",
             "stead explain 42 --json",
             "stead explain --user ada --as film --worker w --json",
+            "stead explain --user ada --as film --worker w --at 2026-11-30T18:00:00Z --json",
+            "stead as",
+            "stead as render --json",
+            "stead as --clear",
+            "stead as --list --json",
+            "stead jobs --as render",
+            "stead logs 4 --as render",
+            "stead kill 4 --as render",
+            "stead grants add ada render --until 18:00 --from 2h --reason r --workers farm --jobs a-*",
+            "stead grants request render --until tomorrow",
+            "stead grants approve 7 --json",
+            "stead grants revoke 7 --kill",
+            "stead grants list --login ada --proxy render --all --json",
+            "stead users add n --type proxy --role admin --role auditor --env A=1 --env B=2 --working-root /w --requires gpu \
+             --default-cpus 1 --max-cpus 4 --default-mem 1G --max-mem 4G --answers ada --answers bob --note t --enable",
+            "stead users add n --disable",
+            "stead users list --json",
+            "stead users show n",
+            "stead users remove n",
             "stead whoami --json",
             "stead worker list --json",
             "stead worker drain w --undo",

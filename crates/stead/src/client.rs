@@ -82,19 +82,32 @@ fn parse_url(url: &str) -> Result<Place, Failure> {
     }
 }
 
+/// Names a proxy user for one request.
+const ACTING_AS: &str = "stead-as";
+
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     places: Vec<Place>,
+    acting_as: Option<HeaderValue>,
 }
 
 impl Client {
     /// `data` is `--data`; it comes before everything the environment says.
     pub(crate) fn locate(data: Option<&Path>) -> Result<Self, Failure> {
-        Ok(Self { places: places(data, &Surroundings::of_process())? })
+        Ok(Self { places: places(data, &Surroundings::of_process())?, acting_as: None })
     }
 
     pub(crate) fn at_socket(path: impl Into<PathBuf>) -> Self {
-        Self { places: vec![Place::Socket(path.into())] }
+        Self { places: vec![Place::Socket(path.into())], acting_as: None }
+    }
+
+    /// With `--as`, if it was given.
+    pub(crate) fn acting_as(mut self, name: Option<&str>) -> Result<Self, Failure> {
+        let header = |name: &str| {
+            HeaderValue::from_str(name).map_err(|_| Failure::usage(format!("--as: {name:?} is no name of a user")))
+        };
+        self.acting_as = name.map(header).transpose()?;
+        Ok(self)
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
@@ -103,6 +116,14 @@ impl Client {
 
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
         parse(&self.call(Method::POST, path, Some(body)).await?)
+    }
+
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
+        parse(&self.call(Method::PUT, path, Some(body)).await?)
+    }
+
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        parse(&self.call(Method::DELETE, path, None).await?)
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, Failure> {
@@ -117,12 +138,15 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, Failure> {
         let bytes = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("content-type", "application/json")
             .body(Full::new(bytes))
             .map_err(|e| Failure::usage(format!("{path:?} can't be asked for: {e}")))?;
+        if let Some(name) = &self.acting_as {
+            request.headers_mut().insert(ACTING_AS, name.clone());
+        }
         let response = self.connect_and_send(request).await?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }

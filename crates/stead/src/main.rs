@@ -14,6 +14,7 @@ mod model;
 mod out;
 mod services;
 mod submission;
+mod times;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Audit, Cli, Command, Internal, Worker};
+use cli::{Audit, Cli, Command, Grants, Internal, Users, Worker};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -79,6 +80,19 @@ fn wants_json(command: &Command) -> bool {
         | Command::Suspend(o)
         | Command::Resume(o) => o.common.json,
         Command::Explain(o) => o.common.json,
+        Command::As(o) => o.common.json,
+        Command::Grants(o) => match o.as_ref() {
+            Grants::Add(o) => o.common.json,
+            Grants::Request(o) => o.common.json,
+            Grants::Approve(o) => o.common.json,
+            Grants::Revoke(o) => o.common.json,
+            Grants::List(o) => o.common.json,
+        },
+        Command::Users(o) => match o.as_ref() {
+            Users::Add(o) => o.common.json,
+            Users::List(o) => o.common.json,
+            Users::Show(o) | Users::Remove(o) => o.common.json,
+        },
         Command::Whoami(o) | Command::Doctor(o) | Command::Worker(Worker::List(o)) => o.json,
         Command::Worker(Worker::Drain(o)) => o.common.json,
         Command::Config(cli::Config::Check(o)) => o.json,
@@ -134,6 +148,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Suspend(o) => single_threaded(cmd::act("suspend", &o)),
         Command::Resume(o) => single_threaded(cmd::act("resume", &o)),
         Command::Explain(o) => single_threaded(cmd::explain(&o)),
+        Command::As(o) => single_threaded(cmd::acting(&o)),
+        Command::Grants(o) => single_threaded(cmd::grants(&o)),
+        Command::Users(o) => single_threaded(cmd::users(&o)),
         Command::Whoami(o) => single_threaded(cmd::whoami(&o)),
         Command::Doctor(o) => single_threaded(cmd::doctor(&o)),
         Command::Config(cli::Config::Check(o)) => cmd::config_check(&o),
@@ -157,7 +174,7 @@ fn run(command: Command) -> Result<(), Failure> {
 fn internal(command: Internal) -> Result<(), Failure> {
     farm::unblock_signals();
     match command {
-        Internal::SubmitAs { account, socket } => farm::submit_as(&account, &socket),
+        Internal::SubmitAs { account, acting_as, socket } => farm::submit_as(&account, acting_as.as_deref(), &socket),
         Internal::Remove { uid, gid } => farm::remove_as(uid, gid),
         Internal::SendTree { uid, gid, only } => farm::send_as(uid, gid, only.as_deref()),
         Internal::ReceiveTree { uid } => farm::receive_as(uid),

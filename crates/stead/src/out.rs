@@ -74,10 +74,12 @@ pub(crate) fn paint(text: &str, colour: Colour, on: bool) -> String {
 /// The colour of a state's word, whether a job's, a task's, an attempt's or a worker's.
 fn colour_of(state: &str) -> Option<Colour> {
     match state {
-        "complete" | "idle" | "run" => Some(Colour::Green),
-        "failed" | "badlogin" | "panic" | "down" | "lost" | "refused" | "launch_failed" => Some(Colour::Red),
+        "complete" | "idle" | "run" | "active" => Some(Colour::Green),
+        "failed" | "badlogin" | "panic" | "down" | "lost" | "refused" | "launch_failed" | "invalid" => {
+            Some(Colour::Red)
+        }
         "running" | "busy" | "launching" => Some(Colour::Blue),
-        "blocked" | "suspended" | "killed" | "locked" | "waiting" => Some(Colour::Yellow),
+        "blocked" | "suspended" | "killed" | "locked" | "waiting" | "requested" | "later" => Some(Colour::Yellow),
         _ => None,
     }
 }

@@ -203,7 +203,7 @@ fn umask(text: &str) -> Result<u32, Failure> {
         .ok_or_else(|| Failure::usage(format!("--umask: {text:?} is no mask (three octal digits, such as 022)")))
 }
 
-fn pairs(texts: &[String], option: &str) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn pairs(texts: &[String], option: &str) -> Result<BTreeMap<String, String>, Failure> {
     let mut pairs = BTreeMap::new();
     for text in texts {
         let (name, value) = text
@@ -223,7 +223,7 @@ pub(crate) fn request(spec: &JobSpec, options: &JobOptions) -> Result<Value, Fai
     getrandom::fill(&mut number).map_err(|e| Failure::system("draw a random number", std::io::Error::other(e)))?;
     let spec = serde_json::to_value(spec).map_err(|e| Failure::usage(e.to_string()))?;
     Ok(json!({
-        "spec": spec, "user": options.user, "as": options.acting_as, "request_id": warrant::hex(&number),
+        "spec": spec, "user": options.user, "request_id": warrant::hex(&number),
     }))
 }
 

@@ -1,5 +1,6 @@
 //! `explain`: the trail of rules, from the same function that dispatch uses.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::Explain;
@@ -7,15 +8,21 @@ use crate::client::{Client, with_query};
 use crate::failure::Failure;
 use crate::model::{self, Explanation, Refused, Rule, Session, Verdict};
 use crate::out::{self, Colour, paint};
+use crate::times;
 
 pub(crate) async fn explain(options: &Explain) -> Result<(), Failure> {
     let client = Client::locate(options.common.data.as_deref())?;
-    let path = match options.job {
-        Some(job) => format!("/api/v1/jobs/{job}/explain"),
-        None => with_query(
-            "/api/v1/explain",
-            &[("user", options.user.clone()), ("as", options.acting_as.clone()), ("worker", options.worker.clone())],
-        ),
+    let at = options.at.as_deref().map(|t| times::ahead("--at", t, Timestamp::now())).transpose()?;
+    // Of a job one acts as another; before there is one, that is part of the question.
+    let (client, path) = match options.job {
+        Some(job) => (client.acting_as(options.acting_as.as_deref())?, format!("/api/v1/jobs/{job}/explain")),
+        None => {
+            let (user, acting_as, worker) = (options.user.clone(), options.acting_as.clone(), options.worker.clone());
+            let at = at.map(times::rfc3339);
+            let path =
+                with_query("/api/v1/explain", &[("user", user), ("as", acting_as), ("worker", worker), ("at", at)]);
+            (client, path)
+        }
     };
     let mut answer: Value = client.get(&path).await?;
     if let (Some(_), Some(name)) = (options.job, &options.worker) {

@@ -9,7 +9,7 @@ use crate::model::{self, Job, Me};
 use crate::out::{self, Target};
 
 pub(crate) async fn jobs(options: &Jobs) -> Result<(), Failure> {
-    let client = Client::locate(options.common.data.as_deref())?;
+    let client = Client::locate(options.common.data.as_deref())?.acting_as(options.acting.acting_as.as_deref())?;
     let states = (!options.state.is_empty()).then(|| options.state.join(","));
     let path = with_query(
         "/api/v1/jobs",

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::out;
 
 pub(crate) async fn logs(options: &Logs) -> Result<(), Failure> {
-    let client = Client::locate(options.data.as_deref())?;
+    let client = Client::locate(options.data.as_deref())?.acting_as(options.acting.acting_as.as_deref())?;
     let address = address(&options.job)?;
     let task = resolve(&client, &address).await?;
     let stream = if options.stdout {

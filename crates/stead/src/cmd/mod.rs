@@ -1,24 +1,30 @@
 //! The commands that ask a supervisor. Each prints what it was told; none decides anything.
 
 mod act;
+mod acting;
 pub(crate) mod audit;
 mod config;
 mod doctor;
 mod explain;
+mod grants;
 mod jobs;
 mod logs;
 mod submit;
 mod tasks;
+mod users;
 mod wait;
 mod workers;
 
 pub(crate) use act::act;
+pub(crate) use acting::acting;
 pub(crate) use config::check as config_check;
 pub(crate) use doctor::doctor;
 pub(crate) use explain::explain;
+pub(crate) use grants::{grants, let_act};
 pub(crate) use jobs::{jobs, whoami};
 pub(crate) use logs::{copy_output, logs};
 pub(crate) use submit::submit;
 pub(crate) use tasks::tasks;
+pub(crate) use users::users;
 pub(crate) use wait::{ended, outcome, wait};
 pub(crate) use workers::{drain, list as workers};

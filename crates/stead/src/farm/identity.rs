@@ -101,12 +101,12 @@ fn no_capabilities() -> Result<(), Failure> {
 }
 
 /// Submits, as `account`, what it reads. Becomes the account before it reads or connects.
-pub(crate) fn submit_as(account: &str, socket: &Path) -> Result<(), Failure> {
+pub(crate) fn submit_as(account: &str, acting_as: Option<&str>, socket: &Path) -> Result<(), Failure> {
     become_account(account)?;
     let mut body = Vec::new();
     std::io::stdin().take(BODY_MAX).read_to_end(&mut body).map_err(|e| Failure::system("read the submission", e))?;
     let body: Value = serde_json::from_slice(&body).map_err(|e| Failure::Answer(e.to_string()))?;
-    let client = Client::at_socket(socket);
+    let client = Client::at_socket(socket).acting_as(acting_as)?;
     let answer: Value = crate::single_threaded(async move { client.post("/api/v1/jobs", &body).await })?;
     out::say(&answer);
     Ok(())

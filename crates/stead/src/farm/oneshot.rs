@@ -15,6 +15,7 @@ use super::shutdown::Shutdown;
 use super::tour;
 use crate::cli::{ModeArg, Run};
 use crate::client::Client;
+use crate::cmd;
 use crate::failure::Failure;
 use crate::out::{self, Target};
 use crate::submission::{Sources, request};
@@ -71,7 +72,7 @@ fn by_a_person(options: &Run, sources: Sources) -> Result<(), Failure> {
     farm.listen.get_or_insert("127.0.0.1:0".into());
     let listen = farm.listen.clone().unwrap_or_default();
     let setup = Setup::new(&farm, data.clone(), false, listen)?.quiet();
-    let played = crate::single_threaded(on_desktop(&setup, &request, show));
+    let played = crate::single_threaded(on_desktop(&setup, options.acting.acting_as.as_deref(), &request, show));
     let result = finish(options, played, &data);
     // Whatever happened, nothing is left.
     handover::clear(&data).and(result)
@@ -109,7 +110,12 @@ fn tell(options: &Run, outcome: &Outcome, out_path: Option<&str>) {
     }
 }
 
-pub(super) async fn on_desktop(setup: &Setup, request: &serde_json::Value, show: Show) -> Result<Outcome, Failure> {
+pub(super) async fn on_desktop(
+    setup: &Setup,
+    acting_as: Option<&str>,
+    request: &serde_json::Value,
+    show: Show,
+) -> Result<Outcome, Failure> {
     let programs = Programs::beside_this_one()?;
     let mut shutdown = Shutdown::new()?;
     let mut farm = tokio::select! {
@@ -117,8 +123,9 @@ pub(super) async fn on_desktop(setup: &Setup, request: &serde_json::Value, show:
         () = shutdown.asked() => return Err(interrupted()),
     };
     let client = Client::at_socket(&farm.ready.socket);
+    let submitter = Submitter::Us(client.clone().acting_as(acting_as)?);
     let played = tokio::select! {
-        played = play(&client, Submitter::Us(client.clone()), request, show) => played,
+        played = play(&client, submitter, request, show) => played,
         () = shutdown.asked() => Err(interrupted()),
         failure = farm.watch() => Err(failure),
     };
@@ -143,7 +150,7 @@ fn foreground(options: &Run) -> Result<(), Failure> {
     let spec = sources.spec(&options.job)?;
     let request = request(&spec, &options.job)?;
     let show = Show::of(&spec, options.json);
-    let outcome = crate::single_threaded(on_host(host, &setup, None, &request, show))?;
+    let outcome = crate::single_threaded(on_host(host, &setup, Part::of(options), &request, show))?;
     tell(options, &outcome, options.inner.out_path.as_deref());
     outcome.result()
 }
@@ -155,11 +162,27 @@ pub(super) fn inner_setup(options: &Run) -> Result<Setup, Failure> {
     Ok(Setup::new(&options.farm, data, root, listen)?.quiet())
 }
 
+/// Who submits the job, and as whom.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    /// Somebody else than this process.
+    pub(super) helper: Option<Submitter>,
+    pub(super) acting_as: Option<String>,
+    /// Whom the farm's operator, who is this process, lets act so.
+    pub(super) grant_to: Option<String>,
+}
+
+impl Part {
+    fn of(options: &Run) -> Self {
+        Self { acting_as: options.acting.acting_as.clone(), ..Self::default() }
+    }
+}
+
 /// Plays a job on a farm whose services `stead-launcher host` looks after.
 pub(super) async fn on_host(
     host: Host,
     setup: &Setup,
-    submitter: Option<Submitter>,
+    part: Part,
     request: &serde_json::Value,
     show: Show,
 ) -> Result<Outcome, Failure> {
@@ -169,7 +192,13 @@ pub(super) async fn on_host(
     let played = async {
         host.until_ready().await?;
         workers_there(&client, &setup.workers).await?;
-        let submitter = submitter.unwrap_or_else(|| Submitter::Us(client.clone()));
+        if let (Some(login), Some(proxy)) = (&part.grant_to, &part.acting_as) {
+            cmd::let_act(&client, login, proxy).await?;
+        }
+        let submitter = match part.helper {
+            Some(helper) => helper,
+            None => Submitter::Us(client.clone().acting_as(part.acting_as.as_deref())?),
+        };
         play(&client, submitter, request, show).await
     };
     let played = tokio::select! {

@@ -52,10 +52,11 @@ pub(crate) enum Submitter {
 
 impl Submitter {
     /// A helper is started while this process is still root; it waits for what it is to submit.
-    pub(crate) fn helper(account: &str, socket: &std::path::Path) -> Result<Self, Failure> {
+    pub(crate) fn helper(account: &str, acting_as: Option<&str>, socket: &std::path::Path) -> Result<Self, Failure> {
         let child = myself()
             .args(["internal", "submit-as", "--account", account, "--socket"])
             .arg(socket)
+            .args(acting_as.map(|name| format!("--as={name}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -24,7 +24,7 @@ use super::guard::{self, attend, collect, temporary};
 use super::handover::{self, FOLDER, OutDir};
 use super::host::{Host, HostPlan, inheritable};
 use super::identity;
-use super::oneshot::{inner_setup, mode_arg, on_desktop, on_host};
+use super::oneshot::{Part, inner_setup, mode_arg, on_desktop, on_host};
 use super::play::{Outcome, Show, Submitter};
 use super::programs::{Programs, myself};
 use super::report::{self, Line};
@@ -57,6 +57,7 @@ struct Scene {
     title: String,
     mode: String,
     submit_as: String,
+    act_as: Option<String>,
     template: String,
     #[serde(default)]
     parameters: BTreeMap<String, String>,
@@ -77,6 +78,7 @@ struct Plan {
 struct Cast {
     mode: String,
     submit_as: String,
+    act_as: Option<String>,
     outputs: Option<String>,
 }
 
@@ -118,6 +120,12 @@ fn load(folder: BorrowedFd<'_>) -> Result<Tour, Failure> {
             |text: String| Failure::Input { file: FILE.into(), text: format!("scene {:?}: {text}", scene.title) };
         Mode::parse(&scene.mode).ok_or_else(|| wrong(format!("mode = {:?} is no mode", scene.mode)))?;
         AccountName::parse(&scene.submit_as).map_err(|e| wrong(format!("submit_as = {:?}: {e}", scene.submit_as)))?;
+        if let Some(name) = &scene.act_as {
+            AccountName::parse(name).map_err(|e| wrong(format!("act_as = {name:?}: {e}")))?;
+            if scene.mode == "desktop" {
+                return Err(wrong("act_as has no place in desktop mode: everything runs as its owner".into()));
+            }
+        }
     }
     Ok(tour)
 }
@@ -139,7 +147,12 @@ pub(crate) fn read() -> Result<(), Failure> {
         Some(name) => Ok(open_in(folder, name)?.read()?.into_text()),
         None => Ok(String::new()),
     };
-    let cast = |s: &Scene| Cast { mode: s.mode.clone(), submit_as: s.submit_as.clone(), outputs: s.outputs.clone() };
+    let cast = |s: &Scene| Cast {
+        mode: s.mode.clone(),
+        submit_as: s.submit_as.clone(),
+        act_as: s.act_as.clone(),
+        outputs: s.outputs.clone(),
+    };
     let plan = Plan {
         passwd: text(&tour.passwd)?,
         group: text(&tour.group)?,
@@ -171,7 +184,7 @@ fn by_a_person(options: &Run, folder: &OwnedFd) -> Result<(), Failure> {
         let data = temporary(&std::env::temp_dir(), 0o700)?;
         let setup = person_setup(options, data.clone())?;
         announce(number, &scene.title);
-        let outcome = crate::single_threaded(on_desktop(&setup, &request, Show::Bar));
+        let outcome = crate::single_threaded(on_desktop(&setup, None, &request, Show::Bar));
         let result = outcome.and_then(|outcome| {
             let name = scene_folder(number, &scene.mode);
             let out = gallery.within(&name)?;
@@ -252,7 +265,9 @@ fn read_by_nobody(folder: &OwnedFd) -> Result<Plan, Failure> {
     }
     let plan: Plan = serde_json::from_slice(&text).map_err(|e| Failure::Answer(e.to_string()))?;
     for scene in &plan.scenes {
-        AccountName::parse(&scene.submit_as).map_err(|e| Failure::Answer(e.to_string()))?;
+        for name in std::iter::once(&scene.submit_as).chain(&scene.act_as) {
+            AccountName::parse(name).map_err(|e| Failure::Answer(e.to_string()))?;
+        }
     }
     Ok(plan)
 }
@@ -331,6 +346,7 @@ fn play_one(
     command.args(["--scene", &number.to_string(), "--out-path", &scene_folder(number, &cast.mode)]);
     command.args(["--tour-fd", &folder.as_raw_fd().to_string(), "--report-fd", &reports.as_raw_fd().to_string()]);
     command.args(["--mode", &cast.mode]);
+    command.args(cast.act_as.iter().map(|name| format!("--as={name}")));
     if let Some(slots) = options.farm.slots {
         command.args(["--slots", &slots.to_string()]);
     }
@@ -381,18 +397,21 @@ pub(super) fn scene(options: &Run) -> Result<(), Failure> {
             let setup = inner_setup(options)?;
             let (scene, request) = numbered(folder.as_fd(), number)?;
             announce(number, &scene.title);
-            (crate::single_threaded(on_desktop(&setup, &request, Show::Bar))?, scene)
+            (crate::single_threaded(on_desktop(&setup, None, &request, Show::Bar))?, scene)
         }
         (None, account) => {
             let setup = inner_setup(options)?;
             let programs = Programs::beside_this_one()?;
             let plan = HostPlan { setup: &setup, programs: &programs, end_sessions: true };
             let socket = setup.socket();
-            let helper = || account.as_deref().map(|a| Submitter::helper(a, &socket)).transpose();
-            let (host, submitter) = Host::start_with(&plan, helper)?;
+            let acting_as = options.acting.acting_as.clone();
+            let helper = || account.as_deref().map(|a| Submitter::helper(a, acting_as.as_deref(), &socket)).transpose();
+            let (host, helper) = Host::start_with(&plan, helper)?;
             let (scene, request) = numbered(folder.as_fd(), number)?;
             announce(number, &scene.title);
-            (crate::single_threaded(on_host(host, &setup, submitter, &request, Show::Bar))?, scene)
+            let grant_to = acting_as.as_ref().and(account.clone());
+            let part = Part { helper, acting_as, grant_to };
+            (crate::single_threaded(on_host(host, &setup, part, &request, Show::Bar))?, scene)
         }
     };
     let (outcome, scene) = outcome;

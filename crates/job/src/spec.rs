@@ -147,6 +147,9 @@ pub struct JobSpec {
     pub memory: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<After>,
+    /// Its tasks get a token, by which they may submit and read as the job's user while they run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token: bool,
     pub body: Body,
 }
 
@@ -243,6 +246,7 @@ impl JobSpec {
             cpus_milli: None,
             memory: None,
             after: Vec::new(),
+            token: false,
             body,
         }
     }

@@ -13,6 +13,8 @@ pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 /// Only the account's base environment says who somebody is and where at home.
 const IDENTITY: [&[u8]; 4] = [b"HOME", b"USER", b"LOGNAME", b"SHELL"];
 const OURS: &[u8] = b"STEAD_";
+/// Of ours, what a batch brings: the supervisor signed it, and puts nothing of a job's there.
+const HANDED: [&[u8]; 2] = [b"STEAD_TOKEN_FILE", b"STEAD_URL"];
 /// Of an item, not of the session, so never taken from below.
 const OF_ITEM: [&[u8]; 3] = [b"STEAD_STEP", b"STEAD_TASK", b"STEAD_ATTEMPT"];
 
@@ -113,6 +115,10 @@ impl<'a> Layers<'a> {
             }
         }
         for (name, value) in self.batch {
+            if HANDED.contains(&name.as_slice()) && !value.contains(&0) {
+                all.insert(name, place.fill(value));
+                continue;
+            }
             set(&mut all, name, Some(place.fill(value)))?;
         }
         for (name, value) in self.item {

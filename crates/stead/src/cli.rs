@@ -65,6 +65,16 @@ pub(crate) enum Command {
     /// People, and the proxy users they act as
     #[command(subcommand)]
     Users(Box<Users>),
+    /// Sign in at a supervisor whose socket is not here
+    Login(Login),
+    /// End the session of `login`
+    Logout(Logout),
+    /// Who is signed in as you, and where
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// Tokens for scripts
+    #[command(subcommand)]
+    Tokens(Tokens),
     /// Look after the workers
     #[command(subcommand)]
     Worker(Worker),
@@ -106,6 +116,95 @@ pub(crate) struct Acting {
     /// Act as a proxy user, by a grant, for this command alone
     #[arg(long = "as", value_name = "PROXYUSER")]
     pub(crate) acting_as: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead login
+  stead login http://127.0.0.1:7878 --user ada
+  stead login --password-stdin < password-file
+
+The session is kept for the address, in a file of yours alone (~/.config/stead/credentials), and used when STEAD_URL names
+that address. Scripts use a token instead: STEAD_TOKEN_FILE=FILE (or STEAD_TOKEN), made by `stead tokens create`.")]
+pub(crate) struct Login {
+    /// Where [default: STEAD_URL, or http://127.0.0.1:7878]
+    #[arg(value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// As whom [default: your name here]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Read the password from standard input instead of the terminal
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logout {
+    /// Where [default: STEAD_URL, or http://127.0.0.1:7878]
+    #[arg(value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Whose sessions or tokens.
+#[derive(Debug, Args)]
+pub(crate) struct Credentials {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Those of somebody else (administrators)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Credential {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// As the list names it
+    #[arg(value_name = "ID", required = true)]
+    pub(crate) id: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  stead tokens create ci --scope read,submit --expires 30d > token")]
+pub(crate) struct MakeToken {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// What it is for
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// What it is good for: read, submit, control (kill, retry …), manage (what needs a role; sessions and tokens)
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "read,submit")]
+    pub(crate) scope: Vec<String>,
+    /// Until when: 30d, 12h, or 2026-11-30T18:00:00Z [default: 90d]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) expires: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sessions {
+    /// List them
+    List(Credentials),
+    /// End them
+    Revoke(Credential),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tokens {
+    /// List them
+    List(Credentials),
+    /// Make one; it is shown once
+    Create(MakeToken),
+    /// End them
+    Revoke(Credential),
 }
 
 /// How a listing is cut into pieces.
@@ -173,6 +272,9 @@ pub(crate) struct JobOptions {
     /// Run as USER (needs the role impersonate; the record names you both)
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
+    /// Give its tasks a token to submit and read as the job's user while they run ($STEAD_TOKEN_FILE)
+    #[arg(long)]
+    pub(crate) token: bool,
 }
 
 #[derive(Debug, Args)]
@@ -1107,6 +1209,14 @@ mod tests {
             "stead users show n",
             "stead users remove n",
             "stead whoami --json",
+            "stead login",
+            "stead login http://127.0.0.1:7878 --user ada --password-stdin",
+            "stead logout",
+            "stead sessions list --user ada --json",
+            "stead sessions revoke 1 2",
+            "stead tokens create ci --scope read,submit --expires 30d",
+            "stead tokens revoke 3",
+            "stead submit --token -- make",
             "stead worker list --json",
             "stead worker drain w --undo",
             "stead worker run --data /d --name w --launcher /s --mode user --slots 1 --label a --session /p",
@@ -1132,9 +1242,16 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused() {
-        for line in
-            ["stead", "stead login", "stead submit a b", "stead submit --chunk 3 -- a", "stead wait", "stead kill"]
-        {
+        for line in [
+            "stead",
+            "stead tokens",
+            "stead sessions revoke",
+            "stead login --password x",
+            "stead submit a b",
+            "stead submit --chunk 3 -- a",
+            "stead wait",
+            "stead kill",
+        ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }
     }

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::credentials::{self, Keeper, Secret};
 use crate::failure::{ApiError, Failure};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ fn places(data: Option<&Path>, around: &Surroundings) -> Result<Vec<Place>, Fail
     Ok(places)
 }
 
-fn parse_url(url: &str) -> Result<Place, Failure> {
+pub(crate) fn parse_url(url: &str) -> Result<Place, Failure> {
     if let Some(path) = url.strip_prefix("unix:") {
         return Ok(Place::Socket(path.strip_prefix("//").unwrap_or(path).into()));
     }
@@ -89,16 +90,37 @@ const ACTING_AS: &str = "stead-as";
 pub(crate) struct Client {
     places: Vec<Place>,
     acting_as: Option<HeaderValue>,
+    shows: Shows,
+}
+
+/// What is shown of who asks.
+#[derive(Debug, Clone)]
+enum Shows {
+    /// Nothing: a socket's kernel says it.
+    Nothing,
+    This(Secret),
+    /// On TCP the session that was kept for the address, if there is one.
+    Kept,
 }
 
 impl Client {
     /// `data` is `--data`; it comes before everything the environment says.
     pub(crate) fn locate(data: Option<&Path>) -> Result<Self, Failure> {
-        Ok(Self { places: places(data, &Surroundings::of_process())?, acting_as: None })
+        let shows = credentials::of_environment()?.map_or(Shows::Kept, Shows::This);
+        Ok(Self { places: places(data, &Surroundings::of_process())?, acting_as: None, shows })
     }
 
     pub(crate) fn at_socket(path: impl Into<PathBuf>) -> Self {
-        Self { places: vec![Place::Socket(path.into())], acting_as: None }
+        Self::at(Place::Socket(path.into()))
+    }
+
+    /// Shows nothing of who asks.
+    pub(crate) fn at(place: Place) -> Self {
+        Self { places: vec![place], acting_as: None, shows: Shows::Nothing }
+    }
+
+    pub(crate) fn showing(self, token: String) -> Self {
+        Self { shows: Shows::This(Secret::new(token)), ..self }
     }
 
     /// With `--as`, if it was given.
@@ -151,15 +173,44 @@ impl Client {
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
 
-    async fn connect_and_send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+    /// The header that says who asks, for this place.
+    fn shown(&self, place: &Place) -> Result<Option<HeaderValue>, Failure> {
+        let secret = match (&self.shows, place) {
+            (Shows::This(secret), _) => Some(secret.clone()),
+            (Shows::Kept, Place::Tcp(_)) => {
+                Keeper::of_person()?.get(&place.to_string())?.map(|kept| Secret::new(kept.token))
+            }
+            (Shows::Kept, Place::Socket(_)) | (Shows::Nothing, _) => None,
+        };
+        let Some(secret) = secret else { return Ok(None) };
+        if let Place::Tcp(host) = place {
+            credentials::may_go_to(host, "a token")?;
+        }
+        let mut value = HeaderValue::from_str(&secret.bearer())
+            .map_err(|_| Failure::usage("the token has characters that no token has"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    async fn connect_and_send(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
         let mut tried = Vec::new();
         for place in &self.places {
-            match connect(place).await {
-                Ok(Stream::Unix(stream)) => return exchange(TokioIo::new(stream), named(request, place)).await,
-                Ok(Stream::Tcp(stream)) => return exchange(TokioIo::new(stream), named(request, place)).await,
-                Err(Reach::Absent(why)) => tried.push((place.to_string(), why)),
+            let stream = match connect(place).await {
+                Ok(stream) => stream,
+                Err(Reach::Absent(why)) => {
+                    tried.push((place.to_string(), why));
+                    continue;
+                }
                 Err(Reach::Distrusted(failure)) => return Err(*failure),
+            };
+            if let Some(shown) = self.shown(place)? {
+                request.headers_mut().insert(AUTHORIZATION, shown);
             }
+            let request = named(request, place);
+            return match stream {
+                Stream::Unix(stream) => exchange(TokioIo::new(stream), request).await,
+                Stream::Tcp(stream) => exchange(TokioIo::new(stream), request).await,
+            };
         }
         Err(Failure::NoSupervisor { tried })
     }

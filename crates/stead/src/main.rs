@@ -7,11 +7,13 @@
 mod cli;
 mod client;
 mod cmd;
+mod credentials;
 mod failure;
 mod farm;
 mod install;
 mod model;
 mod out;
+mod prompt;
 mod services;
 mod submission;
 mod times;
@@ -93,6 +95,11 @@ fn wants_json(command: &Command) -> bool {
             Users::List(o) => o.common.json,
             Users::Show(o) | Users::Remove(o) => o.common.json,
         },
+        Command::Login(o) => o.json,
+        Command::Logout(o) => o.json,
+        Command::Sessions(cli::Sessions::List(o)) | Command::Tokens(cli::Tokens::List(o)) => o.common.json,
+        Command::Sessions(cli::Sessions::Revoke(o)) | Command::Tokens(cli::Tokens::Revoke(o)) => o.common.json,
+        Command::Tokens(cli::Tokens::Create(o)) => o.common.json,
         Command::Whoami(o) | Command::Doctor(o) | Command::Worker(Worker::List(o)) => o.json,
         Command::Worker(Worker::Drain(o)) => o.common.json,
         Command::Config(cli::Config::Check(o)) => o.json,
@@ -152,6 +159,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Grants(o) => single_threaded(cmd::grants(&o)),
         Command::Users(o) => single_threaded(cmd::users(&o)),
         Command::Whoami(o) => single_threaded(cmd::whoami(&o)),
+        Command::Login(o) => single_threaded(cmd::login(&o)),
+        Command::Logout(o) => single_threaded(cmd::logout(&o)),
+        Command::Sessions(o) => single_threaded(cmd::sessions(&o)),
+        Command::Tokens(o) => single_threaded(cmd::tokens(&o)),
         Command::Doctor(o) => single_threaded(cmd::doctor(&o)),
         Command::Config(cli::Config::Check(o)) => cmd::config_check(&o),
         Command::Audit(Audit::Verify(o)) => single_threaded(cmd::audit::verify(&o)),

@@ -218,6 +218,32 @@ pub(crate) struct Me {
     pub(crate) roles: Vec<String>,
     pub(crate) user: Option<String>,
     pub(crate) source: String,
+    pub(crate) acting_as: Option<String>,
+    pub(crate) problem: Option<Problem>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) expires_at: Option<String>,
+}
+
+/// Why somebody can't do anything now.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Problem {
+    pub(crate) text: String,
+    pub(crate) hint: String,
+}
+
+/// A session or a token.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Credential {
+    pub(crate) id: u64,
+    pub(crate) name: Option<String>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) client: Option<String>,
+    pub(crate) created_at: Option<String>,
+    pub(crate) last_used_at: Option<String>,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) current: bool,
 }
 
 /// Reads the part of `value` that a table needs.

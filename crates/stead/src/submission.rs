@@ -179,6 +179,7 @@ fn apply(spec: &mut JobSpec, options: &JobOptions) -> Result<(), Failure> {
     spec.env = pairs(&options.env, "--env")?;
     spec.cwd.clone_from(&options.cwd);
     spec.retries = options.retries.unwrap_or(0);
+    spec.token = options.token;
     spec.umask = options.umask.as_deref().map(umask).transpose()?;
     spec.time_limit_s = options
         .time_limit

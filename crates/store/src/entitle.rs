@@ -122,6 +122,16 @@ impl Store {
         self.revoke(Tokens::OfJob(job), audit, now).await
     }
 
+    /// The one of a session of a job; returns how many.
+    pub async fn revoke_tokens_of_session(&self, session: u64, now: i64) -> Result<u64> {
+        self.revoke(Tokens::OfSession(session), None, now).await
+    }
+
+    /// Forgets those that ended before; returns how many.
+    pub async fn forget_tokens(&self, ended_before: i64) -> Result<u64> {
+        self.writer.write(move |c| Box::pin(forget_tokens(c, ended_before))).await
+    }
+
     /// When tokens were last used; never goes back.
     pub async fn touch_tokens(&self, used: &[(u64, i64)]) -> Result<()> {
         let used = used.to_vec();
@@ -373,8 +383,8 @@ async fn read_association(conn: &mut Conn, login_user: &str) -> Result<Option<Ra
 
 async fn add_token(conn: &mut Conn, token: NewToken, audit: Option<AuditRef>, now: i64) -> Result<u64> {
     let row = query(
-        "INSERT INTO tokens (hash, kind, login_user, name, scopes, acting_as, job, client, created_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id",
+        "INSERT INTO tokens (hash, kind, login_user, name, scopes, acting_as, job, session, client, created_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
     )
     .bind(&token.hash[..])
     .bind(token.kind)
@@ -383,6 +393,7 @@ async fn add_token(conn: &mut Conn, token: NewToken, audit: Option<AuditRef>, no
     .bind(token.scopes)
     .bind(token.acting_as)
     .bind(token.job.map(i))
+    .bind(token.session.map(i))
     .bind(token.client)
     .bind(rfc3339(now)?)
     .bind(token.expires_at)
@@ -397,6 +408,7 @@ enum Tokens {
     One(u64, Option<String>),
     OfLoginUser(String),
     OfJob(u64),
+    OfSession(u64),
 }
 
 async fn revoke(conn: &mut Conn, which: Tokens, audit: Option<AuditRef>, now: i64) -> Result<u64> {
@@ -415,9 +427,22 @@ async fn revoke(conn: &mut Conn, which: Tokens, audit: Option<AuditRef>, now: i6
         Tokens::OfJob(job) => {
             update.push("job = ").push_bind(i(job));
         }
+        Tokens::OfSession(session) => {
+            // By the index of jobs' tokens.
+            update.push("job = (SELECT job FROM sessions WHERE id = ").push_bind(i(session));
+            update.push(") AND session = ").push_bind(i(session));
+        }
     }
     let done = update.build().execute(&mut *conn).await?;
     note(conn, audit).await?;
+    Ok(done.rows_affected())
+}
+
+async fn forget_tokens(conn: &mut Conn, ended_before: i64) -> Result<u64> {
+    let done = query("DELETE FROM tokens WHERE revoked_at < $1 OR expires_at < $1")
+        .bind(rfc3339(ended_before)?)
+        .execute(&mut *conn)
+        .await?;
     Ok(done.rows_affected())
 }
 

@@ -75,6 +75,7 @@ table!(
     "scopes",
     "acting_as",
     "job",
+    "session",
     "client",
     "created_at",
     "expires_at",
@@ -180,6 +181,10 @@ impl Store {
     /// Revoked and expired ones, too.
     pub async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<Raw<TokenRow>>> {
         token_by_hash(&self.readers, hash).await.map_err(|e| self.explain(e))
+    }
+
+    pub async fn token(&self, id: u64) -> Result<Option<Raw<TokenRow>>> {
+        token(&self.readers, id).await.map_err(|e| self.explain(e))
     }
 
     pub async fn tokens(&self, login_user: &str) -> Result<Vec<Raw<TokenRow>>> {
@@ -308,6 +313,7 @@ fn token_row(cells: &Cells<'_>) -> Raw<TokenRow> {
         scopes: cells.text_or_null("scopes")?,
         acting_as: cells.text_or_null("acting_as")?,
         job: cells.number_or_null("job")?,
+        session: cells.number_or_null("session")?,
         client: cells.text_or_null("client")?,
         created_at: cells.text_or_null("created_at")?,
         expires_at: cells.text_or_null("expires_at")?,
@@ -419,6 +425,14 @@ pub(crate) const ASSOCIATION: &str =
 async fn token_by_hash(pool: &Pool, hash: &[u8; 32]) -> Result<Option<Raw<TokenRow>>> {
     let row = query(concat!("SELECT ", token_columns!(), " FROM tokens WHERE hash = $1"))
         .bind(&hash[..])
+        .fetch_optional(pool)
+        .await?;
+    Ok(row.map(|row| token_row(&whole(&row, &TOKENS))))
+}
+
+async fn token(pool: &Pool, id: u64) -> Result<Option<Raw<TokenRow>>> {
+    let row = query(concat!("SELECT ", token_columns!(), " FROM tokens WHERE id = $1"))
+        .bind(i(id))
         .fetch_optional(pool)
         .await?;
     Ok(row.map(|row| token_row(&whole(&row, &TOKENS))))

@@ -117,6 +117,8 @@ pub struct TokenRow {
     pub scopes: Option<String>,
     pub acting_as: Option<String>,
     pub job: Option<u64>,
+    /// Of a job's token: it is good while this session lives.
+    pub session: Option<u64>,
     pub client: Option<String>,
     pub created_at: Option<String>,
     pub expires_at: Option<String>,
@@ -134,6 +136,7 @@ pub struct NewToken {
     pub scopes: Option<String>,
     pub acting_as: Option<String>,
     pub job: Option<u64>,
+    pub session: Option<u64>,
     pub client: Option<String>,
     pub expires_at: Option<String>,
 }

@@ -16,6 +16,14 @@ pub(crate) fn rfc3339(us: i64) -> String {
     }
 }
 
+/// `2026-11-22T10:00:00Z`, as the tables that people edit have times.
+pub(crate) fn rfc3339_seconds(us: i64) -> String {
+    match jiff::Timestamp::from_microsecond(us) {
+        Ok(t) => format!("{t:.0}"),
+        Err(_) => format!("{us} µs"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::rfc3339;

@@ -47,6 +47,14 @@ pub struct Settings {
     pub grants_need_approval: bool,
     /// Passwords are those of the farm's own accounts instead of the host's.
     pub own_accounts: bool,
+    /// A session that nobody used for so long has ended.
+    pub session_idle_minutes: u64,
+    /// How long a session lasts at most.
+    pub session_max_days: u64,
+    /// How long a token lasts at most.
+    pub token_max_days: u64,
+    /// Proxy users may sign in with a password of their own, as themselves only.
+    pub proxy_users_sign_in: bool,
 }
 
 fn anchor<'de, D: Deserializer<'de>>(value: D) -> Result<Option<AnchorTo>, D::Error> {
@@ -69,11 +77,15 @@ impl Default for Settings {
             audit_file_mib: 256,
             grants_need_approval: false,
             own_accounts: false,
+            session_idle_minutes: 720,
+            session_max_days: 7,
+            token_max_days: 366,
+            proxy_users_sign_in: true,
         }
     }
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 14] = [
     "listen",
     "jobs_keep_days",
     "logs_keep_days",
@@ -84,6 +96,10 @@ const KEYS: [&str; 10] = [
     "audit_file_mib",
     "grants_need_approval",
     "own_accounts",
+    "session_idle_minutes",
+    "session_max_days",
+    "token_max_days",
+    "proxy_users_sign_in",
 ];
 
 impl Settings {
@@ -108,6 +124,15 @@ impl Settings {
             if !(1..=36_500).contains(&days) {
                 return out_of_range(key, days, "1 to 36500");
             }
+        }
+        if !(5..=10_080).contains(&settings.session_idle_minutes) {
+            return out_of_range("session_idle_minutes", settings.session_idle_minutes, "5 to 10080");
+        }
+        if !(1..=90).contains(&settings.session_max_days) {
+            return out_of_range("session_max_days", settings.session_max_days, "1 to 90");
+        }
+        if !(1..=366).contains(&settings.token_max_days) {
+            return out_of_range("token_max_days", settings.token_max_days, "1 to 366");
         }
         if !(1..=1 << 20).contains(&settings.log_max_mib) {
             return out_of_range("log_max_mib", settings.log_max_mib, "1 to 1048576");
@@ -189,7 +214,7 @@ mod tests {
             let value = match k {
                 "listen" => "127.0.0.1:1".into(),
                 "audit_anchor" => "syslog".into(),
-                "grants_need_approval" | "own_accounts" => true.into(),
+                "grants_need_approval" | "own_accounts" | "proxy_users_sign_in" => true.into(),
                 _ => toml::Value::Integer(30),
             };
             (k.to_owned(), value)

@@ -1,6 +1,7 @@
 //! Why a supervisor doesn't start, and why a request is not carried out.
 
 use crate::audit::AuditError;
+use crate::authn::Denial;
 use crate::config::ConfigError;
 use crate::dispatch::PinError;
 use job::JobError;
@@ -64,6 +65,11 @@ pub(crate) enum ServiceError {
     NoSuchGrant(u64),
     #[error("{0}")]
     Conflict(String),
+    /// Also for somebody else's.
+    #[error("there is no {kind} {id} of yours")]
+    NoSuchCredential { kind: &'static str, id: String },
+    #[error(transparent)]
+    Denied(#[from] Denial),
     #[error("there is no such page")]
     NoSuchPage,
     #[error("{}", .0.text)]

@@ -14,6 +14,8 @@ pub(crate) enum Event {
     },
     Log(u64),
     Worker,
+    /// Somebody's credential or right ended: whoever watches asks again.
+    Rights,
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +61,7 @@ impl Listener {
             match self.next().await {
                 None => return,
                 Some(Event::Job(id) | Event::Log(id)) if id == job => return,
+                Some(Event::Rights) => return,
                 Some(_) => {}
             }
         }

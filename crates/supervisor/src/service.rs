@@ -4,10 +4,13 @@
 //! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
 
 mod people;
+mod sign_in;
 
 pub(crate) use people::{GrantRequest, GrantsQuery, Revocation, UserChange, UsersQuery};
+pub(crate) use sign_in::{LoginRequest, TokenRequest};
 
 use crate::audit::{Act, Actor, Audit, Intent, Outcome, Record};
+use crate::authn::SignIn;
 use crate::caller::{Asks, Caller};
 use crate::clock;
 use crate::config::Settings;
@@ -18,7 +21,7 @@ use crate::identity::Identity;
 use crate::logs::Logs;
 use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
-use policy::{FarmFacts, Identified, Principal, Refusal, Request, Sight};
+use policy::{FarmFacts, Identified, Principal, Refusal, Request, Sight, Via, Who};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
@@ -36,6 +39,7 @@ pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) audit: Audit,
     pub(crate) identity: Identity,
+    pub(crate) sign_in: SignIn,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) events: Events,
     pub(crate) logs: Logs,
@@ -105,6 +109,12 @@ impl Service {
             Identified::As(who, _) => who,
             Identified::Refused(refusal, _) => return Err(self.refused(principal, Act::Submit, refusal).await),
         };
+        if spec.token {
+            caller.needs(principal.scopes.read, "read")?;
+            if let Err(refusal) = may_carry_token(&who) {
+                return Err(self.refused(principal, Act::Submit, refusal).await);
+            }
+        }
         for after in &spec.after {
             self.visible(&caller, after.job).await?;
         }
@@ -118,6 +128,7 @@ impl Service {
             .with("name", plan.name())
             .with("via", who.via)
             .with("tasks", plan.steps().iter().map(|s| s.tasks).sum::<u64>())
+            .with("token", spec.token)
             .with("body", body_of(&spec));
         let intent = self.audit.intent(record).await?;
         let text = spec.to_json()?;
@@ -361,6 +372,19 @@ fn body_of(spec: &JobSpec) -> serde_json::Value {
     match &spec.body {
         job::Body::Command(body) => serde_json::json!({ "argv": body.argv.iter().take(64).collect::<Vec<_>>() }),
         job::Body::Template(body) => serde_json::json!({ "template_sha256": hash(&body.source) }),
+    }
+}
+
+/// A token in a job has nobody's role.
+fn may_carry_token(who: &Who) -> Result<(), Refusal> {
+    match who.via {
+        Via::Own | Via::Grant => Ok(()),
+        Via::Impersonate | Via::Admin | Via::Operator => Err(Refusal {
+            rule: "job_token".into(),
+            value: who.user.to_string(),
+            text: format!("{} submits as {} by a right that no token carries", who.login_user, who.user),
+            hint: format!("submit without --token, or have {} submit it, or somebody with a grant", who.user),
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::api::{self, App};
 use crate::audit::{self, Act, Audit, Record, Written};
-use crate::authn::{Accounts, Authn, HostAccounts, Operator};
+use crate::authn::{Accounts, Authn, Credentials, HostAccounts, Operator, SignIn};
 use crate::config::Settings;
 use crate::dispatch::{Dispatcher, Helpers};
 use crate::error::StartError;
@@ -125,14 +125,21 @@ pub(crate) async fn start_with(
         logs.clone(),
         keys,
         settings.clone(),
-        Helpers { workshop: workshop.clone(), owners: Authn::new(owners, runs_it.clone()), identity: identity.clone() },
+        Helpers {
+            workshop: workshop.clone(),
+            owners: Authn::new(owners, runs_it.clone()),
+            identity: identity.clone(),
+            url: socket_url(&socket)?,
+        },
     )
     .await?;
+    let sign_in = SignIn::new(settings.own_accounts, &config.data, store.clone());
     let facts = Facts { farm, data: config.data, operator: config.operator, url: url.clone() };
     let service = Service {
         store: store.clone(),
         audit: audit.clone(),
         identity,
+        sign_in,
         dispatcher: dispatcher.clone(),
         events,
         logs,
@@ -140,7 +147,8 @@ pub(crate) async fn start_with(
         facts,
         workshop,
     };
-    let app = App { service, authn: Authn::new(accounts, runs_it) };
+    let credentials = Credentials::new(store.clone(), &service.settings);
+    let app = App { service, authn: Authn::new(accounts, runs_it).with_credentials(credentials) };
     let (stop, stopped) = watch::channel(false);
     let allowed = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
     #[cfg(test)]
@@ -203,6 +211,11 @@ impl Running {
         self.store.close().await;
         self.audit.close().await;
     }
+}
+
+/// For those whose current folder is another.
+fn socket_url(socket: &Path) -> Result<String, StartError> {
+    std::path::absolute(socket).map(|path| format!("unix:{}", path.display())).map_err(|e| file(socket, e))
 }
 
 fn login_name(name: &str) -> Result<LoginUser, StartError> {

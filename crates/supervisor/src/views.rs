@@ -391,3 +391,51 @@ impl SessionView {
         }
     }
 }
+
+/// A session or a token, without what it is known by.
+#[derive(Debug, Serialize)]
+pub(crate) struct CredentialView {
+    pub(crate) id: u64,
+    #[serde(skip)]
+    pub(crate) kind: String,
+    login_user: String,
+    name: Option<String>,
+    scopes: Vec<String>,
+    client: Option<String>,
+    created_at: Option<String>,
+    pub(crate) expires_at: Option<String>,
+    last_used_at: Option<String>,
+    /// It is the one that asked.
+    current: bool,
+}
+
+impl CredentialView {
+    pub(crate) fn new(row: &store::TokenRow, shown: Option<u64>) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind.clone(),
+            login_user: row.login_user.clone(),
+            name: row.name.clone(),
+            scopes: row.scopes.iter().flat_map(|words| words.split(',')).map(|w| w.trim().to_owned()).collect(),
+            client: row.client.clone(),
+            created_at: row.created_at.clone(),
+            expires_at: row.expires_at.clone(),
+            last_used_at: row.last_used_at.clone(),
+            current: shown == Some(row.id),
+        }
+    }
+}
+
+/// A credential in clear: the only time.
+#[derive(Serialize)]
+pub(crate) struct NewCredentialView {
+    pub(crate) id: u64,
+    #[serde(serialize_with = "in_clear")]
+    pub(crate) token: zeroize::Zeroizing<String>,
+    pub(crate) login_user: String,
+    pub(crate) expires_at: String,
+}
+
+fn in_clear<S: serde::Serializer>(secret: &zeroize::Zeroizing<String>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(secret)
+}

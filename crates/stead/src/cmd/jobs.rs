@@ -62,7 +62,16 @@ pub(crate) async fn whoami(options: &Common) -> Result<(), Failure> {
     out::say(format!("login user  {}{uid}", me.login_user));
     out::say(format!("user        {}", out::or_dash(me.user.as_deref())));
     out::say(format!("roles       {}", if me.roles.is_empty() { "-".into() } else { me.roles.join(", ") }));
+    if let Some(user) = &me.acting_as {
+        out::say(format!("acting as   {user}"));
+    }
     out::say(format!("known from  {}", me.source));
+    if let Some(until) = &me.expires_at {
+        out::say(format!("until       {} (UTC), for {}", out::time(Some(until)), me.scopes.join(", ")));
+    }
+    if let Some(problem) = &me.problem {
+        out::say(format!("but         {}\n            {}", problem.text, problem.hint));
+    }
     Ok(())
 }
 

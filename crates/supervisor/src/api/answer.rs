@@ -1,10 +1,10 @@
 //! What an error looks like from outside: a word, a sentence, and what would change it. What happened inside is logged.
 
-use crate::authn::AuthnError;
+use crate::authn::{AuthnError, Denial, password};
 use crate::dispatch::PinError;
 use crate::error::ServiceError;
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use store::StoreError;
@@ -18,11 +18,14 @@ pub(crate) struct ApiError {
     rule: Option<String>,
     value: Option<String>,
     hint: Option<String>,
+    /// Seconds.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: &str) -> Self {
-        Self { status, code, message: message.to_owned(), rule: None, value: None, hint: None }
+        Self { status, code, message: message.to_owned(), rule: None, value: None, hint: None, retry_after: None }
     }
 
     fn hint(mut self, hint: &str) -> Self {
@@ -33,14 +36,42 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(serde_json::json!({ "error": self }))).into_response()
+        let mut response = (self.status, Json(serde_json::json!({ "error": self }))).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
 impl From<AuthnError> for ApiError {
     fn from(error: AuthnError) -> Self {
-        let answer = Self::new(StatusCode::UNAUTHORIZED, "not_authenticated", &error.to_string());
+        let (status, code) = match error {
+            AuthnError::CrossSite => (StatusCode::FORBIDDEN, "refused"),
+            AuthnError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            _ => (StatusCode::UNAUTHORIZED, "not_authenticated"),
+        };
+        let answer = Self::new(status, code, &error.to_string());
         Self { rule: Some(error.rule().to_owned()), ..answer.hint(error.hint()) }
+    }
+}
+
+impl From<Denial> for ApiError {
+    fn from(denial: Denial) -> Self {
+        let (status, code) = match denial {
+            Denial::Wrong => (StatusCode::UNAUTHORIZED, "not_authenticated"),
+            Denial::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
+            Denial::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Denial::Expired | Denial::MustChange | Denial::Refused | Denial::Off { .. } => {
+                (StatusCode::FORBIDDEN, "refused")
+            }
+        };
+        let retry_after = match denial {
+            Denial::Limited { retry_after } => Some(password::seconds(retry_after)),
+            _ => None,
+        };
+        let answer = Self::new(status, code, &denial.to_string()).hint(denial.hint());
+        Self { rule: Some(denial.rule().to_owned()), retry_after, ..answer }
     }
 }
 
@@ -49,10 +80,12 @@ impl From<ServiceError> for ApiError {
         let message = error.to_string();
         let plain = |status, code| Self::new(status, code, &message);
         match error {
+            ServiceError::Denied(denial) => denial.into(),
             ServiceError::NoSuchJob(_)
             | ServiceError::NoSuchWorker(_)
             | ServiceError::NoSuchUser(_)
             | ServiceError::NoSuchGrant(_)
+            | ServiceError::NoSuchCredential { .. }
             | ServiceError::NoSuchPage => plain(StatusCode::NOT_FOUND, "not_found"),
             ServiceError::Refused(refusal) => Self {
                 rule: Some(refusal.rule),

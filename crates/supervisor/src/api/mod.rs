@@ -6,13 +6,14 @@ mod answer;
 mod audit;
 mod logs;
 mod people;
+mod sign_in;
 mod stream;
 mod worker;
 
 pub(crate) use answer::ApiError;
 
 use crate::ask::{ExplainQuery, JobsQuery, TasksQuery};
-use crate::authn::{Authn, AuthnError, Peer};
+use crate::authn::{Authn, AuthnError, Known, Peer};
 use crate::caller::{Asks, Caller};
 use crate::error::ServiceError;
 use crate::service::{ActRequest, Service, Submission};
@@ -26,7 +27,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
 use job::JobAction;
-use policy::Principal;
+use policy::{Principal, User};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -60,7 +61,14 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![
         ("GET", "/healthz", get(async || "ok")),
         ("GET", "/readyz", get(async || "ready")),
-        ("GET", "/api/v1/whoami", get(whoami)),
+        ("GET", "/api/v1/whoami", get(sign_in::whoami)),
+        ("POST", "/api/v1/login", post(sign_in::login)),
+        ("POST", "/api/v1/logout", post(sign_in::logout)),
+        ("GET", "/api/v1/sessions", get(sign_in::sessions)),
+        ("DELETE", "/api/v1/sessions/{id}", delete(sign_in::end_session)),
+        ("GET", "/api/v1/tokens", get(sign_in::tokens)),
+        ("POST", "/api/v1/tokens", post(sign_in::make_token)),
+        ("DELETE", "/api/v1/tokens/{id}", delete(sign_in::end_token)),
         ("GET", "/api/v1/jobs", get(jobs)),
         ("POST", "/api/v1/jobs", post(submit)),
         ("GET", "/api/v1/jobs/{id}", get(job)),
@@ -135,10 +143,7 @@ impl FromRequestParts<App> for Oneself {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let peer = parts.extensions.get::<Peer>().copied().ok_or(AuthnError::NotSignedIn)?;
-        let mut principal = app.authn.principal(peer).await?;
-        app.service.admit(&mut principal).await?;
-        Ok(Self(principal))
+        known(parts, app).await.map(|known| Self(known.principal))
     }
 }
 
@@ -146,9 +151,28 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Oneself(principal) = Oneself::from_request_parts(parts, app).await?;
-        let asks = asks(parts)?;
+        let Known { principal, bound } = known(parts, app).await?;
+        let asks = for_whom(asks(parts)?, bound)?;
         Ok(app.service.caller(principal, asks).await?)
+    }
+}
+
+/// Who the request comes from, if they are let in.
+async fn known(parts: &Parts, app: &App) -> Result<Known, ApiError> {
+    let peer = parts.extensions.get::<Peer>().copied().ok_or(AuthnError::NotSignedIn)?;
+    let mut known = app.authn.request(peer, parts).await?;
+    app.service.admit(&mut known.principal).await?;
+    Ok(known)
+}
+
+/// A credential that was made for one user serves no other.
+fn for_whom(asks: Asks, bound: Option<User>) -> Result<Asks, ApiError> {
+    match (asks, bound) {
+        (asks, None) => Ok(asks),
+        (Asks::Named(name), Some(user)) if name != user.as_str() => {
+            Err(ServiceError::input(ACTING_AS, format!("this credential is for {user} alone, not {name:?}")).into())
+        }
+        (_, Some(user)) => Ok(Asks::Bound(user)),
     }
 }
 
@@ -214,15 +238,6 @@ async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
         Ok(Err(e)) => Err(ApiError::new(e.status(), "body", &e.body_text())),
         Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body took too long to arrive")),
     }
-}
-
-async fn whoami(Oneself(p): Oneself) -> Json<Value> {
-    let roles = [("admin", p.roles.admin), ("impersonate", p.roles.impersonate), ("auditor", p.roles.auditor)];
-    let roles: Vec<&str> = roles.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
-    let login_user = p.login_user.as_str();
-    // root administers; it is nobody a job runs as.
-    let user = (login_user != "root").then_some(login_user);
-    Json(json!({ "login_user": login_user, "uid": p.uid, "roles": roles, "user": user, "source": p.source }))
 }
 
 async fn jobs(State(app): State<App>, caller: Caller, Asked(query): Asked<JobsQuery>) -> Answer<Vec<JobView>> {

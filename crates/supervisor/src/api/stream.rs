@@ -112,6 +112,7 @@ impl Watch {
                     tasks.entry(job).or_default().insert(task);
                 }
                 Some(Event::Worker) if self.only.is_none() => workers = true,
+                Some(Event::Rights) => {}
                 Some(_) => continue,
                 // Some were missed: the one that is watched may be among them.
                 None => jobs.extend(self.only),

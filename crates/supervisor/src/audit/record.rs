@@ -23,6 +23,15 @@ pub(crate) enum Channel {
     Internal,
 }
 
+impl From<policy::Channel> for Channel {
+    fn from(channel: policy::Channel) -> Self {
+        match channel {
+            policy::Channel::Unix => Self::Unix,
+            policy::Channel::Tcp => Self::Tcp,
+        }
+    }
+}
+
 /// Who acted, as whom, by whose leave and from where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Actor {
@@ -44,10 +53,7 @@ impl Actor {
             user: login_user.clone(),
             login_user,
             grant: None,
-            channel: match principal.channel {
-                policy::Channel::Unix => Channel::Unix,
-                policy::Channel::Tcp => Channel::Tcp,
-            },
+            channel: principal.channel.into(),
             client: Some(principal.client.clone()),
             credential: principal.credential,
         }

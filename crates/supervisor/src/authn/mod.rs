@@ -2,18 +2,24 @@
 //!
 //! On the people's socket the kernel names the peer's uid. That uid must have a name, and that name must have that
 //! uid: an id without an entry, an alias of another account, the overflow id or a failing directory is a refusal that
-//! says so, never somebody else. Doesn't decide what anyone may do: that is `policy`'s.
+//! says so, never somebody else. A request that shows a credential ([`tokens`]) is that credential's whatever the
+//! channel: a bad one is a refusal, never the peer's own identity. Doesn't decide what anyone may do: that is
+//! `policy`'s.
 
-#[allow(dead_code, reason = "asked by the page that signs in")]
 mod checker;
-#[allow(dead_code, reason = "asked by the page that signs in")]
 mod guesses;
-#[allow(dead_code, reason = "asked by the page that signs in")]
+#[allow(dead_code, reason = "nothing sets an account's password yet")]
 mod own;
-#[allow(dead_code, reason = "asked by the page that signs in")]
 pub(crate) mod password;
+mod shown;
+mod tokens;
 
-use policy::{Channel, LoginUser, Principal, Roles, Scopes};
+pub(crate) use password::{Denial, Password, SignIn};
+pub(crate) use shown::{says_it_is_ours, set_cookie, shown};
+pub(crate) use tokens::{Credentials, Kind, Secret, narrower, scope_words, scopes};
+
+use axum::http::request::Parts;
+use policy::{Channel, LoginUser, Principal, Roles, Scopes, User};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -32,6 +38,21 @@ pub(crate) enum Peer {
     Tcp { address: SocketAddr },
 }
 
+impl Peer {
+    /// Nobody is answered by TLS yet.
+    pub(crate) const fn is_tls(self) -> bool {
+        false
+    }
+
+    /// The other end, for people.
+    pub(crate) fn client(self) -> String {
+        match self {
+            Self::Unix { uid } => format!("uid {uid}"),
+            Self::Tcp { address } => address.ip().to_string(),
+        }
+    }
+}
+
 /// Why somebody has no identity here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthnError {
@@ -47,6 +68,16 @@ pub(crate) enum AuthnError {
     Database { uid: u32, error: String },
     #[error("you are not signed in")]
     NotSignedIn,
+    #[error("what was shown is no credential of this farm")]
+    NoCredential,
+    #[error("this {kind} {how}")]
+    Ended { kind: &'static str, how: &'static str },
+    #[error("more than one credential was shown")]
+    TwoCredentials,
+    #[error("a page that isn't the farm's own asked for this")]
+    CrossSite,
+    #[error("nobody can tell whose credential this is")]
+    Unavailable,
 }
 
 impl AuthnError {
@@ -58,6 +89,11 @@ impl AuthnError {
             Self::BadName { .. } => "login_name",
             Self::Database { .. } => "user_database",
             Self::NotSignedIn => "sign_in",
+            Self::NoCredential => "credential",
+            Self::Ended { .. } => "credential_ended",
+            Self::TwoCredentials => "one_credential",
+            Self::CrossSite => "cross_site",
+            Self::Unavailable => "unavailable",
         }
     }
 
@@ -69,8 +105,13 @@ impl AuthnError {
             Self::BadName { .. } => "use an account with an ordinary name",
             Self::Database { .. } => "try again when the directory answers",
             Self::NotSignedIn => {
-                "on the farm's own machine use its socket: STEAD_URL=unix:PATH (run/socket in its folder)"
+                "sign in (`stead login`) or show a token; on the farm's own machine its socket needs neither: \
+                 STEAD_URL=unix:PATH (run/socket in its folder)"
             }
+            Self::NoCredential | Self::Ended { .. } => "sign in again (`stead login`), or have a new token made",
+            Self::TwoCredentials => "show one: one Authorization header, or the cookie",
+            Self::CrossSite => "ask from the farm's own pages, or with a token in the Authorization header",
+            Self::Unavailable => "try again; if it lasts, see the supervisor's own log",
         }
     }
 }
@@ -111,6 +152,15 @@ pub(crate) struct Authn {
     accounts: Arc<dyn Accounts>,
     operator: Operator,
     known: Arc<Mutex<HashMap<u32, (Instant, Answer)>>>,
+    credentials: Option<Credentials>,
+}
+
+/// Who a request comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) principal: Principal,
+    /// The user for whom alone the credential is good.
+    pub(crate) bound: Option<User>,
 }
 
 impl fmt::Debug for Authn {
@@ -121,7 +171,21 @@ impl fmt::Debug for Authn {
 
 impl Authn {
     pub(crate) fn new(accounts: Arc<dyn Accounts>, operator: Operator) -> Self {
-        Self { accounts, operator, known: Arc::default() }
+        Self { accounts, operator, known: Arc::default(), credentials: None }
+    }
+
+    /// The same, and it knows credentials.
+    pub(crate) fn with_credentials(self, credentials: Credentials) -> Self {
+        Self { credentials: Some(credentials), ..self }
+    }
+
+    /// The person behind a request: by the credential it shows, else by its connection.
+    pub(crate) async fn request(&self, peer: Peer, parts: &Parts) -> Result<Known, AuthnError> {
+        match (shown(parts, peer.is_tls())?, &self.credentials) {
+            (None, _) => Ok(Known { principal: self.principal(peer).await?, bound: None }),
+            (Some(shown), Some(credentials)) => credentials.holder(&shown, peer).await,
+            (Some(_), None) => Err(AuthnError::NoCredential),
+        }
     }
 
     /// The person behind a connection.
@@ -146,7 +210,7 @@ impl Authn {
             roles,
             is_operator: uid == 0 || is_operator,
             channel: Channel::Unix,
-            client: format!("uid {uid}"),
+            client: peer.client(),
             credential: None,
             scopes: Scopes::ALL,
             source,
@@ -154,9 +218,12 @@ impl Authn {
     }
 
     /// Whether what made this principal still does. The kernel's word about a connection stays true.
-    #[expect(clippy::unused_async, reason = "sessions and tokens are asked of the store")]
     pub(crate) async fn is_still(&self, principal: &Principal) -> bool {
-        principal.credential.is_none()
+        match (principal.credential, &self.credentials) {
+            (None, _) => true,
+            (Some(id), Some(credentials)) => credentials.is_still(id).await,
+            (Some(_), None) => false,
+        }
     }
 
     /// The name of a uid, if the two agree both ways.

@@ -31,6 +31,7 @@ const TURN_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Password(Zeroizing<String>);
 
 impl Password {
+    #[cfg(test)]
     pub(crate) fn new(text: Zeroizing<String>) -> Self {
         Self(text)
     }

@@ -5,10 +5,13 @@
 //! ends at its not-after, and what of it has not started comes back.
 
 use super::jobs::Job;
-use job::{JobError, Resolved, ResolvedEnvironment};
+use crate::authn::Secret;
+use job::{FILES_MARKER, JobError, Resolved, ResolvedEnvironment};
 use store::Lease;
-use warrant::{Batch, Item, ItemKind, TaskRef};
+use warrant::{Batch, File, Item, ItemKind, TaskRef};
 
+/// In the session's own folder, which only its account can enter.
+const TOKEN_FILE: &str = "token";
 /// Most tasks of a batch.
 const TASKS_MAX: u64 = 1024;
 /// About the most bytes of a batch.
@@ -175,16 +178,30 @@ fn size(item: &Item) -> u64 {
 /// A batch of `job` for a session.
 pub(crate) fn batch(farm: [u8; 16], session: u64, sequence: u64, job: &Job, not_after: u64, items: Vec<Item>) -> Batch {
     let bytes = |s: &String| s.as_bytes().to_vec();
+    let env = job.spec.env.iter().filter(|(name, _)| !name.starts_with("STEAD_"));
     Batch {
         farm,
         session,
         sequence,
         job: job.id,
         not_after,
-        env: job.spec.env.iter().map(|(k, v)| (bytes(k), bytes(v))).collect(),
+        // What begins like ours is not the job's to say.
+        env: env.map(|(k, v)| (bytes(k), bytes(v))).collect(),
         cwd: job.spec.cwd.as_ref().map(bytes),
         files: Vec::new(),
         items,
+    }
+}
+
+/// Says where the session finds its token and whom to show it; with a fresh one, brings it. Only its file's name is in
+/// the environment.
+pub(crate) fn hand_token(batch: &mut Batch, url: &str, fresh: Option<Secret>) {
+    let says = |name: &str, value: String| (name.as_bytes().to_vec(), value.into_bytes());
+    batch.env.push(says("STEAD_TOKEN_FILE", format!("{FILES_MARKER}/{TOKEN_FILE}")));
+    batch.env.push(says("STEAD_URL", url.to_owned()));
+    if let Some(secret) = fresh {
+        let data = secret.reveal().as_bytes().to_vec();
+        batch.files.push(File { path: TOKEN_FILE.as_bytes().to_vec(), data, executable: false });
     }
 }
 

@@ -18,6 +18,7 @@ mod place;
 mod proof;
 mod retention;
 mod session;
+mod token;
 
 pub(crate) use channel::channel;
 pub(crate) use farm::Progress;
@@ -97,6 +98,8 @@ pub(crate) struct Helpers {
     pub(crate) workshop: Workshop,
     pub(crate) owners: Authn,
     pub(crate) identity: Identity,
+    /// Where jobs reach the supervisor.
+    pub(crate) url: String,
 }
 
 struct Inner {
@@ -111,6 +114,7 @@ struct Inner {
     /// Who the accounts of desktop workers are.
     owners: Authn,
     identity: Identity,
+    url: String,
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
@@ -142,12 +146,13 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners, identity }: Helpers,
+        Helpers { workshop, owners, identity, url }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
-        let inner = Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, wake, woken };
+        let inner =
+            Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, url, wake, woken };
         let dispatcher = Self(Arc::new(inner));
         dispatcher.record_late_ends().await?;
         for row in alive {
@@ -185,6 +190,10 @@ impl Dispatcher {
 
     fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    fn url(&self) -> &str {
+        &self.0.url
     }
 
     fn settings(&self) -> &Settings {

@@ -14,6 +14,7 @@
 use super::batch::{self, Entered, Pace};
 use super::jobs::Job;
 use super::{DispatchError, Dispatcher};
+use crate::authn::Secret;
 use policy::Decision;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -129,6 +130,8 @@ pub(crate) struct Driver {
     is_drained: bool,
     /// Tasks it holds are to end.
     is_asked: bool,
+    /// Made, and not handed over yet.
+    fresh_token: Option<Secret>,
     inbox: mpsc::UnboundedReceiver<Said>,
 }
 
@@ -164,6 +167,7 @@ impl Driver {
             is_away: false,
             is_drained: false,
             is_asked: false,
+            fresh_token: None,
             inbox,
         }
     }
@@ -206,7 +210,7 @@ impl Driver {
             let mut next = Some(said);
             while let Some(said) = next {
                 match said {
-                    Said::Over => return,
+                    Said::Over => return self.revoke_token().await,
                     said => self.hear(said),
                 }
                 next = self.inbox.try_recv().ok();
@@ -341,6 +345,9 @@ impl Driver {
 
     async fn hand_out(&mut self, lease: Lease) -> Result<(), DispatchError> {
         let Some(job) = self.job.clone() else { return Ok(()) };
+        if job.spec.token && self.sequence == 0 {
+            self.fresh_token = Some(self.dispatcher.make_token(&job, self.session).await?);
+        }
         self.note_environments(&job, lease.step).await?;
         let items = match self.items(&job, lease).await {
             Ok((items, rest)) => {
@@ -401,10 +408,14 @@ impl Driver {
         self.sequence += 1;
         self.open.insert(self.sequence);
         let (session, sequence) = (self.session, self.sequence);
+        let fresh = self.fresh_token.take();
         let d = &self.dispatcher;
         let sent = d.with_worker(&self.worker, |worker| {
             let not_after = worker.clock.now() + batch::NOT_AFTER_MS;
-            let batch = batch::batch(d.keys().farm, session, sequence, job, not_after, items);
+            let mut batch = batch::batch(d.keys().farm, session, sequence, job, not_after, items);
+            if job.spec.token {
+                batch::hand_token(&mut batch, d.url(), fresh);
+            }
             let signed = batch.sign(&d.keys().warrant).encode();
             worker.outbox.send(&ToWorker::Batch { session, sequence }, &signed)
         });
@@ -413,6 +424,16 @@ impl Driver {
             tracing::debug!(session, sequence, "a batch was not sent");
         }
         Ok(())
+    }
+
+    /// It is of no use any more; this is for those who look at the table.
+    async fn revoke_token(&self) {
+        if self.job.as_ref().is_some_and(|job| job.spec.token)
+            && let Err(error) =
+                self.dispatcher.store().revoke_tokens_of_session(self.session, crate::clock::now()).await
+        {
+            tracing::warn!(session = self.session, %error, "its token is not marked as revoked");
+        }
     }
 
     /// Leaves the environments, then the session, once nothing is open.

@@ -89,6 +89,8 @@ pub(crate) struct Seen {
     pub(crate) warrants: BTreeMap<u64, Warrant>,
     /// Tasks of each batch, in order.
     pub(crate) batches: Vec<usize>,
+    /// The batches themselves.
+    pub(crate) whole: Vec<Batch>,
     pub(crate) batches_refused: usize,
     pub(crate) killed: Vec<u64>,
     pub(crate) cleaned: Vec<u64>,
@@ -468,6 +470,7 @@ impl Session {
                 self.last = batch.sequence;
                 let tasks = batch.items.iter().filter(|i| matches!(i.kind, ItemKind::Task(_))).count();
                 self.worker.seen().batches.push(tasks);
+                self.worker.seen().whole.push((*batch).clone());
                 self.queue.extend(batch.items.into_iter().map(|i| (batch.sequence, Some(i))));
                 self.queue.push_back((batch.sequence, None));
             }

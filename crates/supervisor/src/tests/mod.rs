@@ -1,5 +1,6 @@
 //! The supervisor as a whole, with people at its router and a worker that only pretends at its socket.
 
+mod credentials;
 mod fake_worker;
 mod farm;
 mod people;
@@ -7,12 +8,13 @@ mod routes;
 mod trust;
 
 use crate::api;
-use crate::authn::Peer;
+use crate::authn::password::tests::FakePasswords;
 use crate::authn::tests::FakeAccounts;
+use crate::authn::{Denial, Peer, SignIn};
 use crate::start::{Config, Running, start_with};
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,6 +26,28 @@ pub(crate) const ADA: u32 = 61_501;
 pub(crate) const BOB: u32 = 61_502;
 /// Has no entry.
 pub(crate) const NOBODY: u32 = 61_999;
+
+/// Everybody's password is `right`.
+fn passwords() -> SignIn {
+    let off = Denial::Off { why: "nobody checks passwords".to_owned(), hint: "start the checker" };
+    let verdicts = vec![
+        ("ada", Ok(())),
+        ("bob", Ok(())),
+        ("render", Ok(())),
+        ("root", Ok(())),
+        ("old", Err(Denial::Expired)),
+        ("must", Err(Denial::MustChange)),
+        ("kept_out", Err(Denial::Refused)),
+        ("down", Err(Denial::Unavailable)),
+        ("off", Err(off)),
+    ];
+    SignIn::with(Arc::new(FakePasswords(verdicts)))
+}
+
+/// Somebody who isn't on the farm's own machine's socket.
+pub(crate) fn tcp() -> Peer {
+    Peer::Tcp { address: "127.0.0.1:50000".parse().expect("address") }
+}
 
 /// The one who runs the tests: the farm's operator, called `op`.
 pub(crate) fn operator() -> u32 {
@@ -68,6 +92,8 @@ impl Supervised {
         // Folders belong to the one who runs the tests; people are played.
         let running =
             start_with(config, uid, Arc::new(accounts), Arc::new(owners), Arc::new(FakeHost)).await.expect("started");
+        let mut running = running;
+        running.app.service.sign_in = passwords();
         let router = api::router(api::routes(), running.app.clone());
         let for_workers = api::router(api::worker_routes(), running.app.clone());
         Self { running, router, for_workers }
@@ -89,6 +115,25 @@ impl Supervised {
         (status, String::from_utf8(bytes).expect("text"))
     }
 
+    /// With headers; the answer's headers, too.
+    pub(crate) async fn send(
+        &self,
+        peer: Peer,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (StatusCode, HeaderMap, Value) {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = Request::builder().method(method).uri(path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let mut request = request.body(body).expect("request");
+        request.extensions_mut().insert(peer);
+        let (head, body) = self.router.clone().oneshot(request).await.expect("answer").into_parts();
+        let whole = tokio::time::timeout(Duration::from_secs(20), body.collect());
+        let bytes = whole.await.expect("in time").expect("body").to_bytes();
+        (head.status, head.headers, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
     /// Only the head of the answer: its body may have no end.
     pub(crate) async fn status(&self, peer: Peer, method: &str, path: &str) -> StatusCode {
         let mut request = Request::builder().method(method).uri(path).body(Body::empty()).expect("request");
@@ -97,8 +142,13 @@ impl Supervised {
     }
 
     pub(crate) async fn follow(&self, uid: u32, path: &str) -> Follower {
-        let mut request = Request::get(path).body(Body::empty()).expect("request");
-        request.extensions_mut().insert(Peer::Unix { uid });
+        self.follow_as(Peer::Unix { uid }, path, &[]).await
+    }
+
+    pub(crate) async fn follow_as(&self, peer: Peer, path: &str, headers: &[(&str, &str)]) -> Follower {
+        let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
+        let mut request = request.body(Body::empty()).expect("request");
+        request.extensions_mut().insert(peer);
         let response = self.router.clone().oneshot(request).await.expect("answer");
         assert_eq!(response.status(), StatusCode::OK);
         Follower { body: response.into_body(), text: String::new() }
@@ -153,6 +203,12 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
+    /// Waits until it is over.
+    pub(crate) async fn ended(mut self) {
+        let end = async { while self.body.frame().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(10), end).await.expect("it ends");
+    }
+
     /// Reads on until an event of this kind has come that says so.
     pub(crate) async fn until(&mut self, kind: &str, expected: &Value) {
         let said = |text: &str| {

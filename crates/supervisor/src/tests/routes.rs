@@ -1,7 +1,7 @@
 //! Who gets what from which page: a table that has to have a row for every route, and each row asked by everybody.
 
 use super::fake_worker::{FakeWorker, Habits};
-use super::{ADA, BOB, NOBODY, Supervised, eventually, frames, operator, spec};
+use super::{ADA, BOB, NOBODY, Supervised, eventually, frames, operator, spec, tcp};
 use crate::api;
 use crate::authn::Peer;
 use serde_json::{Value, json};
@@ -19,6 +19,14 @@ fn table() -> Vec<Row> {
         ("GET", "/healthz", none.clone(), [200; 5]),
         ("GET", "/readyz", none.clone(), [200; 5]),
         ("GET", "/api/v1/whoami", none.clone(), [401, 401, 200, 200, 200]),
+        ("POST", "/api/v1/login", json!({ "user": "ada", "password": "right" }), [200; 5]),
+        // The socket needs no session; whoever has none ends none, their own or others'.
+        ("POST", "/api/v1/logout", none.clone(), [401, 401, 200, 200, 200]),
+        ("GET", "/api/v1/sessions", none.clone(), [401, 401, 200, 200, 200]),
+        ("DELETE", "/api/v1/sessions/{id}", none.clone(), [401, 401, 404, 404, 404]),
+        ("GET", "/api/v1/tokens", none.clone(), [401, 401, 200, 200, 200]),
+        ("POST", "/api/v1/tokens", json!({ "name": "n", "scopes": ["read"] }), [401, 401, 201, 201, 201]),
+        ("DELETE", "/api/v1/tokens/{id}", none.clone(), [401, 401, 404, 200, 200]),
         ("GET", "/api/v1/jobs", none.clone(), [401, 401, 200, 200, 200]),
         ("POST", "/api/v1/jobs", submission, [401, 401, 201, 201, 201]),
         ("GET", "/api/v1/jobs/{id}", none.clone(), [401, 401, 404, 200, 200]),
@@ -71,8 +79,10 @@ async fn everybody_at_every_page() {
     assert_eq!(rows, routes, "every route has a row, and every row a route");
     let unix = |uid| Peer::Unix { uid };
     let peers = [tcp(), unix(NOBODY), unix(BOB), unix(ADA), unix(operator())];
+    let token = farm.ask(ADA, "POST", "/api/v1/tokens", json!({ "name": "n", "scopes": ["read"] })).await;
     for (method, path, body, expected) in table() {
-        let path = path.replace("{id}", &job.to_string()).replace("{name}", "desk");
+        let id = if path.starts_with("/api/v1/tokens") { token["id"].to_string() } else { job.to_string() };
+        let path = path.replace("{id}", &id).replace("{name}", "desk");
         let mut got = [0; 5];
         for (peer, got) in peers.iter().zip(&mut got) {
             *got = if path == "/api/v1/events" {
@@ -249,10 +259,6 @@ async fn only_named_accounts_reach_the_workers_socket() {
         let (status, _) = farm.call(Peer::Unix { uid: operator() }, "GET", path, Value::Null).await;
         assert_eq!(status, 404, "{path} is no page for people");
     }
-}
-
-fn tcp() -> Peer {
-    Peer::Tcp { address: "127.0.0.1:9".parse().expect("address") }
 }
 
 #[tokio::test]

@@ -1,0 +1,331 @@
+//! Sessions and tokens: how they begin and end, and who may look after them. What they are is `authn::tokens`'s.
+
+use super::Service;
+use crate::audit::{Act, Actor, Intent, Record};
+use crate::authn::{Denial, Kind, Password, Peer, Secret, narrower, scope_words, scopes};
+use crate::caller::{Asks, Caller};
+use crate::clock;
+use crate::error::ServiceError;
+use crate::events::Event;
+use crate::identity::micros;
+use crate::views::{CredentialView, NewCredentialView};
+use policy::{Channel, LoginUser, Principal, Refusal, Roles, Scopes};
+use serde::Deserialize;
+use store::{NewToken, NewUser, TokenRow};
+
+const NAME_MAX: usize = 100;
+/// Characters kept of a name that nobody has proved to have.
+const SAID_MAX: usize = 64;
+/// Live sessions and tokens of one login user.
+const OF_ONE_MAX: usize = 1000;
+/// A token's life unless another is asked for.
+const TOKEN_DAYS: i64 = 90;
+const DAY: i64 = 86_400_000_000;
+
+/// What is sent to have a token made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenRequest {
+    name: String,
+    scopes: Vec<String>,
+    /// `30d`, or a time.
+    #[serde(default)]
+    expires: Option<String>,
+}
+
+/// What is sent to sign in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoginRequest {
+    user: String,
+    password: Password,
+    /// Of the session, for people.
+    #[serde(default)]
+    name: Option<String>,
+}
+
+impl Service {
+    /// Somebody signs in with a password, and has a session from then on.
+    pub(crate) async fn login(&self, peer: Peer, request: LoginRequest) -> Result<NewCredentialView, ServiceError> {
+        let name = request.name.map(named).transpose()?;
+        let signed_in = self.sign_in.sign_in(&request.user, &request.password, &peer.client()).await;
+        // root administers from the local socket.
+        let login_user = match signed_in {
+            Ok(login_user) if login_user.as_str() != "root" => login_user,
+            Ok(_) => return Err(self.denied(peer, &request.user, Denial::Wrong).await),
+            Err(denial) => return Err(self.denied(peer, &request.user, denial).await),
+        };
+        let mut principal = newcomer(login_user, peer);
+        match self.admit(&mut principal).await {
+            Err(ServiceError::Refused(refusal)) => return Err(self.refused(&principal, Act::Login, refusal).await),
+            admitted => admitted?,
+        }
+        self.know(&principal).await?;
+        let now = clock::now();
+        let lasts = i64::try_from(self.settings.session_max_days).unwrap_or(0).saturating_mul(DAY);
+        let new = Fresh { kind: Kind::Session, scopes: Scopes::ALL, name, until: now.saturating_add(lasts) };
+        self.begin(&principal, new, Act::Login, now).await
+    }
+
+    /// Writes down that somebody didn't sign in. Who they said they were is only what they said.
+    async fn denied(&self, peer: Peer, said: &str, denial: Denial) -> ServiceError {
+        let said: String = said.chars().take(SAID_MAX).collect();
+        let actor = Actor { channel: channel(peer).into(), client: Some(peer.client()), ..Actor::default() };
+        let record = Record::refused(Act::Login, actor).object(&said).with("rule", denial.rule());
+        match self.audit.refusal(record).await {
+            Ok(()) => denial.into(),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Whoever signs in for the first time has a row from then on, which gives nothing. A proxy user who has one may be
+    /// kept from signing in.
+    async fn know(&self, principal: &Principal) -> Result<(), ServiceError> {
+        let name = principal.login_user.as_str();
+        let people = self.identity.people(name, None).await?;
+        match &people.login {
+            Some(person) if person.kind == policy::Kind::Proxy && !self.settings.proxy_users_sign_in => {
+                let refusal = Refusal {
+                    rule: "proxy_users_sign_in".into(),
+                    value: name.to_owned(),
+                    text: format!("{name} is a proxy user, and those don't sign in here"),
+                    hint: "sign in as yourself, and act as it: `stead as`".into(),
+                };
+                Err(self.refused(principal, Act::Login, refusal).await)
+            }
+            Some(_) => Ok(()),
+            None => {
+                let record = Record::intent(Act::UserCreate, Actor::of(principal)).object(name);
+                let intent = self.audit.intent(record).await?;
+                let user = NewUser {
+                    name: name.to_owned(),
+                    kind: "login".to_owned(),
+                    created_by: Some(name.to_owned()),
+                    ..NewUser::default()
+                };
+                self.store.add_user(user, Some(intent.reference()), clock::now()).await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The sessions or tokens of somebody: one's own, or anybody's for an administrator.
+    pub(crate) async fn credentials(
+        &self,
+        principal: &Principal,
+        kind: Kind,
+        user: Option<&str>,
+    ) -> Result<Vec<CredentialView>, ServiceError> {
+        manages(principal)?;
+        let own = principal.login_user.as_str();
+        let user = user.unwrap_or(own);
+        if user != own && !self.looks_after_all(principal).await? {
+            return Err(ServiceError::AdminOnly("see the sessions and tokens of others"));
+        }
+        let now = clock::now();
+        let rows = self.store.tokens(user).await?.into_iter().filter_map(Result::ok);
+        let rows = rows.filter(|row| row.kind == kind.as_str() && is_open(row, now));
+        Ok(rows.map(|row| CredentialView::new(&row, principal.credential)).collect())
+    }
+
+    /// The credential that a request showed.
+    pub(crate) async fn shown(&self, principal: &Principal) -> Result<Option<CredentialView>, ServiceError> {
+        let Some(id) = principal.credential else { return Ok(None) };
+        let row = self.store.token(id).await?.and_then(Result::ok);
+        Ok(row.map(|row| CredentialView::new(&row, principal.credential)))
+    }
+
+    /// Somebody ends a session or a token.
+    pub(crate) async fn end_credential(&self, principal: &Principal, kind: Kind, id: &str) -> Result<(), ServiceError> {
+        manages(principal)?;
+        let none = || ServiceError::NoSuchCredential { kind: kind.as_str(), id: id.escape_debug().to_string() };
+        let number: u64 = id.parse().map_err(|_| none())?;
+        let row = self.store.token(number).await?.and_then(Result::ok).ok_or_else(none)?;
+        let is_own = row.login_user == principal.login_user.as_str();
+        if row.kind != kind.as_str() || !(is_own || self.looks_after_all(principal).await?) {
+            return Err(none());
+        }
+        self.revoke(principal, kind, &row).await
+    }
+
+    /// The session that was shown ends.
+    pub(crate) async fn logout(&self, principal: &Principal) -> Result<Option<u64>, ServiceError> {
+        let Some(id) = principal.credential else { return Ok(None) };
+        match self.store.token(id).await?.and_then(Result::ok) {
+            Some(row) if row.kind == Kind::Session.as_str() => {
+                self.revoke(principal, Kind::Session, &row).await?;
+                Ok(Some(id))
+            }
+            _ => Err(ServiceError::input("logout", "this is a token, not a session: `stead tokens revoke` ends it")),
+        }
+    }
+
+    async fn revoke(&self, principal: &Principal, kind: Kind, row: &TokenRow) -> Result<(), ServiceError> {
+        let act = match kind {
+            Kind::Session => Act::SessionRevoke,
+            Kind::Token | Kind::Job => Act::TokenRevoke,
+        };
+        let record = Record::intent(act, Actor::of(principal)).object(&row.login_user).with("credential", row.id);
+        // What only ends something is done even if it can't be written down now.
+        let intent = self.audit.intent_or_later(record).await?;
+        self.store.revoke_token(row.id, None, intent.as_ref().map(Intent::reference), clock::now()).await?;
+        self.events.say(Event::Rights);
+        Ok(())
+    }
+
+    /// A token for scripts: never good for more, nor, by a token, for longer than what it was made with.
+    pub(crate) async fn make_token(
+        &self,
+        principal: &Principal,
+        request: TokenRequest,
+    ) -> Result<NewCredentialView, ServiceError> {
+        manages(principal)?;
+        let now = clock::now();
+        let name = named(request.name)?;
+        let asked = scopes(&request.scopes.join(",")).map_err(|e| ServiceError::input("scopes", e))?;
+        if narrower(asked, principal.scopes) != asked {
+            return Err(ServiceError::Scope("of all that the token is to have"));
+        }
+        let until = self.until(request.expires.as_deref(), now)?;
+        let until = match self.shown(principal).await? {
+            Some(maker) if maker.kind == Kind::Token.as_str() => {
+                maker.expires_at.as_deref().and_then(|at| micros(at).ok()).map_or(now, |at| at.min(until))
+            }
+            _ => until,
+        };
+        let new = Fresh { kind: Kind::Token, scopes: asked, name: Some(name), until };
+        self.begin(principal, new, Act::TokenCreate, now).await
+    }
+
+    /// Makes, records and keeps a credential of the principal's.
+    async fn begin(
+        &self,
+        principal: &Principal,
+        new: Fresh,
+        act: Act,
+        now: i64,
+    ) -> Result<NewCredentialView, ServiceError> {
+        let login_user = principal.login_user.as_str();
+        let others = self.store.tokens(login_user).await?;
+        let open = others.iter().filter(|row| row.as_ref().is_ok_and(|row| row.job.is_none() && is_open(row, now)));
+        if open.count() >= OF_ONE_MAX {
+            return Err(ServiceError::Refused(Refusal {
+                rule: "credentials_max".into(),
+                value: OF_ONE_MAX.to_string(),
+                text: format!("{login_user} has {OF_ONE_MAX} sessions and tokens already"),
+                hint: "end some: `stead sessions revoke`, `stead tokens revoke`".into(),
+            }));
+        }
+        let secret = Secret::new(new.kind).map_err(|_| ServiceError::input("random", "the system has none"))?;
+        let words = scope_words(new.scopes).join(",");
+        let expires_at = clock::rfc3339_seconds(new.until);
+        let record = Record::intent(act, Actor::of(principal))
+            .with("name", &new.name)
+            .with("scopes", &words)
+            .with("expires_at", &expires_at);
+        let intent = self.audit.intent(record).await?;
+        let row = NewToken {
+            hash: secret.hash(),
+            kind: new.kind.as_str().to_owned(),
+            login_user: login_user.to_owned(),
+            name: new.name,
+            scopes: Some(words),
+            acting_as: None,
+            job: None,
+            session: None,
+            client: Some(principal.client.clone()),
+            expires_at: Some(expires_at.clone()),
+        };
+        let id = self.store.add_token(row, Some(intent.reference()), now).await?;
+        Ok(NewCredentialView { id, token: secret.reveal(), login_user: login_user.to_owned(), expires_at })
+    }
+
+    fn until(&self, expires: Option<&str>, now: i64) -> Result<i64, ServiceError> {
+        let days = self.settings.token_max_days;
+        let most = i64::try_from(days).unwrap_or(0).saturating_mul(DAY);
+        let Some(text) = expires else { return Ok(now + most.min(TOKEN_DAYS * DAY)) };
+        let too_long = || {
+            ServiceError::Refused(Refusal {
+                rule: "token_lifetime".into(),
+                value: text.escape_debug().to_string(),
+                text: format!("a token lasts at most {days} days here"),
+                hint: "give a shorter time, such as 90d (the default); token_max_days of supervisor.toml is the limit"
+                    .into(),
+            })
+        };
+        if matches!(text, "never" | "none" | "forever") {
+            return Err(too_long());
+        }
+        let until = match job::parse_duration(text) {
+            Ok(seconds) => now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
+            Err(_) => micros(text).map_err(|_| {
+                ServiceError::input("expires", format!("{text:?} is neither like 30d nor like 2026-11-30T18:00:00Z"))
+            })?,
+        };
+        match until {
+            until if until <= now => Err(ServiceError::input("expires", format!("{text:?} is over already"))),
+            until if until > now.saturating_add(most) => Err(too_long()),
+            until => Ok(until),
+        }
+    }
+
+    /// An administrator, and as oneself.
+    async fn looks_after_all(&self, principal: &Principal) -> Result<bool, ServiceError> {
+        if !principal.roles.admin {
+            return Ok(false);
+        }
+        match Caller::new(&self.identity, principal.clone(), Asks::Nothing).await {
+            Ok(caller) => Ok(caller.is_admin()),
+            Err(ServiceError::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A credential that is about to be made.
+struct Fresh {
+    kind: Kind,
+    scopes: Scopes,
+    name: Option<String>,
+    until: i64,
+}
+
+/// Somebody whose password was right.
+fn newcomer(login_user: LoginUser, peer: Peer) -> Principal {
+    Principal {
+        login_user,
+        uid: None,
+        roles: Roles::default(),
+        is_operator: false,
+        channel: channel(peer),
+        client: peer.client(),
+        credential: None,
+        scopes: Scopes::ALL,
+        source: "password".to_owned(),
+    }
+}
+
+const fn channel(peer: Peer) -> Channel {
+    match peer {
+        Peer::Unix { .. } => Channel::Unix,
+        Peer::Tcp { .. } => Channel::Tcp,
+    }
+}
+
+/// One's own credentials are looked after with all of one's rights.
+fn manages(principal: &Principal) -> Result<(), ServiceError> {
+    if principal.scopes.manage { Ok(()) } else { Err(ServiceError::Scope("manage")) }
+}
+
+/// It was not ended, and its time isn't over.
+fn is_open(row: &TokenRow, now: i64) -> bool {
+    let until = row.expires_at.as_deref().and_then(|at| micros(at).ok());
+    row.revoked_at.is_none() && until.is_some_and(|until| now < until)
+}
+
+fn named(name: String) -> Result<String, ServiceError> {
+    match name.chars().count() {
+        1..=NAME_MAX if !name.chars().any(char::is_control) => Ok(name),
+        _ => Err(ServiceError::input("name", format!("it has to have 1 to {NAME_MAX} printable characters"))),
+    }
+}

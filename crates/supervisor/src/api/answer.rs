@@ -20,7 +20,7 @@ pub(crate) struct ApiError {
     hint: Option<String>,
     /// Seconds.
     #[serde(skip)]
-    retry_after: Option<u64>,
+    retry_after: Option<u16>,
 }
 
 impl ApiError {
@@ -67,7 +67,7 @@ impl From<Denial> for ApiError {
             }
         };
         let retry_after = match denial {
-            Denial::Limited { retry_after } => Some(password::seconds(retry_after)),
+            Denial::Limited { retry_after } => Some(u16::try_from(password::seconds(retry_after)).unwrap_or(u16::MAX)),
             _ => None,
         };
         let answer = Self::new(status, code, &denial.to_string()).hint(denial.hint());

@@ -123,6 +123,7 @@ fn named(principal: &Principal, asked: &str, people: &People) -> Result<(User, V
         return Ok((user, Via::Own));
     }
     if principal.is_operator {
+        people::nameable(&user, people)?;
         return Ok((user, Via::Operator));
     }
     let via = people::may_name(&principal.login_user, principal.roles, &user, people)?;

@@ -103,14 +103,21 @@ impl GrantState {
     }
 }
 
-/// Jobs by name: patterns with `*` and `?`, separated by commas. Empty: all.
+/// Jobs by name: patterns with `*` and `?`, separated by commas. None at all: every job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobNames(Vec<String>);
 
 impl JobNames {
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        Self(text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect())
+    /// A text that holds only commas or spaces was meant for something, and is never every job.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let patterns: Vec<String> = text.split(',').map(|p| p.trim().to_owned()).collect();
+        match patterns.iter().any(String::is_empty) {
+            true => Err(format!("{text:?} has an empty name in it")),
+            false => Ok(Self(patterns)),
+        }
     }
 
     #[must_use]
@@ -275,8 +282,8 @@ pub fn admit(principal: &Principal, people: &People) -> Result<Roles, Refusal> {
         return Ok(Roles { admin: true, ..Roles::default() });
     }
     able(&principal.login_user, people)?;
-    // A credential for less carries no role.
-    let row = people.login.as_ref().filter(|_| principal.scopes.manage);
+    // A credential for less carries no role. Nor does a proxy user: else whoever runs as it could take its role.
+    let row = people.login.as_ref().filter(|row| principal.scopes.manage && row.kind != Kind::Proxy);
     Ok(row.map(|p| p.roles).unwrap_or_default())
 }
 
@@ -301,7 +308,10 @@ pub fn acting(principal: &Principal, ask: Ask<'_>, people: &People, now: i64) ->
         why if by_association => Refusal {
             rule: "association_ended".into(),
             value: active.unwrap_or_default().to_owned(),
-            text: format!("you act as {name}, and that right is gone: {}", why.text),
+            text: match name {
+                "" => "you act as a user whose name can't be read (table associations)".to_owned(),
+                name => format!("you act as {name}, and that right is gone: {}", why.text),
+            },
             hint: "`stead as --clear` makes you yourself again".into(),
         },
         why => why,
@@ -342,28 +352,54 @@ pub fn right(who: &Who, wanted: For<'_>, people: &People, now: i64) -> Result<Op
             let roles = people.login.as_ref().map(|p| p.roles).unwrap_or_default();
             may_name(&who.login_user, roles, &who.user, people).map(|_| None).map_err(NoRight::Ended)
         }
-        Via::Operator => Ok(None),
+        Via::Operator => nameable(&who.user, people).map(|()| None).map_err(NoRight::Ended),
+    }
+}
+
+/// Nobody's jobs run as a user who is disabled, whoever submits them.
+pub(crate) fn nameable(user: &User, people: &People) -> Result<(), Refusal> {
+    let Some(target) = &people.target else { return Ok(()) };
+    if let Some(why) = misread(target, user.as_str()) {
+        return Err(bad_row(user.as_str(), &why));
+    }
+    if target.disabled {
+        return Err(disabled(user.as_str()));
+    }
+    Ok(())
+}
+
+/// Why a row says nothing of this user. Some databases find `ADA` for `ada`.
+fn misread(person: &Person, name: &str) -> Option<String> {
+    let other = || (person.name != name).then(|| format!("it is of {:?}", person.name));
+    person.fault.clone().or_else(other)
+}
+
+fn bad_row(name: &str, why: &str) -> Refusal {
+    Refusal {
+        rule: "user_row".into(),
+        value: name.to_owned(),
+        text: format!("the row of {name} in the table users can't be understood: {why}"),
+        hint: format!("an administrator puts it right: `stead users add {name}`"),
+    }
+}
+
+fn disabled(name: &str) -> Refusal {
+    Refusal {
+        rule: "user_disabled".into(),
+        value: name.to_owned(),
+        text: format!("{name} is disabled on this farm"),
+        hint: "ask an administrator of the farm".into(),
     }
 }
 
 /// The login user can do anything at all.
 pub(crate) fn able(login: &LoginUser, people: &People) -> Result<(), Refusal> {
     let Some(person) = &people.login else { return Ok(()) };
-    if let Some(fault) = &person.fault {
-        return Err(Refusal {
-            rule: "user_row".into(),
-            value: login.to_string(),
-            text: format!("the row of {login} in the table users can't be understood: {fault}"),
-            hint: format!("an administrator puts it right: `stead users add {login}`"),
-        });
+    if let Some(why) = misread(person, login.as_str()) {
+        return Err(bad_row(login.as_str(), &why));
     }
     if person.disabled {
-        return Err(Refusal {
-            rule: "user_disabled".into(),
-            value: login.to_string(),
-            text: format!("{login} is disabled on this farm"),
-            hint: "ask an administrator of the farm".into(),
-        });
+        return Err(disabled(login.as_str()));
     }
     Ok(())
 }
@@ -377,7 +413,7 @@ pub(crate) fn may_name(login: &LoginUser, roles: Roles, user: &User, people: &Pe
         Err(Refusal { rule: "impersonate".into(), value: user.to_string(), text, hint: hint.into() })
     };
     if roles.admin {
-        return Ok(Via::Admin);
+        return nameable(user, people).map(|()| Via::Admin);
     }
     if !roles.impersonate {
         return refused(
@@ -386,7 +422,7 @@ pub(crate) fn may_name(login: &LoginUser, roles: Roles, user: &User, people: &Pe
         );
     }
     match &people.target {
-        Some(target) if target.fault.is_some() || target.roles.admin => refused(
+        Some(target) if target.roles.admin => refused(
             format!("{login} holds the role impersonate, which does not reach {user}"),
             "an administrator can submit it",
         ),
@@ -394,7 +430,7 @@ pub(crate) fn may_name(login: &LoginUser, roles: Roles, user: &User, people: &Pe
             format!("{user} is a proxy user: it is acted as by a grant, not by the role impersonate"),
             "ask for a grant, and use --as",
         ),
-        _ => Ok(Via::Impersonate),
+        _ => nameable(user, people).map(|()| Via::Impersonate),
     }
 }
 
@@ -408,6 +444,9 @@ pub fn acts<'p>(
 ) -> Result<&'p Grant, NoRight> {
     let ended = NoRight::Ended;
     able(login, people).map_err(ended)?;
+    if is_machines_name(login.as_str()) {
+        return Err(ended(system_acts(login)));
+    }
     if people.login.as_ref().is_some_and(|p| p.kind == Kind::Proxy) {
         return Err(ended(proxy_acts(login)));
     }
@@ -417,7 +456,8 @@ pub fn acts<'p>(
         return Err(if unknown { directory(login, people) } else { ended(no_grant(login, user)) });
     }
     actable(user, people).map_err(ended)?;
-    if let Some((_, false)) = people.may_act.iter().find(|(who, _)| *who == Holder::Login(login.clone())) {
+    // Being named oneself counts for more than what holds for a group.
+    if listed(&Holder::Login(login.clone()), people) == Some(false) {
         return Err(ended(not_listed(login.as_str())));
     }
     let mut why = None;
@@ -497,8 +537,7 @@ fn gives(grant: &Grant, wanted: For<'_>, people: &People, now: i64) -> Result<()
             "somebody else than it serves approves it: `stead grants approve`",
         );
     }
-    let listed = people.may_act.iter().find(|(who, _)| *who == grant.holder).is_some_and(|(_, allowed)| *allowed);
-    if !listed {
+    if listed(&grant.holder, people) != Some(true) {
         return Err(NoRight::Ended(not_listed(&grant.holder.to_string())));
     }
     if let Some(job) = wanted.job
@@ -522,6 +561,12 @@ fn gives(grant: &Grant, wanted: For<'_>, people: &People, now: i64) -> Result<()
     Ok(())
 }
 
+/// What the list of those who may act says; nothing, if they aren't in it.
+fn listed(holder: &Holder, people: &People) -> Option<bool> {
+    let said = people.may_act.iter().filter(|(who, _)| who == holder).map(|(_, allowed)| *allowed);
+    said.reduce(|a, b| a && b)
+}
+
 /// Whether anybody may act as this user.
 fn actable(user: &User, people: &People) -> Result<(), Refusal> {
     let no = |rule: &str, text: String, hint: String| {
@@ -534,7 +579,8 @@ fn actable(user: &User, people: &People) -> Result<(), Refusal> {
             "name a proxy user".into(),
         );
     }
-    let Some(target) = people.target.as_ref().filter(|t| t.kind == Kind::Proxy && t.fault.is_none()) else {
+    let Some(target) = people.target.as_ref().filter(|t| t.kind == Kind::Proxy && misread(t, user.as_str()).is_none())
+    else {
         return no(
             "not_a_proxy_user",
             format!("{user} is no proxy user"),
@@ -542,7 +588,7 @@ fn actable(user: &User, people: &People) -> Result<(), Refusal> {
         );
     };
     if target.disabled {
-        return no("user_disabled", format!("{user} is disabled on this farm"), "ask an administrator".into());
+        return Err(disabled(user.as_str()));
     }
     if people.may_be_acted_as != Some(true) {
         return no(
@@ -568,7 +614,12 @@ pub fn may_be_proxy(user: &User, people: &People) -> Result<(), Refusal> {
 }
 
 fn is_machines(user: &User, people: &People) -> bool {
-    people.is_system || MACHINE.contains(&user.as_str())
+    people.is_system || is_machines_name(user.as_str())
+}
+
+/// However it is written: a directory may know `Root`, too.
+fn is_machines_name(name: &str) -> bool {
+    MACHINE.iter().any(|machine| machine.eq_ignore_ascii_case(name))
 }
 
 /// Whether a grant may be given at all. `people` is about the holder and the proxy user.
@@ -582,13 +633,8 @@ pub fn may_grant(holder: &Holder, user: &User, people: &People) -> Result<(), Re
                 hint: "name two different users".into(),
             });
         }
-        if MACHINE.contains(&login.as_str()) {
-            return Err(Refusal {
-                rule: "system_account".into(),
-                value: login.to_string(),
-                text: format!("{login} is a system account: it acts as nobody"),
-                hint: "grant it to a person".into(),
-            });
+        if is_machines_name(login.as_str()) {
+            return Err(system_acts(login));
         }
         if people.login.as_ref().is_some_and(|p| p.kind == Kind::Proxy) {
             return Err(proxy_acts(login));
@@ -597,6 +643,15 @@ pub fn may_grant(holder: &Holder, user: &User, people: &People) -> Result<(), Re
     // The lists are kept beside the grants; a grant may come first.
     let listed = People { may_be_acted_as: Some(people.may_be_acted_as.unwrap_or(true)), ..people.clone() };
     actable(user, &listed)
+}
+
+fn system_acts(login: &LoginUser) -> Refusal {
+    Refusal {
+        rule: "system_account".into(),
+        value: login.to_string(),
+        text: format!("{login} is a system account: it acts as nobody"),
+        hint: "grant it to a person, who signs in as themself".into(),
+    }
 }
 
 fn proxy_acts(login: &LoginUser) -> Refusal {

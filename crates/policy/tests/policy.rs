@@ -1,11 +1,10 @@
-//! The decision as a committed table, and what must hold for every input.
+//! What must hold for every name and every worker, where no tables of people matter.
 
 use policy::{
     ACCOUNT_UNKNOWN, Accept, AccountName, Channel, Decision, Excluded, FarmFacts, Identified, LoginUser, Mode, People,
     Place, Principal, ProxyAccount, Request, Roles, Scopes, User, Via, Who, identify,
 };
 use proptest::prelude::*;
-use std::fmt::Write as _;
 use warrant::Account;
 
 fn login(name: &str) -> LoginUser {
@@ -25,76 +24,12 @@ fn version(who: &Who, place: &Place) -> [u8; 32] {
     policy::version(who, place, &People::default())
 }
 
-fn place(mode: Mode) -> Place {
-    Place {
-        worker: "w1".into(),
-        labels: Vec::new(),
-        mode,
-        proxy_account: None,
-        owner: None,
-        accept: Accept::Owner,
-        panic: None,
-        drained: false,
-        online: true,
-        excluded: Vec::new(),
-    }
-}
-
 fn excluded(account: &str) -> Excluded {
     Excluded { account: account.into(), rule: ACCOUNT_UNKNOWN.into(), reason: "unknown here".into() }
 }
 
 fn named(name: &str) -> Option<ProxyAccount> {
     Some(ProxyAccount::Named(AccountName::parse(name).expect("account")))
-}
-
-fn places() -> Vec<(&'static str, Place)> {
-    let owner = || Some(AccountName::parse("ada").expect("account"));
-    let desktop = |accept| Place { owner: owner(), accept, ..place(Mode::Desktop) };
-    vec![
-        ("user", place(Mode::User)),
-        ("user with a proxy_account", Place { proxy_account: named("qubeproxy"), ..place(Mode::User) }),
-        ("proxy", Place { proxy_account: named("qubeproxy"), ..place(Mode::Proxy) }),
-        ("proxy throwaway", Place { proxy_account: Some(ProxyAccount::Throwaway), ..place(Mode::Proxy) }),
-        ("proxy without account", place(Mode::Proxy)),
-        ("proxy as root", Place { proxy_account: named("root"), ..place(Mode::Proxy) }),
-        ("desktop of ada", desktop(Accept::Owner)),
-        ("desktop of ada, any", desktop(Accept::Any)),
-        ("desktop of ada, bob", desktop(Accept::Users(vec![login("bob")]))),
-        ("desktop of nobody known", place(Mode::Desktop)),
-        ("user, offline", Place { online: false, ..place(Mode::User) }),
-        ("user, drained", Place { drained: true, ..place(Mode::User) }),
-        ("user, panic", Place { panic: Some("proxy_account is unknown".into()), ..place(Mode::User) }),
-        ("user, ada excluded", Place { excluded: vec![excluded("ada")], ..place(Mode::User) }),
-    ]
-}
-
-/// Every kind of submitter on every kind of worker. `STEAD_UPDATE=1` rewrites the table; read the difference.
-#[test]
-fn the_matrix_is_as_committed() {
-    let people = [who("ada", "ada"), who("bob", "bob"), who("root", "ada"), who("root", "root"), who("ada", "bob")];
-    let mut table = String::new();
-    for (name, place) in places() {
-        for who in &people {
-            let outcome = match decide(who, &place) {
-                Decision::Run(plan, _) => {
-                    let account = match plan.account {
-                        Account::Named { name, .. } => name.to_string(),
-                        Account::Throwaway => "(throwaway)".into(),
-                    };
-                    format!("run as {account}{}", if plan.shared { ", shared" } else { "" })
-                }
-                Decision::Waiting(why, _) => format!("wait: {}", why.rule),
-                Decision::Refused(why, _) | Decision::Blocked(why, _) => format!("refuse: {}", why.rule),
-            };
-            writeln!(table, "{name:<26} | {:>4} as {:<4} | {outcome}", who.login_user, who.user).expect("write");
-        }
-    }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/matrix.txt");
-    if std::env::var_os("STEAD_UPDATE").is_some() {
-        std::fs::write(path, &table).expect("write the matrix");
-    }
-    assert_eq!(table, std::fs::read_to_string(path).expect("read the matrix"), "see tests/matrix.txt");
 }
 
 fn principal(name: &str, roles: Roles) -> Principal {

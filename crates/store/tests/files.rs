@@ -106,11 +106,27 @@ async fn a_newer_or_changed_schema_is_left_alone() {
     .await
     .expect("inserted");
     let error = Store::open(&farm.path()).await.expect_err("newer");
-    assert!(matches!(error, StoreError::NewerSchema { found: 9999, known: 8, .. }), "{error}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 9999, known: 9, .. }), "{error}");
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 9999").execute(&mut conn).await.expect("deleted");
     sqlx::query("UPDATE _sqlx_migrations SET checksum = x'00'").execute(&mut conn).await.expect("changed");
     let error = Store::open(&farm.path()).await.expect_err("changed");
     assert!(matches!(error, StoreError::ChangedSchema { version: 1, .. }), "{error}");
+}
+
+/// Jobs of before it was said by what right one runs as another.
+#[tokio::test]
+async fn an_old_job_with_two_names_was_an_administrators() {
+    let farm = Farm::fresh().await;
+    let own = farm.store.submit(job(&[1]), 1).await.expect("submitted");
+    let as_another = NewJob { user: "render".to_owned(), via: "own".to_owned(), ..job(&[1]) };
+    let as_another = farm.store.submit(as_another, 1).await.expect("submitted");
+    farm.store.close().await;
+    let mut conn = by_hand(&farm.path()).await;
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 9").execute(&mut conn).await.expect("deleted");
+    drop(conn);
+    let store = Store::open(&farm.path()).await.expect("opened");
+    let via = async |id| store.job(id).await.expect("read").expect("a job").via;
+    assert_eq!((via(own).await.as_str(), via(as_another).await.as_str()), ("own", "admin"));
 }
 
 async fn by_hand(path: &std::path::Path) -> SqliteConnection {

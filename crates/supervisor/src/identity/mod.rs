@@ -100,13 +100,12 @@ impl Identity {
             people.groups = self.groups(login).await;
         }
         let of = target.map(str::to_owned).or_else(|| people.association.as_ref().map(|a| a.proxy_user.clone()));
-        if let Some(target) = &of
-            && !people.grants.is_empty()
-        {
+        let by_grant = of.filter(|_| !people.grants.is_empty());
+        if let Some(target) = &by_grant {
             people.is_system = self.is_system(target).await;
         }
         let people = Arc::new(people);
-        let asked = (has_groups || of.is_some()).then(Instant::now);
+        let asked = (has_groups || by_grant.is_some()).then(Instant::now);
         let mut known = self.lock();
         if known.stamp == stamp {
             if known.people.len() >= REMEMBERED {
@@ -135,14 +134,7 @@ impl Identity {
             Ask::Bound(user) => Some(user.as_str()),
         };
         let login = principal.login_user.as_str();
-        let mut people = self.people(login, target).await?;
-        // Whoever names the one they are associated with already is asked about as if they named nobody.
-        if let (Some(name), Some(active)) = (target, &people.association)
-            && active.proxy_user != name
-            && matches!(ask, Ask::Nothing)
-        {
-            people = self.people(login, None).await?;
-        }
+        let people = self.people(login, target).await?;
         policy::acting(principal, ask, &people, crate::clock::now()).map_err(ServiceError::Refused)
     }
 

@@ -114,6 +114,10 @@ fn grant(row: &GrantRow, is_ours: bool) -> Option<Grant> {
         faults.push(format!("workers: {error}"));
         Requires::default()
     });
+    let jobs = JobNames::parse(row.jobs.as_deref().unwrap_or_default()).unwrap_or_else(|error| {
+        faults.push(format!("jobs: {error}"));
+        JobNames::default()
+    });
     Some(Grant {
         id: row.id,
         approved: is_ours && is_approved(row, &holder),
@@ -122,7 +126,7 @@ fn grant(row: &GrantRow, is_ours: bool) -> Option<Grant> {
         from,
         until,
         workers,
-        jobs: JobNames::parse(row.jobs.as_deref().unwrap_or_default()),
+        jobs,
         ended_by: row.ended_by.clone(),
         changed_outside: !is_ours,
         fault: (!faults.is_empty()).then(|| faults.join("; ")),
@@ -195,6 +199,8 @@ pub(crate) mod tests {
             (|r| r.valid_from = Some(String::new()), "valid_from"),
             (|r| r.state = "Active".to_owned(), "state"),
             (|r| r.workers = Some("a,,b".to_owned()), "workers"),
+            (|r| r.jobs = Some(" ".to_owned()), "jobs"),
+            (|r| r.jobs = Some("a,,b".to_owned()), "jobs"),
         ] {
             let mut bad = row(1, "ada", "render");
             change(&mut bad);

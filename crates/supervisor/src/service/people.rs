@@ -11,7 +11,7 @@ use crate::error::ServiceError;
 use crate::identity::{micros, person, roles, user};
 use crate::views::{GrantView, UserView};
 use job::{JobAction, JobState, Requires};
-use policy::{For, Groups, Holder, Kind, NoRight, Principal, Refusal, User};
+use policy::{For, Groups, Holder, JobNames, Kind, NoRight, Principal, Refusal, User};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{GrantFilter, GrantRow, NewGrant, NewUser, Raw, UserRow};
@@ -604,7 +604,9 @@ fn check_grant(request: &GrantRequest) -> Result<(), ServiceError> {
     }
     Requires::parse(request.workers.as_deref().unwrap_or_default()).map_err(|e| ServiceError::input("workers", e))?;
     check_text("reason", request.reason.as_deref())?;
-    check_text("jobs", request.jobs.as_deref())
+    check_text("jobs", request.jobs.as_deref())?;
+    let jobs = JobNames::parse(request.jobs.as_deref().unwrap_or_default());
+    jobs.map(drop).map_err(|e| ServiceError::input("jobs", e))
 }
 
 fn check_text(what: &'static str, text: Option<&str>) -> Result<(), ServiceError> {

@@ -62,7 +62,7 @@ fn a_directory_that_is_down_holds_a_job_up_and_costs_it_nothing() {
     let [known, files] = [&passwd, &nsswitch].map(|f| std::fs::read_to_string(f).expect("the stage's own"));
     // As if bob were in a directory: `hesiod`, which is part of glibc, has no server anywhere.
     let without: String = known.lines().filter(|l| !l.starts_with("bob:")).flat_map(|l| [l, "\n"]).collect();
-    std::fs::write(&nsswitch, files.replace("passwd: files", "passwd: files hesiod")).expect("nsswitch.conf");
+    std::fs::write(&nsswitch, files.replace("passwd: files", "passwd: hesiod files")).expect("nsswitch.conf");
     std::fs::write(&passwd, without).expect("passwd");
 
     let job = farm.submit_sh("root", &["--user", "bob", "--retries", "0"], "id -un");

@@ -1,11 +1,12 @@
 //! From the name in a warrant to the identity a session gets: look-up by the host's own directory, then the
 //! host's own policy.
 //!
-//! Called in shepherds and in the checker's children only: the C code of name services lives and dies there. Never a fallback account, never a
-//! name read as a number, and an outage is never taken for "no such account".
+//! Called in shepherds, in the checker's children and in children of its own only: the C code of name services lives and
+//! dies there. Never a fallback account, never a name read as a number, and an outage is never taken for "no such account".
 
 use crate::conf::{Conf, DeniedGroups};
 use crate::fatal::Fatal;
+use crate::nsswitch;
 use crate::refusal::Refusal;
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
@@ -18,8 +19,8 @@ const GROUPS_MAX: usize = 65_536;
 const BUFFER_MAX: usize = 16 << 20;
 /// Ids that stand for "nobody" or "no id".
 const NO_IDS: [u32; 3] = [65_534, 65_535, u32::MAX];
-/// A well-formed name of no group.
-const NO_GROUP: &str = "stead-no-such-group";
+/// A well-formed name of no account and of no group.
+const NOBODY: &str = "stead-no-such-name";
 /// A directory that took longer than this to fail is not asked again in the same launch.
 const SLOW_MS: u64 = 1_000;
 /// Accounts of our own services, which never run a job, and their groups, which no job is in: they may write where the
@@ -230,13 +231,22 @@ fn find(name: &str, conf: &Conf) -> Result<Entry, Refusal> {
             "create the account on the host, or send the job to a worker that has it",
         )
     };
-    let mut entry = patiently(|| passwd(name))?.ok_or_else(unknown)?;
-    entry.expires = patiently(|| shadow(name))?.map_or(-1, |s| s.expires);
+    let Some(mut entry) = patiently(|| passwd(name))? else {
+        nothing_is_down("passwd", passwd)?;
+        return Err(unknown());
+    };
+    entry.expires = match patiently(|| shadow(name))? {
+        Some(shadow) => shadow.expires,
+        None => {
+            nothing_is_down("shadow", shadow)?;
+            -1
+        }
+    };
     entry.groups = group_list(name, entry.gid)?;
-    // An outage leaves groups out of that list and says nothing. A name that no file has makes every service answer.
-    patiently(|| group_id(NO_GROUP))?;
     entry.denied_groups = group_ids(conf.denied_groups.iter().map(String::as_str).chain(SERVICE_NAMES))?;
     entry.allowed_groups = group_ids(conf.allowed_groups.iter().map(String::as_str))?;
+    // An outage leaves groups out of those lists and says nothing.
+    nothing_is_down("group", group_id)?;
     Ok(entry)
 }
 
@@ -254,11 +264,19 @@ pub(crate) struct SignIn {
 impl SignIn {
     /// Looked up patiently: a directory that is away is no missing account.
     pub(crate) fn find(name: &str) -> Result<Option<Self>, Refusal> {
-        let Some(entry) = patiently(|| passwd(name))? else { return Ok(None) };
-        // Only root's own directories have this; without it PAM's word is all there is.
-        let shadow = shadow(name).ok().flatten().unwrap_or(Shadow { expires: -1, locked: false });
+        let Some(entry) = patiently(|| passwd(name))? else {
+            return nothing_is_down("passwd", passwd).map(|()| None);
+        };
+        // Only explains what PAM says; without it PAM's word is all there is.
+        let shadow = shadow(name).ok().flatten().unwrap_or(Shadow { expires: -1, hash: None });
         let expired = shadow.expires != -1 && today() >= shadow.expires;
-        Ok(Some(Self { name: entry.name, uid: entry.uid, locked: shadow.locked, expired }))
+        let locked = match shadow.hash {
+            Some(b'!') => true,
+            // Directories show this of everybody, to keep the hash to themselves.
+            Some(b'*') => is_shut_in(&std::fs::read("/etc/shadow").unwrap_or_default(), name),
+            _ => false,
+        };
+        Ok(Some(Self { name: entry.name, uid: entry.uid, locked, expired }))
     }
 
     /// Why the account can't be asked about, if it is root's, a service's or the system's.
@@ -278,23 +296,58 @@ impl SignIn {
     }
 }
 
+/// Whether the host's own file of passwords has none that could be right for `name`.
+fn is_shut_in(shadow: &[u8], name: &str) -> bool {
+    let start = format!("{name}:*");
+    shadow.split(|b| *b == b'\n').any(|line| line.starts_with(start.as_bytes()))
+}
+
 /// The uid of one of our services: as it was given, or of the account `name`.
 pub(crate) fn service_uid(given: Option<u32>, name: &str) -> Result<u32, Fatal> {
     if let Some(uid) = given {
         return Ok(uid);
     }
-    let look = || match ids_of(name) {
-        Ok(Some((uid, _))) => uid.to_le_bytes().to_vec(),
-        _ => Vec::new(),
-    };
-    let bytes = sys::in_child(look).map_err(|errno| Fatal::Step { what: "look up a service's account", errno })?;
-    let uid = bytes.try_into().map(u32::from_le_bytes).ok().filter(|uid| *uid != 0);
+    let found = ids_of(name).map_err(|errno| Fatal::DirectoryDown { errno })?;
+    let uid = found.map(|(uid, _)| uid).filter(|uid| *uid != 0);
     uid.ok_or_else(|| Fatal::NoSuchAccount { name: name.to_owned() })
 }
 
 /// The uid and gid of an account, for finding our own services' accounts.
 pub(crate) fn ids_of(name: &str) -> Result<Option<(u32, u32)>, Errno> {
-    passwd(name).map(|e| e.map(|e| (e.uid, e.gid)))
+    in_child(|| match patiently(|| passwd(name))? {
+        Some(entry) => Ok(Some((entry.uid, entry.gid))),
+        None => nothing_is_down("passwd", passwd).map(|()| None),
+    })
+}
+
+/// Whether an account or a group has the number.
+pub(crate) fn has_id(id: u32) -> Result<bool, Errno> {
+    let found = in_child(|| {
+        if patiently(|| user_of(id))?.is_some() || patiently(|| group_of(id))?.is_some() {
+            return Ok(Some((id, id)));
+        }
+        nothing_is_down("passwd", passwd)?;
+        nothing_is_down("group", group_id).map(|()| None)
+    })?;
+    Ok(found.is_some())
+}
+
+type Ids = Option<(u32, u32)>;
+
+/// A look-up that leaves no code of name services in this process.
+fn in_child(look: impl FnOnce() -> Result<Ids, Refusal>) -> Result<Ids, Errno> {
+    let bytes = sys::in_child(|| match look() {
+        Ok(None) => vec![0],
+        Ok(Some((uid, gid))) => [&[1][..], &uid.to_le_bytes(), &gid.to_le_bytes()].concat(),
+        Err(down) => [&[2][..], &down.errno.to_le_bytes()].concat(),
+    })?;
+    let number = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+    match (bytes.first(), bytes.len()) {
+        (Some(0), 1) => Ok(None),
+        (Some(1), 9) => Ok(number(1).zip(number(5))),
+        (Some(2), 5) => Err(Errno(number(1).map_or(libc::EIO, u32::cast_signed))),
+        _ => Err(Errno(libc::EIO)),
+    }
 }
 
 /// Tries again for a moment: a directory that is restarting is not a reason to send a job away.
@@ -314,6 +367,25 @@ fn patiently<T>(look: impl Fn() -> Result<Option<T>, Errno>) -> Result<Option<T>
     Err(directory_down(last))
 }
 
+/// "Not found" counts only while every service of `database` answers, wherever in its order it stands. Changes how this
+/// process looks names up, so it comes last.
+fn nothing_is_down<T>(database: &str, look: impl Fn(&str) -> Result<Option<T>, Errno>) -> Result<(), Refusal> {
+    patiently(|| look(NOBODY))?;
+    let mut services = nsswitch::services(database).map_err(directory_down)?;
+    if database == "group" {
+        // A host may let others say who is in which group.
+        services.extend(nsswitch::services("initgroups").map_err(directory_down)?);
+    }
+    for service in services {
+        nsswitch::ask_only(database, &service).map_err(directory_down)?;
+        patiently(|| look(NOBODY)).map_err(|down| Refusal {
+            text: format!("{} (service {service} of {database} in /etc/nsswitch.conf)", down.text),
+            ..down
+        })?;
+    }
+    Ok(())
+}
+
 fn directory_down(errno: Errno) -> Refusal {
     Refusal {
         kind: RefusalKind::Transient,
@@ -324,14 +396,18 @@ fn directory_down(errno: Errno) -> Refusal {
             libc::ENOENT | libc::ESRCH => "the host's account directory does not answer".to_owned(),
             _ => format!("the host's account directory does not answer: {errno}"),
         },
-        hint: "the job is tried again; every service that the host's /etc/nsswitch.conf names must answer".to_owned(),
+        hint:
+            "the job is tried again; every service that the host's /etc/nsswitch.conf names must answer: start it, or \
+               take it out there"
+                .to_owned(),
     }
 }
 
 /// Calls a `get…_r` function with a growing buffer. `Ok(None)`: every service says that there is no such entry.
 ///
 /// That is 0 and nothing found. The C library's manual names ENOENT and ESRCH for it, too, but there they are the last
-/// service's word for "not available": both nslcd without its server and a stopped nslcd or winbindd end in ENOENT.
+/// service's word for "not available": both nslcd without its server and a stopped nslcd or winbindd end in ENOENT. What
+/// 0 leaves open is [`nothing_is_down`]'s.
 fn with_buffer<R>(mut call: impl FnMut(&mut [libc::c_char]) -> (i32, Option<R>)) -> Result<Option<R>, Errno> {
     let mut size = 4096;
     loop {
@@ -395,8 +471,8 @@ fn passwd(name: &str) -> Result<Option<Entry>, Errno> {
 struct Shadow {
     /// Day since 1970 from which the account is expired; -1 = never.
     expires: i64,
-    /// The hash is none that a password could have.
-    locked: bool,
+    /// How the hash begins: `!` and `*` are of none that a password could have.
+    hash: Option<u8>,
 }
 
 fn shadow(name: &str) -> Result<Option<Shadow>, Errno> {
@@ -413,8 +489,8 @@ fn shadow(name: &str) -> Result<Option<Shadow>, Errno> {
             return (rc, None);
         }
         // SAFETY: null, or text in `buffer`, which is alive; only its first byte is looked at.
-        let first = (!sp.sp_pwdp.is_null()).then(|| unsafe { *sp.sp_pwdp }.cast_unsigned());
-        (0, Some(Shadow { expires: sp.sp_expire, locked: matches!(first, Some(b'!' | b'*')) }))
+        let hash = (!sp.sp_pwdp.is_null()).then(|| unsafe { *sp.sp_pwdp }.cast_unsigned());
+        (0, Some(Shadow { expires: sp.sp_expire, hash }))
     });
     match found {
         // A host need not have a shadow file; where it has one, this is an outage as everywhere.
@@ -434,6 +510,28 @@ fn group_id(name: &str) -> Result<Option<u32>, Errno> {
             libc::getgrnam_r(c_name.as_ptr(), &raw mut gr, buffer.as_mut_ptr(), buffer.len(), &raw mut found)
         };
         (rc, (rc == 0 && !found.is_null()).then_some(gr.gr_gid))
+    })
+}
+
+fn user_of(uid: u32) -> Result<Option<()>, Errno> {
+    with_buffer(|buffer| {
+        // SAFETY: plain data, filled by the call.
+        let mut pw: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all pointers are valid and the buffer has the length given.
+        let rc = unsafe { libc::getpwuid_r(uid, &raw mut pw, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
+        (rc, (rc == 0 && !found.is_null()).then_some(()))
+    })
+}
+
+fn group_of(gid: u32) -> Result<Option<()>, Errno> {
+    with_buffer(|buffer| {
+        // SAFETY: plain data, filled by the call.
+        let mut gr: libc::group = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all pointers are valid and the buffer has the length given.
+        let rc = unsafe { libc::getgrgid_r(gid, &raw mut gr, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
+        (rc, (rc == 0 && !found.is_null()).then_some(()))
     })
 }
 
@@ -583,8 +681,25 @@ mod tests {
 
     #[test]
     fn the_directory_tells_unknown_from_known() {
-        assert_eq!(ids_of("root"), Ok(Some((0, 0))));
-        assert_eq!(ids_of("no-such-account-here"), Ok(None));
+        assert_eq!(passwd("root").map(|e| e.map(|e| (e.uid, e.gid))), Ok(Some((0, 0))));
+        assert_eq!(passwd("no-such-account-here"), Ok(None));
         assert_eq!(group_id("no-such-group-here"), Ok(None));
+        assert_eq!((user_of(0), group_of(0)), (Ok(Some(())), Ok(Some(()))));
+        assert_eq!((user_of(61_999), group_of(61_999)), (Ok(None), Ok(None)), "a throwaway id that somebody has?");
+    }
+
+    #[test]
+    fn a_child_that_says_nothing_knows_nothing() {
+        assert_eq!(in_child(|| Ok(None)), Ok(None));
+        assert_eq!(in_child(|| Ok(Some((7, u32::MAX)))), Ok(Some((7, u32::MAX))));
+        assert_eq!(in_child(|| Err(directory_down(Errno(libc::ENOENT)))), Err(Errno(libc::ENOENT)));
+        assert_eq!(in_child(|| sys::exit(0)), Err(Errno(libc::EIO)), "it ended without a word");
+    }
+
+    #[test]
+    fn only_the_hosts_own_file_shuts_an_account_with_a_star() {
+        let shadow = b"root:*:1::\nada:$6$x:1::\nbobby:*:1::\nlena:!*:1::\n";
+        assert!(is_shut_in(shadow, "root") && is_shut_in(shadow, "bobby"));
+        assert!(["ada", "bob", "obby", "lena", "oot", ""].iter().all(|n| !is_shut_in(shadow, n)));
     }
 }

@@ -49,6 +49,10 @@ pub(crate) enum Fatal {
     NoSuchAccount {
         name: String,
     },
+    /// Whether an account or an id is anybody's is not known.
+    DirectoryDown {
+        errno: Errno,
+    },
     /// A child says that starting it again can't help.
     ChildUsage {
         name: String,
@@ -134,6 +138,15 @@ impl fmt::Display for Fatal {
                 write!(f, "the throwaway id {id} in `ids` belongs to a real account now: use a new data folder")
             }
             Self::NoSuchAccount { name } => write!(f, "this host knows no account {name}: create it first"),
+            Self::DirectoryDown { errno } => {
+                // How name services say that they can't ask anybody; "No such file" would mislead.
+                let why = if errno.0 == libc::ENOENT { String::new() } else { format!(" ({errno})") };
+                write!(
+                    f,
+                    "this host's account directory does not answer{why}: every service that /etc/nsswitch.conf names \
+                     must; start it, or take it out there"
+                )
+            }
             Self::ChildUsage { name } => {
                 write!(f, "{name} could not be started as it was asked to: see its message above")
             }

@@ -123,14 +123,17 @@ fn lay_out(options: &Options) -> Result<Farm, Fatal> {
 
 /// The ids of the folder, chosen once.
 fn ids(data: &Folder, want_proxy: bool) -> Result<Ids, Fatal> {
+    let down = |errno| Fatal::DirectoryDown { errno };
     let known = match data.read("ids", 0, 4096)? {
         Some(text) => Some(Ids::parse(&String::from_utf8_lossy(&text))?),
         None => None,
     };
     if let Some(ids) = known {
         let throwaway = [ids.supervisor.0, ids.worker.0].into_iter().chain(ids.proxy);
-        if let Some(id) = throwaway.filter(|id| ids::RANGE.contains(id)).find(|id| ids::allocated(*id)) {
-            return Err(Fatal::IdTaken { id });
+        for id in throwaway.filter(|id| ids::RANGE.contains(id)) {
+            if account::has_id(id).map_err(down)? {
+                return Err(Fatal::IdTaken { id });
+            }
         }
         if ids.proxy.is_some() || !want_proxy {
             return Ok(ids);
@@ -140,7 +143,7 @@ fn ids(data: &Folder, want_proxy: bool) -> Result<Ids, Fatal> {
     let mut throwaway = || -> Result<u32, Fatal> {
         let start = sys::random::<4>().map(u32::from_le_bytes);
         let start = start.map_err(|errno| Fatal::Step { what: "draw random bytes", errno })?;
-        let id = ids::choose(start, &taken, ids::allocated).ok_or(Fatal::NoFreeId)?;
+        let id = ids::choose(start, &taken, account::has_id).map_err(down)?.ok_or(Fatal::NoFreeId)?;
         taken.insert(id);
         Ok(id)
     };
@@ -148,10 +151,7 @@ fn ids(data: &Folder, want_proxy: bool) -> Result<Ids, Fatal> {
         Ok(Some((uid, gid))) if uid != 0 && gid != 0 => Ok((uid, gid)),
         Ok(Some(_)) => Err(Fatal::Step { what: "use the service account: it is root's", errno: Errno(libc::EPERM) }),
         Ok(None) => throwaway().map(|id| (id, id)),
-        Err(errno) => Err(Fatal::Step {
-            what: "look up the service accounts (every service in nsswitch.conf must answer)",
-            errno,
-        }),
+        Err(errno) => Err(down(errno)),
     };
     let (supervisor, worker) = match known {
         Some(ids) => (ids.supervisor, ids.worker),

@@ -3,6 +3,7 @@
 //! The range is the one systemd keeps for its dynamic users. An id is free when neither an account nor a group
 //! nor a process has it.
 
+use crate::sys::Res;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -72,26 +73,17 @@ impl Ids {
     }
 }
 
-/// The first free id at or after `start` within the range, going round once.
-pub(crate) fn choose(start: u32, taken: &BTreeSet<u32>, used: impl Fn(u32) -> bool) -> Option<u32> {
+/// The first free id at or after `start` within the range, going round once. Not knowing of one ends the search: an
+/// outage makes nothing free.
+pub(crate) fn choose(start: u32, taken: &BTreeSet<u32>, used: impl Fn(u32) -> Res<bool>) -> Res<Option<u32>> {
     let (low, high) = (*RANGE.start(), *RANGE.end());
     let size = high - low + 1;
-    (0..size).map(|i| low + (start % size + i) % size).find(|id| !taken.contains(id) && !used(*id))
-}
-
-/// Whether the host's account directory knows the id, as a user's or a group's.
-pub(crate) fn allocated(id: u32) -> bool {
-    let mut buffer = vec![0; 1 << 16];
-    // SAFETY: plain data, filled by the calls.
-    let (mut pw, mut gr): (libc::passwd, libc::group) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    let (mut found_pw, mut found_gr) = (std::ptr::null_mut(), std::ptr::null_mut());
-    let (text, len) = (buffer.as_mut_ptr(), buffer.len());
-    // SAFETY: all pointers are valid and the buffer has the length given.
-    let user = unsafe { libc::getpwuid_r(id, &raw mut pw, text, len, &raw mut found_pw) };
-    // SAFETY: as above; what the first call put into the buffer is not read.
-    let group = unsafe { libc::getgrgid_r(id, &raw mut gr, text, len, &raw mut found_gr) };
-    // An answer too long for the buffer is an answer.
-    !found_pw.is_null() || !found_gr.is_null() || user == libc::ERANGE || group == libc::ERANGE
+    for id in (0..size).map(|i| low + (start % size + i) % size).filter(|id| !taken.contains(id)) {
+        if !used(id)? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }
 
 /// The ids of all running processes.
@@ -111,16 +103,18 @@ pub(crate) fn of_processes() -> BTreeSet<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Errno;
 
     #[test]
     fn a_choice_is_free_and_in_range_wherever_it_starts() {
         for start in [0, 1, 4335, 4336, 61_184, 65_534, u32::MAX] {
-            let id = choose(start, &BTreeSet::new(), |_| false).expect("free");
+            let id = choose(start, &BTreeSet::new(), |_| Ok(false)).expect("known").expect("free");
             assert!(RANGE.contains(&id));
         }
         let all_but_one: BTreeSet<u32> = RANGE.filter(|id| *id != 62_000).collect();
-        assert_eq!(choose(4000, &all_but_one, |_| false), Some(62_000), "goes round");
-        assert_eq!(choose(0, &all_but_one, |id| id == 62_000), None);
+        assert_eq!(choose(4000, &all_but_one, |_| Ok(false)), Ok(Some(62_000)), "goes round");
+        assert_eq!(choose(0, &all_but_one, |id| Ok(id == 62_000)), Ok(None));
+        assert_eq!(choose(0, &all_but_one, |_| Err(Errno(libc::ENOENT))), Err(Errno(libc::ENOENT)), "nobody knows");
         assert!(!RANGE.contains(&65_534));
     }
 
@@ -147,9 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn root_is_allocated_and_has_processes() {
-        assert!(allocated(0));
-        assert!(!allocated(61_999), "an account in the range of throwaway ids on this machine?");
+    fn our_own_process_is_counted() {
         assert!(of_processes().contains(&sys_euid()));
     }
 

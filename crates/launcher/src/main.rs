@@ -2,8 +2,8 @@
 //!
 //! Small, single-threaded, without network, TLS or generated parsers. `host` lays out a folder and runs the
 //! services of one machine, `serve` is the launcher proper, and it forks one shepherd per session; `checker` says
-//! whether a password is right. It decides nothing about jobs: it carries out signed warrants, within what the host's own `launcher.conf` allows, and
-//! signs what it saw. Root never opens, makes, changes or removes a path that a user can influence.
+//! whether a password is right. It decides nothing about jobs: it carries out signed warrants, within what the host's own
+//! `launcher.conf` allows, and signs what it saw. Root never opens, makes, changes or removes a path that a user can influence.
 
 #![cfg_attr(
     not(test),
@@ -24,6 +24,7 @@ mod folder;
 mod host;
 mod ids;
 mod log;
+mod nsswitch;
 mod pam;
 mod question;
 mod refusal;

@@ -281,6 +281,46 @@ fn what_dies_starts_again_and_all_end_with_the_foreground() {
     }
 }
 
+/// Whether an id is free is not known while a service of the host's is down. `hesiod`, which is part of the C library, has
+/// no server anywhere.
+#[test]
+fn no_id_is_taken_while_the_directory_is_down() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut farm = Farm::new();
+    let conf = farm.top.path().join("nsswitch.conf");
+    fs::write(&conf, "passwd: files\ngroup: files\n").expect("nsswitch.conf");
+    // SAFETY: moves this thread, and what it starts, into a mount namespace of its own.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0, "unshare: {}", sys::last());
+    let mount = |from: &Path, to: &Path, flags| {
+        let [from, to] = [from, to].map(|p| sys::cstr(p.as_os_str().as_encoded_bytes()).expect("path"));
+        // SAFETY: NUL-terminated strings.
+        let ret = unsafe { libc::mount(from.as_ptr(), to.as_ptr(), c"".as_ptr(), flags, std::ptr::null()) };
+        assert_eq!(ret, 0, "mount {from:?} {to:?}: {}", sys::last());
+    };
+    mount(Path::new("none"), Path::new("/"), libc::MS_REC | libc::MS_PRIVATE);
+    mount(&conf, Path::new("/etc/nsswitch.conf"), libc::MS_BIND);
+
+    let is_refused = |farm: &Farm, services: &str| {
+        fs::write(&conf, services).expect("nsswitch.conf");
+        let output = farm.command(&farm.data(), None).stderr(Stdio::piped()).output().expect("host");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains("directory does not answer"), "{services}: {text}");
+    };
+    for services in ["passwd: hesiod files\ngroup: files\n", "passwd: files\ngroup: hesiod files\n"] {
+        is_refused(&farm, services);
+        assert!(!farm.data().join("ids").exists(), "{services}");
+    }
+    fs::write(&conf, "passwd: files\ngroup: files\n").expect("nsswitch.conf");
+    let ids = farm.start();
+    assert_eq!(farm.stop(), Some(0));
+    // Nor are those of a folder kept.
+    is_refused(&farm, "passwd: files\ngroup: files hesiod\n");
+    fs::write(&conf, "passwd: files\ngroup: files\n").expect("nsswitch.conf");
+    assert_eq!(farm.start(), ids);
+}
+
 /// `kill -9` of the host takes the services with it: the next start is never locked out.
 #[test]
 fn services_do_not_outlive_a_killed_host() {

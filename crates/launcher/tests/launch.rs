@@ -692,6 +692,42 @@ fn every_bad_account_is_refused_by_its_rule() {
     assert_eq!(stage.launched(&mut worker, &digits).run_as.uid, 1516);
 }
 
+/// `hesiod`, which is part of the C library, has no server anywhere: an outage.
+#[test]
+fn an_outage_is_seen_wherever_in_its_order_a_service_stands() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let mut worker = stage.start();
+    let conf = stage.path("nsswitch.conf");
+    for (database, services, account) in [
+        ("passwd", "files hesiod", "nosuch"),
+        ("passwd", "hesiod files", "nosuch"),
+        ("passwd", "hesiod [!SUCCESS=continue] files", "nosuch"),
+        // Whose groups nobody knows all of.
+        ("group", "files hesiod", "ada"),
+        ("group", "hesiod files", "ada"),
+        ("initgroups", "hesiod files", "ada"),
+    ] {
+        let rest = ["passwd", "group", "shadow"].into_iter().filter(|d| *d != database);
+        let rest: String = rest.map(|d| format!("{d}: files\n")).collect();
+        fs::write(&conf, format!("{database}: {services}\n{rest}")).expect("nsswitch.conf");
+        let warrant = stage.warrant(&worker, account);
+        let FromLauncher::Refused { kind, stage: rule, text, .. } = stage.launch(&mut worker, &warrant).0 else {
+            panic!("{database}: {services}: not refused");
+        };
+        assert_eq!((kind, rule.as_str()), (RefusalKind::Transient, "directory"), "{database}: {services}: {text}");
+        assert_eq!(text.contains("service hesiod"), services.starts_with("hesiod"), "{text}");
+    }
+    // What isn't installed has nobody.
+    fs::write(&conf, "passwd: stead_none files\ngroup: files stead_none\nshadow: stead_none files\n").expect("conf");
+    let nosuch = stage.warrant(&worker, "nosuch");
+    assert_eq!(stage.refused(&mut worker, &nosuch), (RefusalKind::Account, "account_unknown".into()));
+    let ada = stage.warrant(&worker, "ada");
+    assert_eq!(stage.launched(&mut worker, &ada).run_as.uid, 1501);
+}
+
 #[test]
 fn a_folder_of_another_account_is_never_given_away() {
     if !root_or_skip() {

@@ -307,7 +307,9 @@ impl Checker {
     }
 
     fn reap(&mut self) {
+        let mut reaped = false;
         while let Some(child) = sys::reap() {
+            reaped = true;
             // Its answer came since the channels were looked at, or never: what it started may hold the channel open.
             let asked = self.asked.iter().enumerate().find(|(_, a)| a.pid == child.pid);
             if let Some((i, answer)) = asked.map(|(i, a)| (i, hear(a))) {
@@ -317,12 +319,10 @@ impl Checker {
             }
             self.ending.retain(|pid| *pid != child.pid);
             let _ = std::fs::remove_dir_all(self.confdir(child.pid));
-            if self.asked.is_empty() && self.ending.is_empty() {
-                // What modules left came to us.
-                for stray in sys::descendants(std::process::id().cast_signed(), &[]) {
-                    let _ = sys::kill(stray, libc::SIGKILL);
-                }
-            }
+        }
+        // What modules left came to us. What that starts meanwhile comes when it dies, and wakes us again.
+        if reaped && self.asked.is_empty() && self.ending.is_empty() {
+            kill_below(std::process::id().cast_signed());
         }
     }
 
@@ -338,6 +338,7 @@ impl Checker {
         while !self.asked.is_empty() {
             self.end(0, &Answer::new(Word::Unavailable, "the checker is being stopped"));
         }
+        kill_below(std::process::id().cast_signed());
         clear(Path::new(&self.state));
     }
 }
@@ -372,10 +373,14 @@ fn prepare(way_back: &OwnedFd, parent: u32) -> Result<(), (&'static str, Errno)>
 
 /// Kills a child that was not collected yet, and all that it started.
 fn kill_tree(pid: i32) {
+    kill_below(pid);
+    let _ = sys::kill(pid, libc::SIGKILL);
+}
+
+fn kill_below(pid: i32) {
     for below in sys::descendants(pid, &[]) {
         let _ = sys::kill(below, libc::SIGKILL);
     }
-    let _ = sys::kill(pid, libc::SIGKILL);
 }
 
 /// What can't be asked at all.

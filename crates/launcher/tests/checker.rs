@@ -237,10 +237,16 @@ fn each_account_gets_its_word() {
         ("ada\n", RIGHT, Word::Wrong),
         ("1501", RIGHT, Word::Unknown),
     ] {
-        let at = Instant::now();
         assert_eq!(stage.word(name, password), want, "{name:?} {password:?}");
-        assert!(at.elapsed() < Duration::from_millis(1900), "pam_unix's delay of 2 s is ours to make");
     }
+    let asked = || {
+        let at = Instant::now();
+        assert_eq!(stage.word("bob", "wrong"), Word::Wrong);
+        at.elapsed()
+    };
+    let fastest = [asked(), asked(), asked()].into_iter().min();
+    // It would be 1 s at least, on an idle machine as on another.
+    assert!(fastest < Some(Duration::from_millis(900)), "pam_unix's delay is ours to make: {fastest:?}");
     assert!(stage.ask("daemon", RIGHT).text.contains("below 1500"), "launcher.conf decides");
     until("questions leave nothing", || stage.is_tidy().then_some(()));
 }
@@ -333,13 +339,7 @@ fn a_module_that_hangs_is_ended_with_all_it_started_and_keeps_nobody_waiting() {
          auth requisite pam_exec.so /bin/sleep {seconds}\nauth include common-auth\naccount include common-account\n"
     );
     let stage = Stage::with(&[("stead", &own)]);
-    let sleeping = || {
-        let words = format!("/bin/sleep\0{seconds}\0");
-        let pids = fs::read_dir("/proc").expect("proc").flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-        let alive = |pid: &i32| sys::proc_stat(*pid).is_some_and(|(_, state, _)| state != 'Z');
-        let named = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == words.as_bytes());
-        pids.filter(|pid| named(pid) && alive(pid)).count()
-    };
+    let sleeping = || sleeping(seconds);
     let at = Instant::now();
     let hanging = [stage.send("sleepy", RIGHT.as_bytes()), stage.send("sleepy", b"wrong")];
     until("both hang", || (sleeping() == 2).then_some(()));
@@ -362,6 +362,60 @@ fn a_module_that_hangs_is_ended_with_all_it_started_and_keeps_nobody_waiting() {
     let turn = answer(&waits).expect("its turn comes");
     assert_eq!(turn.word, Word::Yes, "{turn:?}");
     drop(full);
+}
+
+/// How many `sleep` so long.
+fn sleeping(seconds: u32) -> usize {
+    let words = format!("/bin/sleep\0{seconds}\0");
+    let pids = fs::read_dir("/proc").expect("proc").flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let alive = |pid: &i32| sys::proc_stat(*pid).is_some_and(|(_, state, _)| state != 'Z');
+    let named = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == words.as_bytes());
+    pids.filter(|pid| named(pid) && alive(pid)).count()
+}
+
+#[test]
+fn what_a_module_leaves_behind_is_ended_with_the_question_and_with_the_checker() {
+    if !root_or_skip() {
+        return;
+    }
+    let seconds = 150_000 + u32::from(u16::from_le_bytes(sys::random().expect("random")));
+    let mut stage = Stage::new();
+    let (left, hangs) = (stage.dir.path().join("left"), stage.dir.path().join("hangs"));
+    // Out of its session and away from its parent, as a daemon goes.
+    let script =
+        format!("#!/bin/sh\n(setsid /bin/sleep {seconds} <&- >&- 2>&- &)\ntest ! -e {} || sleep 60\n", hangs.display());
+    fs::write(&left, script).expect("script");
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o755)).expect("mode");
+    let own =
+        format!("auth optional pam_exec.so {}\nauth include common-auth\n@include common-account\n", left.display());
+    fs::write(stage.dir.path().join("pam.d/stead"), own).expect("service");
+    assert_eq!(stage.word("ada", RIGHT), Word::Yes);
+    until("what was left is gone", || (sleeping(seconds) == 0 && stage.is_tidy()).then_some(()));
+
+    fs::write(&hangs, "").expect("file");
+    let asked = stage.send("ada", RIGHT.as_bytes());
+    until("it was left while the module hangs", || (sleeping(seconds) == 1).then_some(()));
+    sys::kill(stage.checker.id().cast_signed(), libc::SIGTERM).expect("SIGTERM");
+    assert_eq!(answer(&asked).expect("an answer").word, Word::Unavailable);
+    assert!(stage.checker.wait().expect("its end").success());
+    until("nothing is left", || (sleeping(seconds) == 0).then_some(()));
+}
+
+/// `hesiod`, which is part of the C library, has no server anywhere: whom it knows, nobody can tell.
+#[test]
+fn an_outage_is_no_unknown_name() {
+    if !root_or_skip() {
+        return;
+    }
+    let stage = Stage::new();
+    let conf = stage.dir.path().join("nsswitch.conf");
+    assert_eq!(stage.word("nosuch", RIGHT), Word::Unknown);
+    for services in ["files hesiod", "hesiod files"] {
+        fs::write(&conf, format!("passwd: {services}\ngroup: files\nshadow: files\n")).expect("nsswitch.conf");
+        let answer = stage.ask("nosuch", RIGHT);
+        assert_eq!(answer.word, Word::Unavailable, "{services}: {answer:?}");
+        assert_eq!(stage.word("ada", RIGHT), Word::Yes, "{services}: she is in the files");
+    }
 }
 
 #[test]
@@ -395,7 +449,8 @@ fn guessing_gets_slower_for_the_name_and_not_for_others() {
     assert!(words[4..].contains(&Word::Limited), "{words:?}");
     let answer = stage.ask("ada", RIGHT);
     assert_eq!(answer.word, Word::Limited, "whether it is right is not said either");
-    assert!((1..=1000).contains(&answer.retry_ms), "{answer:?}");
+    // The second wait, where the machine was busy during the first.
+    assert!((1..=2000).contains(&answer.retry_ms), "{answer:?}");
     assert_eq!(stage.word("bob", RIGHT), Word::Yes);
     // Not a name of this host: the same, so that waiting tells nothing.
     let unknown: Vec<Word> = (0..6).map(|i| stage.word("nosuch", &format!("guess {i}"))).collect();

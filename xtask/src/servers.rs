@@ -29,6 +29,8 @@ const PACKAGES: &[&str] = &[
 ];
 /// Written last: the packages and versions that the folder holds.
 const PLAN: &str = "plan";
+/// Another one whenever something else is done with the packages.
+const LAYOUT: &str = "layout 2";
 
 /// Unpacks the servers if that was not done yet, or their versions have changed.
 pub(crate) fn unpack(root: &Path) -> Result<()> {
@@ -69,7 +71,7 @@ fn plan() -> Result<String> {
     let text = ask().or_else(|_| run(&mut apt_get(&["update"])).and_then(|_| ask()))?;
     let mut lines: Vec<&str> = text.lines().filter(|l| l.starts_with("Inst ")).collect();
     lines.sort_unstable();
-    Ok(format!("{}\n{}\n", PACKAGES.join(" "), lines.join("\n")))
+    Ok(format!("{LAYOUT}\n{}\n{}\n", PACKAGES.join(" "), lines.join("\n")))
 }
 
 fn download(to: &Path) -> Result<()> {
@@ -112,6 +114,8 @@ fn unpack_all(dir: &Path) -> Result<()> {
         }
     }
     remove(&debs)?;
+    // Programs that make whoever starts them root (ksu) are nothing to leave in a folder of the host.
+    run(Command::new("chmod").args(["-R", "u-s,g-s"]).arg(dir))?;
     for name in ["usr", "etc", "var"] {
         ensure!(dir.join(name).is_dir(), "the packages hold no /{name}");
     }

@@ -25,6 +25,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 /// Questions asked at once; the others wait on their connections.
 const ASKED_MAX: usize = 4;
 const WAITING_MAX: usize = 64;
+/// Children that were killed and don't end, as some wait in the kernel: with more of them nothing is asked.
+const ENDING_MAX: usize = 32;
 /// How long PAM may take.
 const PATIENCE_MS: u64 = 15_000;
 /// How long a connection may wait for its turn, or say nothing.
@@ -131,7 +133,7 @@ impl Checker {
     fn turn(&mut self) -> bool {
         let mut fds = vec![self.signals.as_raw_fd(), self.listener.as_raw_fd()];
         fds.extend(self.asked.iter().map(|a| a.result.as_raw_fd()));
-        if self.asked.len() < ASKED_MAX {
+        if self.has_room() {
             fds.extend(self.waiting.iter().map(|w| w.conn.as_raw_fd()));
         }
         if let Err(e) = sys::wait_readable(&fds, self.patience()) {
@@ -151,6 +153,10 @@ impl Checker {
         self.accept();
         self.hear_supervisor();
         true
+    }
+
+    fn has_room(&self) -> bool {
+        self.asked.len() < ASKED_MAX && self.ending.len() < ENDING_MAX
     }
 
     fn patience(&self) -> Option<u64> {
@@ -188,7 +194,7 @@ impl Checker {
     /// Reads questions as long as there is room to ask them, the oldest connection first.
     fn hear_supervisor(&mut self) {
         for _ in 0..self.waiting.len() {
-            if self.asked.len() >= ASKED_MAX {
+            if !self.has_room() {
                 return;
             }
             let Some(waiting) = self.waiting.pop_front() else { return };

@@ -45,7 +45,11 @@ pub(crate) fn answer(ask: &Ask<'_>) -> Answer {
     if let Some(why) = known.unfit(ask.uid_floor) {
         return Answer::new(Word::Unknown, why);
     }
-    if let Err(e) = lay_out(ask.confdir, &host_services()) {
+    let services = match host_services(&HOST_DIRS.map(Path::new)) {
+        Ok(services) => services,
+        Err(why) => return Answer::new(Word::Unavailable, why),
+    };
+    if let Err(e) = lay_out(ask.confdir, &services) {
         return Answer::new(Word::Unavailable, format!("{}: {e}", ask.confdir.display()));
     }
     match Library::load() {
@@ -80,15 +84,24 @@ fn judge(known: &SignIn, outcome: Outcome) -> Answer {
 
 // ---- the service -------------------------------------------------------------------------------------------------
 
-/// The services of this host and where they are.
-fn host_services() -> BTreeMap<String, PathBuf> {
+/// The services of this host and where they are. A folder may be missing; one that can't be read may hold rules that
+/// would have denied.
+fn host_services(dirs: &[&Path]) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut services = BTreeMap::new();
-    for entry in HOST_DIRS.into_iter().flat_map(|d| std::fs::read_dir(d).into_iter().flatten().flatten()) {
-        if let Ok(name) = entry.file_name().into_string() {
-            services.insert(name, entry.path());
+    for dir in dirs {
+        let failed = |e: io::Error| format!("{}: {e}", dir.display());
+        let entries = match std::fs::read_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if let Ok(name) = entry.file_name().into_string() {
+                services.insert(name, entry.path());
+            }
         }
     }
-    services
+    Ok(services)
 }
 
 /// A folder in which libpam finds the host's services under their names, `other` closed, and `stead` in any case. So
@@ -142,6 +155,21 @@ mod tests {
         assert!(std::fs::read_to_string(lay("a", &["other", "login"])).expect("ours").contains("pam_unix"));
         let theirs = std::fs::read_link(lay("b", &["other", "stead"])).expect("a link");
         assert_eq!(theirs, Path::new("/etc/pam.d/stead"));
+    }
+
+    #[test]
+    fn a_later_folder_goes_first_and_one_that_cannot_be_read_is_no_empty_one() {
+        let dir = tempfile::tempdir().expect("dir");
+        let [usr, etc, none, file] = ["usr", "etc", "none", "file"].map(|n| dir.path().join(n));
+        for folder in [&usr, &etc] {
+            std::fs::create_dir(folder).expect("folder");
+            std::fs::write(folder.join("stead"), "").expect("service");
+        }
+        std::fs::write(usr.join("login"), "").expect("service");
+        let found = host_services(&[&usr, &none, &etc]).expect("read");
+        assert_eq!((found["stead"].as_path(), found["login"].as_path()), (&*etc.join("stead"), &*usr.join("login")));
+        std::fs::write(&file, "").expect("file");
+        assert!(host_services(&[&usr, &file]).is_err());
     }
 
     #[test]

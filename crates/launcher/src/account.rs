@@ -23,6 +23,8 @@ const NO_IDS: [u32; 3] = [65_534, 65_535, u32::MAX];
 const NOBODY: &str = "stead-no-such-name";
 /// A directory that took longer than this to fail is not asked again in the same launch.
 const SLOW_MS: u64 = 1_000;
+/// The stage of an outage.
+const DIRECTORY: &str = "directory";
 /// Accounts of our own services, which never run a job, and their groups, which no job is in: they may write where the
 /// services meet.
 const SERVICE_NAMES: [&str; 2] = ["stead", "stead-worker"];
@@ -223,6 +225,23 @@ fn groups(entry: &Entry, name: &str, conf: &Conf) -> Result<Vec<u32>, Refusal> {
 // ---- the directory -------------------------------------------------------------------------------------------
 
 fn find(name: &str, conf: &Conf) -> Result<Entry, Refusal> {
+    let asked = sys::boot_ms();
+    look_up(name, conf).map_err(|refusal| {
+        // Which service is down is worth asking for, unless failing takes long.
+        let quick = sys::boot_ms().saturating_sub(asked) < SLOW_MS;
+        if refusal.stage == DIRECTORY && quick { named(refusal) } else { refusal }
+    })
+}
+
+/// With the service that is down, if it still is.
+fn named(down: Refusal) -> Refusal {
+    let again = nothing_is_down("passwd", passwd)
+        .and_then(|()| nothing_is_down("shadow", shadow))
+        .and_then(|()| nothing_is_down("group", group_id));
+    again.err().unwrap_or(down)
+}
+
+fn look_up(name: &str, conf: &Conf) -> Result<Entry, Refusal> {
     let unknown = || {
         Refusal::new(
             RefusalKind::Account,
@@ -370,11 +389,13 @@ fn patiently<T>(look: impl Fn() -> Result<Option<T>, Errno>) -> Result<Option<T>
 /// "Not found" counts only while every service of `database` answers, wherever in its order it stands. Changes how this
 /// process looks names up, so it comes last.
 fn nothing_is_down<T>(database: &str, look: impl Fn(&str) -> Result<Option<T>, Errno>) -> Result<(), Refusal> {
-    patiently(|| look(NOBODY))?;
     let mut services = nsswitch::services(database).map_err(directory_down)?;
     if database == "group" {
         // A host may let others say who is in which group.
         services.extend(nsswitch::services("initgroups").map_err(directory_down)?);
+    }
+    if services.is_empty() {
+        return patiently(|| look(NOBODY)).map(drop);
     }
     for service in services {
         nsswitch::ask_only(database, &service).map_err(directory_down)?;
@@ -389,7 +410,7 @@ fn nothing_is_down<T>(database: &str, look: impl Fn(&str) -> Result<Option<T>, E
 fn directory_down(errno: Errno) -> Refusal {
     Refusal {
         kind: RefusalKind::Transient,
-        stage: "directory".to_owned(),
+        stage: DIRECTORY.to_owned(),
         errno: errno.0,
         text: match errno.0 {
             // How name services say that they can't ask anybody; "No such file" would mislead.

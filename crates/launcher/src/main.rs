@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             sys::say_line(&e.to_string());
             // 2: starting again without a change can't help.
             ExitCode::from(match e {
-                Fatal::Step { .. } | Fatal::File { .. } | Fatal::Locked { .. } => 1,
+                Fatal::Step { .. } | Fatal::File { .. } | Fatal::Locked { .. } | Fatal::DirectoryDown { .. } => 1,
                 _ => 2,
             })
         }

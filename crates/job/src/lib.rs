@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod frames;
+mod lines;
 pub mod pattern;
 mod plan;
 mod requires;
@@ -19,6 +20,7 @@ pub mod units;
 
 pub use address::{AddressError, Point, StepRef, TaskAddress, address, job_number};
 pub use frames::{Frames, FramesError, TASKS_MAX};
+pub use lines::Lines;
 pub use pattern::PatternError;
 pub use plan::{COMMAND_GRACE_MS, Plan, Resolved, ResolvedEnvironment, StepInfo};
 pub use requires::{Requires, RequiresError, Unmet};

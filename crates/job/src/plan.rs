@@ -261,7 +261,7 @@ impl CommandPlan {
         match &self.space {
             Space::Single => 0,
             Space::Frames(_) => NUMBER_MAX,
-            Space::Each(lines) => lines.iter().map(String::len).max().unwrap_or(0),
+            Space::Each(lines) => lines.iter().map(str::len).max().unwrap_or(0),
         }
     }
 
@@ -294,7 +294,7 @@ impl CommandPlan {
             Space::Frames(frames) => {
                 frames.chunk_at(index).map(|c| Values::Frames { start: c.first, end: c.last, step: c.step })
             }
-            Space::Each(lines) => lines.get(usize::try_from(index).ok()?).map(|line| Values::Line(line)),
+            Space::Each(lines) => lines.get(usize::try_from(index).ok()?).map(Values::Line),
         }
     }
 
@@ -352,7 +352,7 @@ mod tests {
     }
 
     fn each(argv: &[&str], lines: &[&str]) -> JobSpec {
-        with_space(argv, Space::Each(lines.iter().map(|l| (*l).to_owned()).collect()))
+        with_space(argv, Space::Each(lines.iter().collect()))
     }
 
     fn argv(plan: &Plan, index: u64) -> Vec<String> {
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(plan.params(0, 1), [("line".into(), "{frame}".into())]);
         let plan = Plan::new(&each(&["gzip", "-9"], &["a"])).expect("good");
         assert_eq!(argv(&plan, 0), ["gzip", "-9", "a"]);
-        assert_eq!(crate::each_lines("a\r\n\n  \nb c\n"), ["a", "b c"]);
+        assert_eq!(crate::each_lines("a\r\n\n  \nb c\n"), ["a", "b c"].into_iter().collect());
     }
 
     #[test]
@@ -579,7 +579,7 @@ mod tests {
                 Just(Space::Single),
                 ("[-0-9x,]{1,12}", 1u64..5)
                     .prop_filter_map("a range", |(t, c)| Frames::parse(&t, c).ok().map(Space::Frames)),
-                prop::collection::vec("\\PC{0,8}", 0..3).prop_map(Space::Each),
+                prop::collection::vec("\\PC{0,8}", 0..3).prop_map(|lines| Space::Each(lines.into_iter().collect())),
             ],
         ) {
             let spec = JobSpec::new(Body::Command(CommandBody { argv, space }));

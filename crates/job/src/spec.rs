@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::frames::{Frames, FramesError};
+use crate::lines::Lines;
 use crate::pattern::PatternError;
 use crate::requires::{Requires, RequiresError};
 use crate::template::TemplateError;
@@ -203,7 +204,7 @@ pub enum Space {
     #[default]
     Single,
     Frames(Frames),
-    Each(Vec<String>),
+    Each(Lines),
 }
 
 impl Space {
@@ -225,8 +226,8 @@ pub struct TemplateBody {
 
 /// The lines of a file that make tasks: all but the empty ones, without their line ends.
 #[must_use]
-pub fn each_lines(text: &str) -> Vec<String> {
-    text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+pub fn each_lines(text: &str) -> Lines {
+    text.lines().filter(|line| !line.trim().is_empty()).collect()
 }
 
 impl JobSpec {
@@ -373,16 +374,15 @@ pub(crate) fn refuse_markers(place: &str, text: &str) -> Result<(), JobError> {
     }
 }
 
-pub(crate) fn check_lines(lines: &[String]) -> Result<(), JobError> {
+pub(crate) fn check_lines(lines: &Lines) -> Result<(), JobError> {
     if lines.is_empty() {
         return Err(JobError::NoLines);
     }
     if lines.len() > LINES_MAX {
         return Err(JobError::TooManyLines { lines: lines.len() });
     }
-    let size: usize = lines.iter().map(String::len).sum();
-    if size > LINES_SIZE_MAX {
-        return Err(JobError::LinesTooLong { size });
+    if lines.size() > LINES_SIZE_MAX {
+        return Err(JobError::LinesTooLong { size: lines.size() });
     }
     for (index, line) in lines.iter().enumerate() {
         if line.contains('\0') {

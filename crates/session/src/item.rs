@@ -13,6 +13,11 @@ use warrant::{ItemKind, TaskRef};
 const TELL_EVERY_US: u64 = 100_000;
 /// What is left in a pipe when nobody can write to it any more is at most this.
 const DRAIN_MAX: usize = 8 << 20;
+/// A piece that is smaller, so soon after the last one, lets the pipe rest. A pipe of the usual size takes what comes
+/// meanwhile at a million lines of 100 bytes a second.
+const SMALL: usize = 8 << 10;
+const SUCCESSION_US: u64 = 2_000;
+const REST_US: u64 = 400;
 
 /// Why the session ends an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +94,9 @@ pub(crate) struct Source {
     fd: Option<OwnedFd>,
     /// Bytes of this stream that became output.
     offset: u64,
+    /// When it was read last, and until when it is left to fill up.
+    read_us: u64,
+    rests_until: u64,
     lines: Option<Lines>,
     redactor: Redactor,
 }
@@ -97,11 +105,24 @@ impl Source {
     /// Messages are looked for in the standard output only.
     pub(crate) fn new(stream: Stream, fd: OwnedFd) -> Self {
         let lines = (stream == Stream::Stdout).then(Lines::default);
-        Self { stream, fd: Some(fd), offset: 0, lines, redactor: Redactor::default() }
+        Self { stream, fd: Some(fd), offset: 0, read_us: 0, rests_until: 0, lines, redactor: Redactor::default() }
     }
 
-    pub(crate) fn fd(&self) -> Option<&OwnedFd> {
-        self.fd.as_ref()
+    /// The pipe, unless it is left to fill up.
+    pub(crate) fn to_read(&self, now_us: u64) -> Option<&OwnedFd> {
+        self.fd.as_ref().filter(|_| self.rests_until(now_us).is_none())
+    }
+
+    /// Until when it is left to fill up.
+    pub(crate) fn rests_until(&self, now_us: u64) -> Option<u64> {
+        Some(self.rests_until).filter(|until| *until > now_us && self.fd.is_some())
+    }
+
+    /// Small pieces in quick succession gather in the pipe: a turn for each line would cost more than the line.
+    fn pace(&mut self, len: usize, now_us: u64) {
+        let is_chatty = len < SMALL && now_us.saturating_sub(self.read_us) < SUCCESSION_US;
+        self.rests_until = if is_chatty { now_us.saturating_add(REST_US) } else { 0 };
+        self.read_us = now_us;
     }
 }
 
@@ -148,6 +169,7 @@ impl Source {
                 Pumped::Closed
             }
             Ok(n) => {
+                self.pace(n, sink.now_us);
                 self.take_in(n, buffers, sink);
                 Pumped::Some(n)
             }
@@ -307,6 +329,22 @@ pub(crate) fn in_words(end: &ItemEnd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_small_pieces_in_quick_succession_let_a_pipe_rest() {
+        let (read, _write) = std::io::pipe().expect("pipe");
+        let mut source = Source::new(Stream::Stdout, read.into());
+        source.pace(100, 10_000);
+        assert_eq!(source.rests_until(10_000), None, "the first line is shown at once");
+        source.pace(100, 10_000 + SUCCESSION_US - 1);
+        let until = 10_000 + SUCCESSION_US - 1 + REST_US;
+        assert_eq!(source.rests_until(until - 1), Some(until));
+        assert!(source.to_read(until - 1).is_none() && source.to_read(until).is_some());
+        source.pace(SMALL, until);
+        assert_eq!(source.rests_until(until), None);
+        source.pace(100, until + SUCCESSION_US);
+        assert_eq!(source.rests_until(until + SUCCESSION_US), None);
+    }
 
     #[test]
     fn a_timeout_stands_still_while_suspended() {

@@ -556,6 +556,7 @@ impl Session {
     fn wait_and_listen(&mut self) -> Result<(), Gone> {
         let writable = if self.outbox.is_blocked() { libc::POLLOUT } else { 0 };
         let full = self.outbox.room() == 0;
+        let now = sys::monotonic_us();
         let pipe = |source: Option<&OwnedFd>| match source {
             Some(fd) if !full => watched(fd, libc::POLLIN),
             _ => PollFd { fd: -1, events: 0, revents: 0 },
@@ -563,10 +564,10 @@ impl Session {
         let mut fds = [
             watched(&self.setup.channel, libc::POLLIN | writable),
             watched(&self.setup.signals, libc::POLLIN),
-            pipe(self.running.as_ref().and_then(|r| r.stdout.fd())),
-            pipe(self.running.as_ref().and_then(|r| r.stderr.fd())),
+            pipe(self.running.as_ref().and_then(|r| r.stdout.to_read(now))),
+            pipe(self.running.as_ref().and_then(|r| r.stderr.to_read(now))),
         ];
-        sys::poll(&mut fds, self.time_to_next(sys::monotonic_us()));
+        sys::poll(&mut fds, self.time_to_next(now));
         let now = sys::monotonic_us();
         let [channel, signals, stdout, stderr] = fds.map(|f| f.revents);
         if channel & libc::POLLOUT != 0 {
@@ -614,6 +615,8 @@ impl Session {
                 running.killed_at.map(|at| at.saturating_add(SURVIVAL_US)),
                 running.sweep.map(|s| s.next),
                 running.said.due().filter(|_| matches!(running.kind, ItemKind::Task(_))),
+                running.stdout.rests_until(now),
+                running.stderr.rests_until(now),
             ]);
         }
         times.into_iter().flatten().min().map(|at| at.saturating_sub(now))

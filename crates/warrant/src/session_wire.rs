@@ -17,7 +17,7 @@ pub const PACKET_MAX: usize = 64 << 10;
 /// Most bytes of a task's output in one event.
 pub const OUTPUT_MAX: usize = 32 << 10;
 /// Most bytes of unacknowledged output a session holds.
-pub const WINDOW: usize = 1 << 20;
+pub const WINDOW: usize = 4 << 20;
 /// Longest text in an event; longer ones are cut at a character boundary.
 pub const TEXT_MAX: usize = 1024;
 

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const CONNECT: Duration = Duration::from_secs(10);
+const SEND_BUFFER: usize = 1 << 20;
 const ANSWER: Duration = Duration::from_secs(60);
 /// Most bytes of an answer: it is a few numbers or a sentence.
 const ANSWER_MAX: usize = 64 << 10;
@@ -29,7 +30,12 @@ pub enum Endpoint {
 impl Endpoint {
     pub(crate) async fn connect(&self) -> io::Result<UnixStream> {
         match self {
-            Self::Unix(path) => timeout(CONNECT, UnixStream::connect(path)).await?,
+            Self::Unix(path) => {
+                let stream = timeout(CONNECT, UnixStream::connect(path)).await??;
+                // A log fills it: each time both sides have to wake. The kernel gives what it allows.
+                let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
+                Ok(stream)
+            }
         }
     }
 }

@@ -23,8 +23,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use warrant::session_wire::{Event, Events, ToSession};
 use wire::{FromWorker, Keep, Report, Task};
 
-/// Packets taken in before they are acknowledged together.
-const DRAIN: usize = 32;
+/// Packets taken in before they are acknowledged together: a small part of a session's window, so that it goes on
+/// meanwhile.
+const DRAIN: usize = 8;
 /// How often a failing spool is tried again, and after how long the worker takes no more jobs.
 const RETRY: Duration = Duration::from_secs(1);
 const PANIC_AFTER: Duration = Duration::from_secs(30);

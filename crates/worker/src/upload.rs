@@ -21,6 +21,8 @@ use wire::{Keep, Reported};
 const GROUP: usize = 1000;
 /// Pieces of the log that go ahead of a group of reports.
 const AHEAD: usize = 4;
+/// Most bytes of a piece: each costs the supervisor two syncs.
+const PIECE: usize = 4 << 20;
 
 /// How often in a row the log may fail before the reports go without it; about two seconds.
 const HOLD: u32 = 5;
@@ -191,7 +193,7 @@ impl Uploader {
     fn piece(&self, log_len: u64) -> io::Result<Bytes> {
         let at = self.logged.saturating_sub(self.log_base);
         let left = usize::try_from(log_len - at).unwrap_or(usize::MAX);
-        let mut block = vec![0; left.min(BLOCK)];
+        let mut block = vec![0; left.min(PIECE)];
         let got = spool::read_block(&self.log, &mut block, at)?;
         block.truncate(got);
         let whole = whole_records(&block, |_| ());

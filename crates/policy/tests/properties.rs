@@ -432,6 +432,22 @@ fn the_operator_is_let_in_whatever_his_row_says_and_nobody_else_is() {
 }
 
 #[test]
+fn a_grant_to_the_machines_accounts_gives_nothing() {
+    // As only a hand writes it.
+    for name in ["root", "Root", "nobody", "stead"] {
+        let people = People {
+            target: Some(person("render", Kind::Proxy)),
+            may_act: vec![(Holder::Login(login(name)), true)],
+            may_be_acted_as: Some(true),
+            grants: vec![grant(1, Holder::Login(login(name)))],
+            ..People::default()
+        };
+        let acts = policy::acts(&login(name), &user("render"), For::default(), &people, NOW);
+        assert_eq!(acts.map_err(|no| no.refusal().rule), Err("system_account".to_owned()), "{name}");
+    }
+}
+
+#[test]
 fn a_list_of_jobs_is_never_all_jobs_by_mistake() {
     assert!(JobNames::parse("").expect("all").has(JOB));
     for text in [" ", ",", "a,,b", ",a", "\t"] {

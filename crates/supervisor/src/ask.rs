@@ -4,12 +4,13 @@ use crate::audit::{Act, Record};
 use crate::caller::Caller;
 use crate::dispatch::who;
 use crate::error::ServiceError;
+use crate::identity::Carried;
 use crate::logs::{Filter, Reader};
 use crate::service::{Service, no_such_job, step_of};
 use crate::views::{ExplainView, JobView, RefusedView, RunAsView, SessionView, TaskView, VerdictView, WorkerView};
 use futures_util::future::join_all;
 use job::{JobState, Plan, StepRef, TaskState};
-use policy::{Decision, Identified, Place, Request, Sight, Who};
+use policy::{Decision, Identified, Place, Refusal, Request, Sight, Who};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -326,8 +327,10 @@ impl Service {
         let mut places = self.dispatcher.places().await?;
         places.retain(|p| only.is_none_or(|name| name == p.worker));
         let people = self.identity.people(who.login_user.as_str(), Some(who.user.as_str())).await?;
+        let carried = self.identity.settings(&who.user).await?;
         let now = crate::clock::now();
-        let verdict = async |place| self.verdict(policy::decide(who, job, place, &people, now), place).await;
+        let decide = |place| within(policy::decide(who, job, place, &people, now), place, who, &carried);
+        let verdict = async |place| self.verdict(decide(place), place).await;
         Ok(join_all(places.iter().map(verdict)).await)
     }
 
@@ -396,6 +399,24 @@ impl Service {
         }
         Ok(farm)
     }
+}
+
+/// The decision, as far as what its user carries lets it be.
+fn within(decision: Decision, place: &Place, who: &Who, carried: &Carried) -> Decision {
+    let Decision::Run(_, rules) = &decision else { return decision };
+    let refusal = match carried {
+        Err(refusal) => return Decision::Blocked(refusal.clone(), rules.clone()),
+        Ok(settings) => match settings.workers.admits(&place.worker, &place.labels) {
+            Ok(()) => return decision,
+            Err(unmet) => Refusal {
+                rule: "user_workers".to_owned(),
+                value: place.worker.clone(),
+                text: format!("jobs of {} run on workers with {}: {unmet}", who.user, settings.workers.as_str()),
+                hint: format!("an administrator changes that: `stead users add {}`", who.user),
+            },
+        },
+    };
+    Decision::Refused(refusal, rules.clone())
 }
 
 fn step_ref(text: &str) -> StepRef {

@@ -115,6 +115,9 @@ impl Service {
                 return Err(self.refused(principal, Act::Submit, refusal).await);
             }
         }
+        if let Err(refusal) = self.fits_its_user(&who, &plan).await? {
+            return Err(self.refused(principal, Act::Submit, refusal).await);
+        }
         for after in &spec.after {
             self.visible(&caller, after.job).await?;
         }
@@ -160,6 +163,16 @@ impl Service {
         self.events.say(Event::Job(id));
         self.dispatcher.wake();
         Ok(id)
+    }
+
+    /// Whether what a job asks for is what its user may have. Asked again at dispatch: that may change.
+    async fn fits_its_user(&self, who: &Who, plan: &Plan) -> Result<Result<(), Refusal>, ServiceError> {
+        let settings = match self.identity.settings(&who.user).await? {
+            Ok(settings) => settings,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let fits = |step| settings.asks(who.user.as_str(), Needs::of(step).asks()).map(drop);
+        Ok(plan.steps().iter().try_for_each(fits))
     }
 
     /// As whom a job would be submitted.
@@ -332,7 +345,8 @@ impl Service {
             error @ (JobsError::Name { .. }
             | JobsError::Via { .. }
             | JobsError::Interrupted(_)
-            | JobsError::Needs { .. }) => ServiceError::input("job", error),
+            | JobsError::Needs { .. }
+            | JobsError::Settings { .. }) => ServiceError::input("job", error),
         })
     }
 

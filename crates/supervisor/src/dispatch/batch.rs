@@ -6,6 +6,7 @@
 
 use super::jobs::Job;
 use crate::authn::Secret;
+use crate::identity::UserSettings;
 use job::{FILES_MARKER, JobError, Resolved, ResolvedEnvironment};
 use store::Lease;
 use warrant::{Batch, File, Item, ItemKind, TaskRef};
@@ -175,19 +176,24 @@ fn size(item: &Item) -> u64 {
     bytes as u64
 }
 
-/// A batch of `job` for a session.
-pub(crate) fn batch(farm: [u8; 16], session: u64, sequence: u64, job: &Job, not_after: u64, items: Vec<Item>) -> Batch {
-    let bytes = |s: &String| s.as_bytes().to_vec();
-    let env = job.spec.env.iter().filter(|(name, _)| !name.starts_with("STEAD_"));
+/// A batch of `job` for a session, with what its user carries.
+pub(crate) fn batch(
+    farm: [u8; 16],
+    session: u64,
+    sequence: u64,
+    job: &Job,
+    settings: &UserSettings,
+    not_after: u64,
+    items: Vec<Item>,
+) -> Batch {
     Batch {
         farm,
         session,
         sequence,
         job: job.id,
         not_after,
-        // What begins like ours is not the job's to say.
-        env: env.map(|(k, v)| (bytes(k), bytes(v))).collect(),
-        cwd: job.spec.cwd.as_ref().map(bytes),
+        env: settings.environment(&job.spec),
+        cwd: settings.cwd(&job.spec),
         files: Vec::new(),
         items,
     }

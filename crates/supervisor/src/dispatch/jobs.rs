@@ -1,11 +1,12 @@
 //! What dispatch has to know of a job, worked out once and remembered while the job is in use.
 
+use crate::identity::Carried;
 use crate::scheduler::{Candidate, Resources};
 use crate::workshop::Workshop;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use job::{JobSpec, Plan, Requires, StepInfo};
-use policy::{LoginUser, People, User, Via, Who};
+use policy::{LoginUser, People, Refusal, User, Via, Who};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +44,9 @@ pub(crate) enum JobsError {
     Interrupted(u64),
     #[error("what job {job} asks of a worker can't be read back: {text:?}")]
     Needs { job: u64, text: String },
+    /// What its user carries doesn't let it run.
+    #[error("{}; {}", .refusal.text, .refusal.hint)]
+    Settings { who: Box<Who>, refusal: Box<Refusal> },
 }
 
 impl Job {
@@ -100,13 +104,17 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    fn of(step: &StepInfo) -> Self {
+    pub(crate) fn of(step: &StepInfo) -> Self {
         let (cpu_milli, memory) = (step.cpus_milli.unwrap_or(0), step.memory.unwrap_or(0));
         Self { requires: step.requires.clone(), cpu_milli, memory }
     }
 
     pub(crate) fn to_text(step: &StepInfo) -> String {
         serde_json::to_string(&Self::of(step)).unwrap_or_default()
+    }
+
+    pub(crate) fn asks(&self) -> Resources {
+        Resources { cpu_milli: self.cpu_milli.into(), memory: self.memory }
     }
 }
 
@@ -206,7 +214,9 @@ impl Jobs {
         store: &Store,
         ready: &store::Ready,
         people: Arc<People>,
+        carried: Carried,
     ) -> Result<Candidate, JobsError> {
+        let who = named(ready.job, (&ready.login_user, &ready.user), &ready.via, ready.grant)?;
         let needs = if ready.needs.is_empty() {
             // Stored by an earlier version.
             self.get(store, ready.job).await?.step(ready.step).map(Needs::of).unwrap_or_default()
@@ -214,16 +224,22 @@ impl Jobs {
             let wrong = |_| JobsError::Needs { job: ready.job, text: ready.needs.clone() };
             serde_json::from_str(&ready.needs).map_err(wrong)?
         };
+        let gets = carried.and_then(|settings| Ok((settings.asks(&ready.user, needs.asks())?, settings)));
+        let (asks, settings) = match gets {
+            Ok(gets) => gets,
+            Err(refusal) => return Err(JobsError::Settings { who: Box::new(who), refusal: Box::new(refusal) }),
+        };
         Ok(Candidate {
             job: ready.job,
             step: ready.step,
             priority: ready.priority,
-            who: named(ready.job, (&ready.login_user, &ready.user), &ready.via, ready.grant)?,
+            who,
             name: ready.name.clone(),
             people,
             count: ready.count,
-            requires: needs.requires,
-            asks: Resources { cpu_milli: needs.cpu_milli.into(), memory: needs.memory },
+            requires: needs.requires.and(&settings.workers),
+            asks,
+            settings,
             avoids: BTreeSet::new(),
         })
     }
@@ -319,7 +335,8 @@ mod tests {
         // What an earlier version stored says what it needs by its plan.
         let ready = store.ready(1, 2).await.expect("ready").remove(0);
         assert_eq!(ready.needs, "");
-        let candidate = jobs.candidate(&store, &ready, Arc::default()).await.expect("a candidate");
+        let candidate = jobs.candidate(&store, &ready, Arc::default(), Ok(Arc::default()));
+        let candidate = candidate.await.expect("a candidate");
         assert_eq!((candidate.job, candidate.count, candidate.who.user.as_str()), (id, 1, "ada"));
         let gone = jobs.get_until(&store, id + 1, Instant::now() + Duration::from_secs(9), || {}).await;
         assert!(matches!(gone, Some(Err(JobsError::Gone(_)))));

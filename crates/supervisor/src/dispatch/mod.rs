@@ -32,14 +32,14 @@ use crate::authn::Authn;
 use crate::clock;
 use crate::config::Settings;
 use crate::events::{Event, Events};
-use crate::identity::Identity;
+use crate::identity::{Carried, Identity};
 use crate::keys::Keys;
 use crate::logs::Logs;
 use crate::scheduler;
 use crate::workshop::Workshop;
 use farm::{Farm, Live, Outbox, Worker};
 use futures_util::future::join_all;
-use job::JobAction;
+use job::{JobAction, JobState};
 use jobs::Jobs;
 use misfires::{Launch, Misfires};
 use open::Addressee;
@@ -390,10 +390,12 @@ impl Dispatcher {
                 continue;
             }
             let people = self.0.identity.people_at(stamp, &step.login_user, Some(&step.user)).await?;
-            match self.0.jobs.candidate(self.store(), step, people).await {
+            let carried = self.0.identity.settings_at(stamp, &step.user).await?;
+            match self.0.jobs.candidate(self.store(), step, people, carried).await {
                 Ok(candidate) => candidates.push(candidate),
                 Err(JobsError::Gone(_)) => {}
                 Err(JobsError::Store(error)) => return Err(error.into()),
+                Err(JobsError::Settings { who, refusal }) => self.right_ended(step.job, &who, &refusal).await?,
                 // It would come back in every round.
                 Err(error) => self.block(step.job, error.to_string()).await?,
             }
@@ -446,6 +448,10 @@ impl Dispatcher {
 
     /// Nothing of the job starts any more; what runs is not touched.
     async fn right_ended(&self, job: u64, who: &Who, refusal: &Refusal) -> Result<(), DispatchError> {
+        // Several sessions may come upon it.
+        if self.store().job(job).await?.is_none_or(|row| row.state.is_over() || row.state == JobState::Blocked) {
+            return Ok(());
+        }
         let record = Record::new(Act::RightEnded)
             .by(who.login_user.as_str(), who.user.as_str())
             .job(job)
@@ -924,6 +930,11 @@ impl Dispatcher {
     async fn decide(&self, who: &Who, job: &str, worker: &str) -> Result<Option<Decision>, StoreError> {
         let people = self.people(who).await?;
         Ok(self.with_worker(worker, |w| policy::decide(who, Some(job), &w.place, &people, clock::now())))
+    }
+
+    /// What the job's user carries now.
+    async fn carried(&self, who: &Who) -> Result<Carried, StoreError> {
+        self.0.identity.settings(&who.user).await
     }
 
     async fn people(&self, who: &Who) -> Result<Arc<People>, StoreError> {

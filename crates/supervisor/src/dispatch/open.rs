@@ -92,7 +92,8 @@ impl Dispatcher {
         }
         self.0.events.say(crate::events::Event::Job(placement.job));
         let driver = Driver::new(self.clone(), session, placement.job, placement.worker, inbox);
-        tokio::spawn(driver.working(job, placement.step, placement.plan.account).drive(Some(lease)));
+        let driver = driver.working(job, placement.step, placement.plan.account, placement.asks, placement.settings);
+        tokio::spawn(driver.drive(Some(lease)));
         Ok(true)
     }
 

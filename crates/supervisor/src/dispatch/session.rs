@@ -15,7 +15,9 @@ use super::batch::{self, Entered, Pace};
 use super::jobs::Job;
 use super::{DispatchError, Dispatcher};
 use crate::authn::Secret;
-use policy::Decision;
+use crate::identity::UserSettings;
+use crate::scheduler::Resources;
+use policy::{Decision, Refusal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::{Lease, SessionRow};
@@ -103,6 +105,10 @@ pub(crate) struct Driver {
     /// `None`: found alive after a restart; it is only drained.
     job: Option<Arc<Job>>,
     account: Option<Account>,
+    /// What the session was opened with.
+    asks: Resources,
+    /// What the user carries, as far as it was asked for.
+    settings: Arc<UserSettings>,
     step: u32,
     /// The last batch sent.
     sequence: u64,
@@ -150,6 +156,8 @@ impl Driver {
             job_id,
             job: None,
             account: None,
+            asks: Resources::default(),
+            settings: Arc::default(),
             step: 0,
             sequence: 0,
             done: 0,
@@ -173,8 +181,16 @@ impl Driver {
     }
 
     /// For a session that was just opened for a step of `job`.
-    pub(super) fn working(mut self, job: Arc<Job>, step: u32, account: Account) -> Self {
+    pub(super) fn working(
+        mut self,
+        job: Arc<Job>,
+        step: u32,
+        account: Account,
+        asks: Resources,
+        settings: Arc<UserSettings>,
+    ) -> Self {
         (self.job, self.step, self.account, self.stage) = (Some(job), step, Some(account), Stage::Working);
+        (self.asks, self.settings) = (asks, settings);
         self
     }
 
@@ -336,11 +352,30 @@ impl Driver {
     }
 
     /// The decision, made again: the same account as when the session was opened, and nothing that holds it back.
-    async fn may_go_on(&self, job: &Job) -> Result<bool, DispatchError> {
-        Ok(match self.dispatcher.decide(&job.who, job.plan.name(), &self.worker).await? {
-            Some(Decision::Run(plan, _)) => Some(&plan.account) == self.account.as_ref(),
-            Some(Decision::Waiting(..) | Decision::Refused(..) | Decision::Blocked(..)) | None => false,
-        })
+    async fn may_go_on(&mut self, job: &Job) -> Result<bool, DispatchError> {
+        match self.dispatcher.decide(&job.who, job.plan.name(), &self.worker).await? {
+            Some(Decision::Run(plan, _)) if Some(&plan.account) == self.account.as_ref() => {}
+            Some(Decision::Blocked(refusal, _)) => return self.is_over_for_all(job, &refusal).await,
+            Some(Decision::Run(..) | Decision::Waiting(..) | Decision::Refused(..)) | None => return Ok(false),
+        }
+        let user = job.who.user.as_str();
+        let carried = self.dispatcher.carried(&job.who).await?;
+        match carried.and_then(|settings| Ok((settings.asks(user, job.asks(self.step))?, settings))) {
+            Err(refusal) => self.is_over_for_all(job, &refusal).await,
+            // What the host bounds it by stays as it is: another session gets the new bounds.
+            Ok((asks, _)) if asks != self.asks => Ok(false),
+            Ok((_, settings)) => {
+                let admits = |w: &super::Worker| settings.workers.admits(&w.place.worker, &w.place.labels).is_ok();
+                let is_admitted = self.dispatcher.with_worker(&self.worker, admits) == Some(true);
+                self.settings = settings;
+                Ok(is_admitted)
+            }
+        }
+    }
+
+    /// Not this session alone: the others of the job get nothing more either.
+    async fn is_over_for_all(&self, job: &Job, refusal: &Refusal) -> Result<bool, DispatchError> {
+        self.dispatcher.right_ended(job.id, &job.who, refusal).await.map(|()| false)
     }
 
     async fn hand_out(&mut self, lease: Lease) -> Result<(), DispatchError> {
@@ -409,10 +444,10 @@ impl Driver {
         self.open.insert(self.sequence);
         let (session, sequence) = (self.session, self.sequence);
         let fresh = self.fresh_token.take();
-        let d = &self.dispatcher;
+        let (d, settings) = (&self.dispatcher, self.settings.clone());
         let sent = d.with_worker(&self.worker, |worker| {
             let not_after = worker.clock.now() + batch::NOT_AFTER_MS;
-            let mut batch = batch::batch(d.keys().farm, session, sequence, job, not_after, items);
+            let mut batch = batch::batch(d.keys().farm, session, sequence, job, &settings, not_after, items);
             if job.spec.token {
                 batch::hand_token(&mut batch, d.url(), fresh);
             }
@@ -465,7 +500,13 @@ impl Driver {
         }
         if self.job.is_none() {
             match self.dispatcher.jobs().get(self.dispatcher.store(), self.job_id).await {
-                Ok(job) => self.job = Some(job),
+                Ok(job) => {
+                    // Environments are left as they were entered, as far as that can be had.
+                    if let Ok(Ok(settings)) = self.dispatcher.carried(&job.who).await {
+                        self.settings = settings;
+                    }
+                    self.job = Some(job);
+                }
                 Err(error) => {
                     let (session, job) = (self.session, self.job_id);
                     tracing::error!(session, job, %error, "environments are not left");

@@ -7,14 +7,16 @@
 mod host;
 mod rows;
 mod seal;
+mod settings;
 
 pub(crate) use host::{Host, HostGroups};
 pub(crate) use rows::{micros, person, roles, standing};
 pub(crate) use seal::Seal;
+pub(crate) use settings::{UserSettings, understood};
 
 use crate::audit::{Act, Audit, Record};
 use crate::error::ServiceError;
-use policy::{Acting, Ask, Groups, Holder, NoRight, People, Principal, User, Who};
+use policy::{Acting, Ask, Groups, Holder, NoRight, People, Principal, Refusal, User, Who};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,9 +44,13 @@ struct Inner {
 struct Known {
     stamp: i64,
     people: HashMap<(String, Option<String>), Remembered>,
+    settings: HashMap<String, Carried>,
     /// Rows whose hand edit is on record.
     noticed: HashSet<(u64, [u8; 32])>,
 }
+
+/// What a user carries, or why that can't be understood.
+pub(crate) type Carried = Result<Arc<UserSettings>, Refusal>;
 
 #[derive(Clone)]
 struct Remembered {
@@ -116,12 +122,43 @@ impl Identity {
         Ok(people)
     }
 
-    fn remembered(&self, stamp: i64, key: &(String, Option<String>)) -> Option<Arc<People>> {
+    /// What jobs get that run as a user.
+    pub(crate) async fn settings(&self, user: &User) -> Result<Carried, StoreError> {
+        let stamp = self.stamp().await?;
+        self.settings_at(stamp, user.as_str()).await
+    }
+
+    /// The same for many questions of one moment.
+    pub(crate) async fn settings_at(&self, stamp: i64, user: &str) -> Result<Carried, StoreError> {
+        let known = self.known_at(stamp).settings.get(user).cloned();
+        if let Some(carried) = known {
+            return Ok(carried);
+        }
+        let row = self.0.store.user(user).await?;
+        let carried = settings::settings(row.as_ref()).map(Arc::new);
+        let mut known = self.lock();
+        if known.stamp == stamp {
+            if known.settings.len() >= REMEMBERED {
+                known.settings.clear();
+            }
+            known.settings.insert(user.to_owned(), carried.clone());
+        }
+        Ok(carried)
+    }
+
+    /// What is remembered of this stamp: of another, nothing is.
+    fn known_at(&self, stamp: i64) -> MutexGuard<'_, Known> {
         let mut known = self.lock();
         if known.stamp != stamp {
             known.stamp = stamp;
             known.people.clear();
+            known.settings.clear();
         }
+        known
+    }
+
+    fn remembered(&self, stamp: i64, key: &(String, Option<String>)) -> Option<Arc<People>> {
+        let known = self.known_at(stamp);
         let found = known.people.get(key)?;
         found.asked.is_none_or(|at| at.elapsed() < BELIEVED).then(|| found.people.clone())
     }

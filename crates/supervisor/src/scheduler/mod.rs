@@ -9,6 +9,7 @@ mod nowhere;
 
 pub(crate) use nowhere::nowhere;
 
+use crate::identity::UserSettings;
 use job::Requires;
 use policy::{Decision, People, Place, Refusal, Rule, RunPlan, Who};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -63,6 +64,8 @@ pub(crate) struct Candidate {
     pub(crate) name: String,
     /// What the tables say of the two; the same for all jobs of a pair.
     pub(crate) people: Arc<People>,
+    /// What its user carries; `requires` and `asks` have it in them.
+    pub(crate) settings: Arc<UserSettings>,
     /// Ready tasks: no more sessions than that.
     pub(crate) count: u64,
     pub(crate) requires: Requires,
@@ -79,6 +82,7 @@ pub(crate) struct Placement {
     pub(crate) step: u32,
     pub(crate) who: Who,
     pub(crate) people: Arc<People>,
+    pub(crate) settings: Arc<UserSettings>,
     pub(crate) asks: Resources,
     pub(crate) plan: RunPlan,
     pub(crate) rules: Vec<Rule>,
@@ -278,8 +282,8 @@ impl<'a> Farm<'a> {
         self.free[index].1 = self.free[index].1.minus(candidate.asks);
         let worker = self.workers[index].place.worker.clone();
         let (job, step, who, asks) = (candidate.job, candidate.step, candidate.who.clone(), candidate.asks);
-        let people = candidate.people.clone();
-        Some(Placement { worker, job, step, who, people, asks, plan, rules })
+        let (people, settings) = (candidate.people.clone(), candidate.settings.clone());
+        Some(Placement { worker, job, step, who, people, settings, asks, plan, rules })
     }
 
     fn decision(&mut self, worker: usize, candidate: &Candidate) -> &Decision {
@@ -329,7 +333,7 @@ impl<'a> Farm<'a> {
     }
 }
 
-fn cores(milli: u64) -> String {
+pub(crate) fn cores(milli: u64) -> String {
     if milli.is_multiple_of(1000) {
         (milli / 1000).to_string()
     } else {
@@ -387,6 +391,7 @@ mod tests {
             who: who("ada"),
             name: format!("job {job}"),
             people: Arc::default(),
+            settings: Arc::default(),
             count,
             requires: Requires::default(),
             asks: Resources::default(),

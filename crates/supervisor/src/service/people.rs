@@ -8,7 +8,7 @@ use crate::audit::{Act, Actor, Intent, Record};
 use crate::caller::Caller;
 use crate::clock;
 use crate::error::ServiceError;
-use crate::identity::{micros, person, roles, user};
+use crate::identity::{micros, person, roles, understood, user};
 use crate::views::{GrantView, UserView};
 use job::{JobAction, JobState, Requires};
 use policy::{For, Groups, Holder, JobNames, Kind, NoRight, Principal, Refusal, User};
@@ -231,6 +231,10 @@ impl Service {
             Some(Err(_)) | None => None,
         };
         let new = changed(&change, old.as_ref(), &caller.principal)?;
+        // Whoever is disabled runs nothing: that is always possible.
+        if !new.disabled {
+            understood(&as_row(&new)).map_err(|fault| ServiceError::input("user", fault))?;
+        }
         let kind = Kind::parse(&new.kind).unwrap_or(Kind::Login);
         if kind == Kind::Proxy {
             self.may_be_proxy(caller, &name, &new).await?;
@@ -239,6 +243,11 @@ impl Service {
         let record = Record::intent(act, caller.actor()).object(name.as_str());
         let record = record.with("type", &new.kind).with("roles", &new.roles).with("disabled", new.disabled);
         let record = record.with("answers", &new.answers).with("listed", change.listed);
+        // Variables may hold what is nobody's business: only their names.
+        let names = change.environment.as_ref().map(|variables| variables.keys().collect::<Vec<_>>());
+        let record = record.with("environment", names).with("working_root", &new.working_root);
+        let record = record.with("workers", &new.workers);
+        let record = record.with("max_cpus_milli", new.max_cpus_milli).with("max_memory", new.max_memory);
         let intent = self.audit.intent(record).await?;
         let stored = self.store.put_user(new, audit(&intent), clock::now()).await;
         self.carried_out(&intent, stored).await?;
@@ -634,21 +643,11 @@ fn changed(change: &UserChange, old: Option<&UserRow>, by: &Principal) -> Result
     };
     roles(&words).map_err(|e| ServiceError::input("roles", e))?;
     check_text("note", change.note.as_deref())?;
-    Requires::parse(change.workers.as_deref().unwrap_or_default()).map_err(|e| ServiceError::input("workers", e))?;
-    if let Some(root) = &change.working_root
-        && !root.is_empty()
-        && !root.starts_with('/')
-    {
-        return Err(ServiceError::input("working_root", format!("{root:?} is no absolute path")));
-    }
     for name in change.answers.iter().flatten() {
         user(name)?;
     }
     let environment = match &change.environment {
-        Some(variables) => {
-            check_variables(variables)?;
-            Some(serde_json::to_string(variables).map_err(|e| ServiceError::input("environment", e))?)
-        }
+        Some(variables) => Some(serde_json::to_string(variables).map_err(|e| ServiceError::input("environment", e))?),
         None => old.and_then(|old| old.environment.clone()),
     };
     let text = |new: &Option<String>, old: Option<&Option<String>>| match new {
@@ -679,18 +678,23 @@ fn changed(change: &UserChange, old: Option<&UserRow>, by: &Principal) -> Result
     })
 }
 
-/// The same words that a job may not set.
-fn check_variables(variables: &BTreeMap<String, String>) -> Result<(), ServiceError> {
-    for (name, value) in variables {
-        let is_name = !name.is_empty()
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-            && !name.starts_with(|c: char| c.is_ascii_digit());
-        if !is_name || value.contains('\0') || value.len() > 32 << 10 {
-            return Err(ServiceError::input(
-                "environment",
-                format!("{name:?} can't be set: no variable's name, or no value"),
-            ));
-        }
+/// As it is to stand in the table.
+fn as_row(new: &NewUser) -> UserRow {
+    UserRow {
+        name: new.name.clone(),
+        kind: new.kind.clone(),
+        roles: new.roles.clone(),
+        disabled: new.disabled,
+        note: new.note.clone(),
+        environment: new.environment.clone(),
+        working_root: new.working_root.clone(),
+        workers: new.workers.clone(),
+        default_cpus_milli: new.default_cpus_milli,
+        max_cpus_milli: new.max_cpus_milli,
+        default_memory: new.default_memory,
+        max_memory: new.max_memory,
+        answers: new.answers.clone(),
+        created_at: None,
+        created_by: new.created_by.clone(),
     }
-    Ok(())
 }

@@ -91,6 +91,8 @@ pub(crate) struct Seen {
     pub(crate) batches: Vec<usize>,
     /// The batches themselves.
     pub(crate) whole: Vec<Batch>,
+    /// What each batch brings for all of its tasks: variables and folder.
+    pub(crate) surroundings: Vec<(BTreeMap<String, String>, Option<String>)>,
     pub(crate) batches_refused: usize,
     pub(crate) killed: Vec<u64>,
     pub(crate) cleaned: Vec<u64>,
@@ -469,7 +471,14 @@ impl Session {
                 }
                 self.last = batch.sequence;
                 let tasks = batch.items.iter().filter(|i| matches!(i.kind, ItemKind::Task(_))).count();
-                self.worker.seen().batches.push(tasks);
+                let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).expect("text");
+                let variables = batch.env.iter().map(|(name, value)| (text(name), text(value))).collect();
+                let cwd = batch.cwd.as_ref().map(text);
+                {
+                    let mut seen = self.worker.seen();
+                    seen.batches.push(tasks);
+                    seen.surroundings.push((variables, cwd));
+                }
                 self.worker.seen().whole.push((*batch).clone());
                 self.queue.extend(batch.items.into_iter().map(|i| (batch.sequence, Some(i))));
                 self.queue.push_back((batch.sequence, None));

@@ -4,7 +4,9 @@ mod credentials;
 mod fake_worker;
 mod farm;
 mod people;
+mod rechecks;
 mod routes;
+mod settings;
 mod trust;
 
 use crate::api;
@@ -154,6 +156,17 @@ impl Supervised {
         Follower { body: response.into_body(), text: String::new() }
     }
 
+    /// What an administrator does to the tables with a client of the database.
+    pub(crate) async fn by_hand(&self, data: &Path, statement: &str) {
+        use sqlx::Connection as _;
+        let path = data.join("supervisor/store.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(10));
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("connected");
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        sqlx::raw_sql(statement).execute(&mut connection).await.expect("done");
+        connection.close().await.expect("closed");
+    }
+
     pub(crate) async fn ask(&self, uid: u32, method: &str, path: &str, body: Value) -> Value {
         let (status, bytes) = self.call(Peer::Unix { uid }, method, path, body).await;
         let text = String::from_utf8_lossy(&bytes);
@@ -234,6 +247,20 @@ impl Follower {
             let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame());
             let frame = frame.await.expect("in time").expect("no end").expect("whole");
             self.text += &String::from_utf8_lossy(frame.data_ref().expect("data"));
+        }
+    }
+}
+
+impl Follower {
+    /// Reads on until there is nothing more to come.
+    pub(crate) async fn until_its_end(&mut self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            assert!(Instant::now() < until, "it goes on: {}", self.text);
+            match tokio::time::timeout(Duration::from_secs(20), self.body.frame()).await.expect("in time") {
+                None => return,
+                Some(frame) => self.text += &String::from_utf8_lossy(frame.expect("whole").data_ref().expect("data")),
+            }
         }
     }
 }

@@ -166,6 +166,12 @@ impl Lock {
     }
 }
 
+/// Makes sure that the files' names are on the disk, too: SQLite syncs only what is in them (`fdatasync`).
+pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| opening(path, e))
+}
+
 /// Makes the file, readable by its owner alone; SQLite gives its other files the same mode.
 pub(crate) fn create(path: &Path) -> Result<(), StoreError> {
     private_file(path).map(drop).map_err(|e| opening(path, e))

@@ -73,6 +73,7 @@ impl Store {
         let mut conn = place.connect().await?;
         place.migrate(&mut conn).await?;
         let readers = place.readers().await?;
+        dialect::sync_folder(path)?;
         let writer = Writer::start(place.clone(), conn, lock);
         Ok(Self { readers, writer, place: Arc::new(place) })
     }

@@ -1,13 +1,13 @@
 //! Group commit: one task writes. It takes all changes that wait, carries out each in a savepoint of its own, commits
-//! once, and only then answers. When nothing waits a change is committed at once.
+//! once, and only then answers. When nothing waits a change is committed at once, and needs no savepoint.
 
 use std::future::Future;
 use std::pin::Pin;
 
-use sqlx::Connection;
+use sqlx::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::dialect::{BEGIN, Conn, Lock, Place};
+use crate::dialect::{BEGIN, Conn, Engine, Lock, Place};
 use crate::error::StoreError;
 
 pub(crate) type Pending<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
@@ -200,6 +200,25 @@ async fn transaction(place: &Place, conn: &mut Conn, group: Vec<Work>) -> Result
     }
 }
 
+/// Nothing else is in the transaction: it is undone with it, and no savepoint has to be made and given up, each of which
+/// is a way to the database's thread and back.
+async fn carry_out_alone(
+    place: &Place,
+    mut transaction: Transaction<'_, Engine>,
+    work: Work,
+    done: &mut Vec<Outcome>,
+) -> Result<(), StoreError> {
+    let mut outcome = work.carry_out(&mut transaction, place).await;
+    let verdict = std::mem::replace(&mut outcome.verdict, Verdict::Keep);
+    done.push(outcome);
+    match verdict {
+        Verdict::Keep => transaction.commit().await,
+        Verdict::Undo => transaction.rollback().await,
+        Verdict::Broken(error) => return Err(error),
+    }
+    .map_err(|e| place.explain(e))
+}
+
 async fn carry_out(
     place: &Place,
     conn: &mut Conn,
@@ -207,6 +226,11 @@ async fn carry_out(
     done: &mut Vec<Outcome>,
 ) -> Result<(), StoreError> {
     let mut transaction = conn.begin_with(BEGIN).await.map_err(|e| place.explain(e))?;
+    if waiting.len() == 1
+        && let Some(work) = waiting.next()
+    {
+        return carry_out_alone(place, transaction, work, done).await;
+    }
     for work in waiting {
         let mut savepoint = transaction.begin().await.map_err(|e| place.explain(e))?;
         let mut outcome = work.carry_out(&mut savepoint, place).await;

@@ -13,10 +13,11 @@ const PAGE: &str = "docs/full.md";
 /// Frames that Blender renders.
 const FRAMES: usize = 8;
 
-pub(crate) fn run() -> Result<()> {
+/// `bench`: arguments of the bench.
+pub(crate) fn run(bench: &[&str]) -> Result<()> {
     let root = root();
     let mut page = Page::new(&root)?;
-    let done = steps(&root, &mut page);
+    let done = steps(&root, &mut page, bench);
     if let Err(error) = &done {
         writeln!(page.text, "\nIt ended early: {error:#}.")?;
     }
@@ -26,7 +27,7 @@ pub(crate) fn run() -> Result<()> {
     done
 }
 
-fn steps(root: &Path, page: &mut Page) -> Result<()> {
+fn steps(root: &Path, page: &mut Page, bench: &[&str]) -> Result<()> {
     let rounds = [("STEAD_E2E_ROUNDS", "50")];
     page.timed("everything of `cargo xtask ci`, with 50 rounds of kills", || {
         everything(Strictness::NothingSkipped, &[], &rounds)
@@ -38,7 +39,8 @@ fn steps(root: &Path, page: &mut Page) -> Result<()> {
     })?;
     ensure!(debian::install("blender"), "Blender is missing (Debian package blender)");
     page.timed("Blender's frames, on a farm under a throwaway account", || blender(root, &stead))?;
-    let figures = page.timed("the whole bench", || bench(root))?;
+    let what = if bench.is_empty() { "the whole bench" } else { "the bench with fewer tasks (`--quick`)" };
+    let figures = page.timed(what, || figures(root, bench))?;
     write!(page.text, "\n## Bench\n\n```\n{}\n```\n", figures.trim_end())?;
     Ok(())
 }
@@ -72,10 +74,10 @@ fn pictures_below(folder: &Path) -> Result<usize> {
     Ok(pictures)
 }
 
-fn bench(root: &Path) -> Result<String> {
+fn figures(root: &Path, args: &[&str]) -> Result<String> {
     println!("\n== bench");
     let mut bench = cargo(root);
-    bench.args(["run", "--release", "--locked", "--quiet", "-p", "bench"]).stderr(Stdio::inherit());
+    bench.args(["run", "--release", "--locked", "--quiet", "-p", "bench", "--"]).args(args).stderr(Stdio::inherit());
     let output = bench.output().context("failed to start the bench")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     println!("{text}");

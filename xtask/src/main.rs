@@ -22,6 +22,7 @@ usage: cargo xtask TASK
   test [FILTER…]  format, lints, documents, build, all tests; installs what the tests need when root
   ci [FILTER…]    the same, and what would be skipped is a failure
   full            ci with long crash tests, the tour, Blender, the whole bench; writes docs/full.md
+                  (--quick-bench: the bench with fewer tasks, and the page says so)
   deps            write the launcher's tree of dependencies to crates/launcher/deps.txt
   servers         unpack the directory servers (OpenLDAP, Samba) for tests that are started in another way";
 
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
     let outcome = match args.split_first().map(|(task, rest)| (task.as_str(), rest)) {
         Some(("test", filter)) => everything(Strictness::SkipAndSay, filter, &[]),
         Some(("ci", filter)) => everything(Strictness::NothingSkipped, filter, &[]),
-        Some(("full", [])) => full::run(),
+        Some(("full", [])) => full::run(&[]),
+        Some(("full", [quick])) if quick == "--quick-bench" => full::run(&["--quick"]),
         Some(("deps", [])) => launcher::write_tree(&root()),
         Some(("servers", [])) => servers::unpack(&root()),
         _ => {

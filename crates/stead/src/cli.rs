@@ -75,6 +75,9 @@ pub(crate) enum Command {
     /// Tokens for scripts
     #[command(subcommand)]
     Tokens(Tokens),
+    /// What a change of grants, users or workers would do
+    #[command(subcommand)]
+    Policy(Policy),
     /// Look after the workers
     #[command(subcommand)]
     Worker(Worker),
@@ -794,6 +797,42 @@ pub(crate) struct UserShow {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Which of the last jobs would run as somebody else, or not at all
+    #[command(after_help = "\
+Examples:
+  stead policy diff change.toml
+  stead policy diff change.toml --jobs 5000 --json
+
+change.toml, of which every part may be missing:
+  revoke = [7]                          grants to end
+
+  [[grants]]                            grants to add
+  login_user = \"ada\"
+  proxy_user = \"render\"                from, until, workers, jobs as in a grant
+
+  [users.bob]
+  disabled = true                       type, roles
+
+  [workers.lin-07]
+  mode = \"proxy\"                        proxy_account, accept, labels
+
+Nothing is changed. For administrators.")]
+    Diff(PolicyDiff),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyDiff {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// So many of the last jobs
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) jobs: u32,
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Worker {
     /// The host service that offers slots and drives sessions
     #[command(after_help = "\
@@ -1208,6 +1247,7 @@ mod tests {
             "stead users list --json",
             "stead users show n",
             "stead users remove n",
+            "stead policy diff f --jobs 10 --json",
             "stead whoami --json",
             "stead login",
             "stead login http://127.0.0.1:7878 --user ada --password-stdin",

@@ -24,7 +24,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Audit, Cli, Command, Grants, Internal, Users, Worker};
+use cli::{Audit, Cli, Command, Grants, Internal, Policy, Users, Worker};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -90,6 +90,7 @@ fn wants_json(command: &Command) -> bool {
             Grants::Revoke(o) => o.common.json,
             Grants::List(o) => o.common.json,
         },
+        Command::Policy(Policy::Diff(o)) => o.common.json,
         Command::Users(o) => match o.as_ref() {
             Users::Add(o) => o.common.json,
             Users::List(o) => o.common.json,
@@ -158,6 +159,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::As(o) => single_threaded(cmd::acting(&o)),
         Command::Grants(o) => single_threaded(cmd::grants(&o)),
         Command::Users(o) => single_threaded(cmd::users(&o)),
+        Command::Policy(Policy::Diff(o)) => single_threaded(cmd::policy_diff(&o)),
         Command::Whoami(o) => single_threaded(cmd::whoami(&o)),
         Command::Login(o) => single_threaded(cmd::login(&o)),
         Command::Logout(o) => single_threaded(cmd::logout(&o)),

@@ -4,13 +4,13 @@ use crate::audit::{Act, Record};
 use crate::caller::Caller;
 use crate::dispatch::who;
 use crate::error::ServiceError;
-use crate::identity::Carried;
+use crate::identity::{Carried, micros};
 use crate::logs::{Filter, Reader};
 use crate::service::{Service, no_such_job, step_of};
 use crate::views::{ExplainView, JobView, RefusedView, RunAsView, SessionView, TaskView, VerdictView, WorkerView};
 use futures_util::future::join_all;
 use job::{JobState, Plan, StepRef, TaskState};
-use policy::{Decision, Identified, Place, Refusal, Request, Sight, Who};
+use policy::{Decision, Identified, Place, Refusal, Sight, Who};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -54,6 +54,8 @@ pub(crate) struct ExplainQuery {
     #[serde(rename = "as")]
     acting_as: Option<String>,
     worker: Option<String>,
+    /// Then instead of now.
+    at: Option<String>,
 }
 
 /// Whose output, until when.
@@ -258,7 +260,7 @@ impl Service {
     pub(crate) async fn explain_job(&self, caller: &Caller, id: u64) -> Result<ExplainView, ServiceError> {
         let row = self.visible(caller, id).await?;
         let who = who(&row).map_err(|_| no_such_job(id))?;
-        let workers = self.verdicts(&who, Some(&row.name), None).await?;
+        let workers = self.verdicts(&who, Some(&row.name), None, crate::clock::now()).await?;
         let sessions = self.store.sessions(id).await?;
         let mut proofs = self.dispatcher.proofs(&sessions).await?;
         let sessions = sessions.into_iter().map(|s| {
@@ -282,22 +284,22 @@ impl Service {
         })
     }
 
-    /// As whom a job would run if the caller submitted it now.
+    /// As whom a job would run if the caller submitted it, now or then; or somebody else, for those who may ask that.
     pub(crate) async fn explain(&self, caller: &Caller, query: ExplainQuery) -> Result<ExplainView, ServiceError> {
         let places = self.dispatcher.places().await?;
-        let request = Request { user: query.user, job: None };
-        let identified = match caller.naming(&self.identity, query.acting_as.as_deref()).await {
-            Ok(caller) => self.identified(&caller, &request).await?,
-            Err(ServiceError::Refused(refusal)) => Identified::Refused(refusal, Vec::new()),
-            Err(error) => return Err(error),
-        };
+        let only = query.worker.as_deref();
+        if let Some(name) = only.filter(|name| !places.iter().any(|p| p.worker == *name)) {
+            return Err(ServiceError::NoSuchWorker(name.to_owned()));
+        }
+        let at = query.at.as_deref().map(|text| micros(text).map_err(|e| ServiceError::input("at", format!("it {e}"))));
+        let at = at.transpose()?.unwrap_or_else(crate::clock::now);
+        let (user, acting_as) = (query.user.as_deref(), query.acting_as.as_deref());
+        let (login_user, identified) = self.foreseen(caller, user, acting_as, at).await?;
         let (user, refused, rules, workers) = match identified {
             Identified::As(who, rules) => {
-                let workers = self.verdicts(&who, None, query.worker.as_deref()).await?;
-                (Some(who.user.to_string()), None, rules, workers)
+                (Some(who.user.to_string()), None, rules, self.verdicts(&who, None, only, at).await?)
             }
             Identified::Refused(refusal, rules) => {
-                let refused = Some(RefusedView::from(&refusal));
                 let verdict = |place: &Place| VerdictView {
                     worker: place.worker.clone(),
                     mode: place.mode.as_str(),
@@ -306,15 +308,12 @@ impl Service {
                     refused: Some(RefusedView::from(&refusal)),
                     rules: rules.clone(),
                 };
-                let wanted = |p: &&Place| query.worker.as_ref().is_none_or(|w| *w == p.worker);
+                let wanted = |p: &&Place| only.is_none_or(|name| name == p.worker);
                 let workers = places.iter().filter(wanted).map(verdict).collect();
-                (None, refused, rules, workers)
+                (None, Some(RefusedView::from(&refusal)), rules, workers)
             }
         };
-        if let Some(worker) = query.worker.filter(|w| !places.iter().any(|p| p.worker == *w)) {
-            return Err(ServiceError::NoSuchWorker(worker));
-        }
-        let login_user = caller.principal.login_user.to_string();
+        let login_user = login_user.to_string();
         Ok(ExplainView { job: None, login_user, user, rules, refused, workers, sessions: Vec::new() })
     }
 
@@ -323,13 +322,13 @@ impl Service {
         who: &Who,
         job: Option<&str>,
         only: Option<&str>,
+        at: i64,
     ) -> Result<Vec<VerdictView>, ServiceError> {
         let mut places = self.dispatcher.places().await?;
         places.retain(|p| only.is_none_or(|name| name == p.worker));
         let people = self.identity.people(who.login_user.as_str(), Some(who.user.as_str())).await?;
         let carried = self.identity.settings(&who.user).await?;
-        let now = crate::clock::now();
-        let decide = |place| within(policy::decide(who, job, place, &people, now), place, who, &carried);
+        let decide = |place| within(policy::decide(who, job, place, &people, at), place, who, &carried);
         let verdict = async |place| self.verdict(decide(place), place).await;
         Ok(join_all(places.iter().map(verdict)).await)
     }
@@ -402,7 +401,7 @@ impl Service {
 }
 
 /// The decision, as far as what its user carries lets it be.
-fn within(decision: Decision, place: &Place, who: &Who, carried: &Carried) -> Decision {
+pub(crate) fn within(decision: Decision, place: &Place, who: &Who, carried: &Carried) -> Decision {
     let Decision::Run(_, rules) = &decision else { return decision };
     let refusal = match carried {
         Err(refusal) => return Decision::Blocked(refusal.clone(), rules.clone()),

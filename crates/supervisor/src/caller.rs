@@ -39,26 +39,6 @@ impl Caller {
         Ok(Self { principal, asks, acting })
     }
 
-    /// The same request, if its body names whom it acts as.
-    pub(crate) async fn naming(&self, identity: &Identity, name: Option<&str>) -> Result<Self, ServiceError> {
-        match (name, &self.acting) {
-            (None, _) => Ok(self.clone()),
-            (Some(name), Some(acting)) if acting.user.as_str() == name => Ok(self.clone()),
-            (Some(name), _) => {
-                if let Asks::Named(other) = &self.asks {
-                    return Err(ServiceError::input("as", format!("the request names {other:?} and {name:?}")));
-                }
-                if let Asks::Bound(user) = &self.asks {
-                    return Err(ServiceError::input(
-                        "as",
-                        format!("this credential is for {user} alone, not {name:?}"),
-                    ));
-                }
-                Self::new(identity, self.principal.clone(), Asks::Named(name.to_owned())).await
-            }
-        }
-    }
-
     /// Whether it may still go on as it began: asked while a stream is open.
     pub(crate) async fn is_still(&self, identity: &Identity, authn: &Authn) -> bool {
         if !authn.is_still(&self.principal).await {

@@ -17,6 +17,7 @@ mod config;
 mod dispatch;
 mod error;
 mod events;
+mod foresight;
 mod identity;
 mod keys;
 mod listen;

@@ -21,7 +21,7 @@ use crate::identity::Identity;
 use crate::logs::Logs;
 use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
-use policy::{FarmFacts, Identified, Principal, Refusal, Request, Sight, Via, Who};
+use policy::{Acting, FarmFacts, Identified, Principal, Refusal, Request, Sight, Via, Who};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
@@ -64,8 +64,6 @@ pub(crate) struct Submission {
     spec: Box<RawValue>,
     #[serde(default)]
     user: Option<String>,
-    #[serde(default, rename = "as")]
-    acting_as: Option<String>,
     #[serde(default)]
     request_id: Option<String>,
 }
@@ -99,13 +97,9 @@ impl Service {
         let principal = &caller.principal;
         caller.needs(principal.scopes.submit, "submit")?;
         check_request_id(submission.request_id.as_deref())?;
-        let caller = match caller.naming(&self.identity, submission.acting_as.as_deref()).await {
-            Err(ServiceError::Refused(refusal)) => return Err(self.refused(principal, Act::Submit, refusal).await),
-            caller => caller?,
-        };
         let (spec, plan) = self.understood(principal, submission.spec).await?;
         let request = Request { user: submission.user, job: Some(plan.name().to_owned()) };
-        let who = match self.identified(&caller, &request).await? {
+        let who = match self.identified(principal, caller.acting.as_ref(), &request, clock::now()).await? {
             Identified::As(who, _) => who,
             Identified::Refused(refusal, _) => return Err(self.refused(principal, Act::Submit, refusal).await),
         };
@@ -119,7 +113,7 @@ impl Service {
             return Err(self.refused(principal, Act::Submit, refusal).await);
         }
         for after in &spec.after {
-            self.visible(&caller, after.job).await?;
+            self.visible(caller, after.job).await?;
         }
         if let Some(request) = &submission.request_id
             && let Some(known) = self.store.job_of_request(who.login_user.as_str(), request).await?
@@ -175,13 +169,18 @@ impl Service {
         Ok(plan.steps().iter().try_for_each(fits))
     }
 
-    /// As whom a job would be submitted.
-    pub(crate) async fn identified(&self, caller: &Caller, request: &Request) -> Result<Identified, ServiceError> {
-        let login = caller.principal.login_user.as_str();
-        let target = caller.acting.as_ref().map(|a| a.user.as_str()).or(request.user.as_deref());
-        let people = self.identity.people(login, target).await?;
+    /// As whom a job would be submitted at this time.
+    pub(crate) async fn identified(
+        &self,
+        principal: &Principal,
+        acting: Option<&Acting>,
+        request: &Request,
+        at: i64,
+    ) -> Result<Identified, ServiceError> {
+        let target = acting.map(|a| a.user.as_str()).or(request.user.as_deref());
+        let people = self.identity.people(principal.login_user.as_str(), target).await?;
         let farm = FarmFacts { only_proxy: self.only_proxy().await? };
-        Ok(policy::identify(&caller.principal, caller.acting.as_ref(), request, farm, &people, clock::now()))
+        Ok(policy::identify(principal, acting, request, farm, &people, at))
     }
 
     /// Someone acts on a job, or on some of its tasks. Whoever may know of it may kill it; the rest needs all of it.

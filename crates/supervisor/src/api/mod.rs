@@ -16,6 +16,7 @@ use crate::ask::{ExplainQuery, JobsQuery, TasksQuery};
 use crate::authn::{Authn, AuthnError, Known, Peer};
 use crate::caller::{Asks, Caller};
 use crate::error::ServiceError;
+use crate::foresight::Change;
 use crate::service::{ActRequest, Service, Submission};
 use crate::views::{ExplainView, JobView, TaskView, WorkerView};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
@@ -83,6 +84,7 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/api/v1/jobs/{id}/wait", get(wait)),
         ("GET", "/api/v1/jobs/{id}/explain", get(explain_job)),
         ("GET", "/api/v1/explain", get(explain)),
+        ("POST", "/api/v1/policy/diff", post(policy_diff)),
         ("GET", "/api/v1/events", get(stream::events)),
         ("GET", "/api/v1/workers", get(workers)),
         ("POST", "/api/v1/workers/{name}/drain", post(drain)),
@@ -282,6 +284,14 @@ async fn explain_job(State(app): State<App>, caller: Caller, id: JobId) -> Answe
 
 async fn explain(State(app): State<App>, caller: Caller, Asked(query): Asked<ExplainQuery>) -> Answer<ExplainView> {
     Ok(Json(app.service.explain(&caller, query).await?))
+}
+
+async fn policy_diff(
+    State(app): State<App>,
+    caller: Caller,
+    Body(change): Body<Change>,
+) -> Answer<impl serde::Serialize> {
+    Ok(Json(app.service.policy_diff(&caller, change).await?))
 }
 
 async fn workers(State(app): State<App>, _: Caller) -> Answer<Vec<WorkerView>> {

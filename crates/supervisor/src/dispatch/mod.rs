@@ -14,7 +14,7 @@ mod jobs;
 mod misfires;
 mod open;
 mod pin;
-mod place;
+pub(crate) mod place;
 mod proof;
 mod retention;
 mod session;

@@ -109,7 +109,7 @@ fn host_key(text: &str) -> Result<PublicKey, HelloError> {
     bytes.and_then(|b| PublicKey::from_bytes(&b)).ok_or(HelloError::Hex("the host's key"))
 }
 
-fn proxy_account(text: &str) -> Result<ProxyAccount, HelloError> {
+pub(crate) fn proxy_account(text: &str) -> Result<ProxyAccount, HelloError> {
     match text {
         "throwaway" => Ok(ProxyAccount::Throwaway),
         name => account("proxy account", name).map(ProxyAccount::Named),
@@ -120,7 +120,7 @@ fn account(what: &'static str, name: &str) -> Result<AccountName, HelloError> {
     AccountName::parse(name).map_err(|error| HelloError::Account { what, value: name.to_owned(), error })
 }
 
-fn accept(names: &[String]) -> Result<Accept, HelloError> {
+pub(crate) fn accept(names: &[String]) -> Result<Accept, HelloError> {
     match names {
         [] => Ok(Accept::Owner),
         [any] if any == "any" => Ok(Accept::Any),

@@ -3,6 +3,7 @@
 mod credentials;
 mod fake_worker;
 mod farm;
+mod foresight;
 mod people;
 mod rechecks;
 mod routes;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 /// A farm with the proxy user render and a worker that takes everybody's jobs.
-async fn farm(data: &std::path::Path) -> (Supervised, FakeWorker) {
+pub(super) async fn farm(data: &std::path::Path) -> (Supervised, FakeWorker) {
     let farm = Supervised::start(data).await;
     farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
     let mut habits = Habits::of_ada("desk");
@@ -18,23 +18,32 @@ async fn farm(data: &std::path::Path) -> (Supervised, FakeWorker) {
     (farm, FakeWorker::start(data, habits))
 }
 
-async fn grant(farm: &Supervised, login_user: &str) -> u64 {
+pub(super) async fn grant(farm: &Supervised, login_user: &str) -> u64 {
     let body = json!({ "login_user": login_user, "proxy_user": "render" });
     farm.ask(operator(), "POST", "/api/v1/grants", body).await["id"].as_u64().expect("an id")
 }
 
 /// What is refused: status, rule.
-async fn refused(farm: &Supervised, uid: u32, method: &str, path: &str, body: Value) -> (u16, String) {
+pub(super) async fn refused(farm: &Supervised, uid: u32, method: &str, path: &str, body: Value) -> (u16, String) {
     let (status, bytes) = farm.call(Peer::Unix { uid }, method, path, body).await;
     let answer: Value = serde_json::from_slice(&bytes).expect("json");
     (status.as_u16(), answer["error"]["rule"].as_str().unwrap_or_default().to_owned())
 }
 
 /// A request that names whom it acts as.
-async fn as_render(farm: &Supervised, uid: u32, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+pub(super) async fn as_render(
+    farm: &Supervised,
+    uid: u32,
+    method: &str,
+    path: &str,
+    body: Value,
+) -> (StatusCode, Value) {
+    acting(farm, uid, "render", method, path, body).await
+}
+
+async fn acting(farm: &Supervised, uid: u32, name: &str, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-    let mut request =
-        Request::builder().method(method).uri(path).header("stead-as", "render").body(body).expect("built");
+    let mut request = Request::builder().method(method).uri(path).header("stead-as", name).body(body).expect("built");
     request.extensions_mut().insert(Peer::Unix { uid });
     let response = farm.router().oneshot(request).await.expect("answer");
     let status = response.status();
@@ -62,8 +71,8 @@ async fn acting_as_shows_one_life_and_never_both() {
     assert_eq!(refused(&farm, ADA, "GET", &format!("/api/v1/jobs/{own}"), Value::Null).await.0, 404);
     assert_eq!(ids(&of(BOB).await), [0; 0]);
     // One at a time.
-    let other = refused(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1), "as": "other" })).await;
-    assert_eq!(other, (403, "association_active".to_owned()));
+    let (status, other) = acting(&farm, ADA, "other", "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await;
+    assert_eq!((status.as_u16(), &other["error"]["rule"]), (403, &json!("association_active")));
     let cleared = farm.ask(ADA, "DELETE", "/api/v1/as", Value::Null).await;
     assert_eq!(cleared, json!({ "active": null, "before": "render" }));
     assert_eq!(ids(&of(ADA).await), [theirs, own], "as oneself: what one submitted, as whomever");

@@ -40,6 +40,7 @@ fn table() -> Vec<Row> {
         ("GET", "/api/v1/jobs/{id}/wait", none.clone(), [401, 401, 404, 200, 200]),
         ("GET", "/api/v1/jobs/{id}/explain", none.clone(), [401, 401, 404, 200, 200]),
         ("GET", "/api/v1/explain", none.clone(), [401, 401, 200, 200, 200]),
+        ("POST", "/api/v1/policy/diff", json!({ "users": { "ada": { "disabled": true } } }), [401, 401, 403, 403, 200]),
         ("GET", "/api/v1/events", none.clone(), [401, 401, 200, 200, 200]),
         ("GET", "/api/v1/workers", none.clone(), [401, 401, 200, 200, 200]),
         ("POST", "/api/v1/workers/{name}/drain", json!({ "drained": false }), [401, 401, 403, 403, 200]),
@@ -123,7 +124,6 @@ async fn no_field_of_a_request_makes_somebody_another() {
     for body in [
         json!({ "spec": command, "user": "ada" }),
         json!({ "spec": command, "user": "root" }),
-        json!({ "spec": command, "as": "qubeproxy" }),
         json!({ "spec": command, "user": "" }),
     ] {
         let (status, bytes) = farm.call(Peer::Unix { uid: BOB }, "POST", "/api/v1/jobs", body.clone()).await;
@@ -133,6 +133,7 @@ async fn no_field_of_a_request_makes_somebody_another() {
     }
     for body in [
         json!({ "spec": command, "login_user": "ada" }),
+        json!({ "spec": command, "as": "qubeproxy" }),
         json!({ "spec": { "v": 1, "user": "ada", "body": { "command": { "argv": ["true"] } } } }),
         json!({ "user": "ada" }),
         json!([]),

@@ -21,6 +21,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "xauth", probe: "xauth", used_for: "a desktop worker's screen" },
     Package { name: "x11-apps", probe: "xlogo", used_for: "a desktop worker's screen" },
     Package { name: "imagemagick", probe: "identify", used_for: "whether pictures decode and are not blank" },
+    Package { name: "sqlite3", probe: "sqlite3", used_for: "grants that are changed by hand" },
     Package { name: "povray", probe: "povray", used_for: "a real renderer" },
 ];
 

@@ -101,12 +101,14 @@ fn attested(attempt: &Attempt) -> String {
     attempt.proof.as_ref().map_or_else(|| by.into(), |proof| format!("{by} {}", proof.key()))
 }
 
-/// The rule that picked the account or, where it was refused, the one that refused.
+/// The rule that picked the account or, where it was refused, the one that refused; and the grant, if one is behind it.
 fn why(verdict: Option<&Verdict>) -> String {
     let Some(verdict) = verdict else { return "-".into() };
     let effect = if verdict.verdict == "refused" { "refuses" } else { "selects" };
     let rule = verdict.rules.iter().rev().find(|r| r.effect == effect).or(verdict.rules.last());
-    rule.map_or_else(|| "-".into(), |r| r.text.clone())
+    let grant = verdict.rules.iter().find(|r| r.rule == "grant" && effect == "selects");
+    let grant = grant.map(|g| format!("{}; ", g.text)).unwrap_or_default();
+    rule.map_or_else(|| "-".into(), |r| format!("{grant}{}", r.text))
 }
 
 pub(crate) fn table(lines: &[Line], to: &Target) -> String {
@@ -136,6 +138,7 @@ mod tests {
         ]))
         .expect("tasks");
         let explanation: Explanation = read(&json!({"workers": [{"worker": "w", "verdict": "run", "rules": [
+            {"rule": "grant", "effect": "selects", "text": "by grant 7", "source": "grant 7"},
             {"rule": "user_mode", "effect": "selects", "text": "user mode: the user's own account", "source": "w"},
             {"rule": "open", "effect": "allows", "text": "open", "source": "w"}]}]}))
         .expect("explanation");
@@ -150,8 +153,8 @@ mod tests {
         assert_eq!(
             short,
             [
-                (2, "ada uid=1501 gid=1501 groups=1501", "user mode: the user's own account"),
-                (1, "bob uid=1502 gid=1502 groups=1502", "user mode: the user's own account"),
+                (2, "ada uid=1501 gid=1501 groups=1501", "by grant 7; user mode: the user's own account"),
+                (1, "bob uid=1502 gid=1502 groups=1502", "by grant 7; user mode: the user's own account"),
                 (1, "nobody", "-"),
             ]
         );

@@ -546,6 +546,10 @@ mod tests {
         assert_eq!(read(SCENE), Ok(1));
         assert!(read(&SCENE.replace("user", "root")).is_err_and(|e| e.contains("no mode")));
         assert!(read(&SCENE.replace("ada", "a b")).is_err_and(|e| e.contains("submit_as")));
+        let acting = |mode: &str, name: &str| read(&format!("{}act_as='{name}'\n", SCENE.replace("user", mode)));
+        assert_eq!(acting("user", "render"), Ok(1));
+        assert!(acting("user", "-x").is_err_and(|e| e.contains("act_as")));
+        assert!(acting("desktop", "render").is_err_and(|e| e.contains("desktop")));
         assert!(read("colour = 1").is_err_and(|e| e.contains("colour")));
     }
 
@@ -563,7 +567,7 @@ mod tests {
         let fd: OwnedFd = File::open(examples).expect("the example").into();
         let tour = load(fd.as_fd()).expect("a tour");
         let modes: Vec<_> = tour.scene.iter().map(|s| s.mode.as_str()).collect();
-        assert_eq!(modes, ["user", "user", "proxy", "desktop"]);
+        assert_eq!(modes, ["user", "user", "proxy", "user", "desktop"]);
         for scene in &tour.scene {
             scene_request(fd.as_fd(), scene).expect("a job");
         }

@@ -38,6 +38,13 @@ impl Store {
         self.writer.write(move |c| Box::pin(set_allowed(c, sql, who, allowed, audit))).await
     }
 
+    /// Puts somebody in list 1 of whom it says nothing. If it says no, it goes on saying no.
+    pub async fn list_may_act(&self, who: &str) -> Result<()> {
+        let sql = "INSERT INTO may_act (who, allowed) VALUES ($1, $2) ON CONFLICT (who) DO NOTHING";
+        let who = who.to_owned();
+        self.writer.write(move |c| Box::pin(set_allowed(c, sql, who, true, None))).await
+    }
+
     /// List 2.
     pub async fn set_may_be_acted_as(&self, proxy_user: &str, allowed: bool, audit: Option<AuditRef>) -> Result<()> {
         let sql = "INSERT INTO may_be_acted_as (proxy_user, allowed) VALUES ($1, $2) \

@@ -1,6 +1,7 @@
 //! Reading: what people may see of jobs, workers and decisions. Changes nothing.
 
 use crate::audit::{Act, Record};
+use crate::authn::Authn;
 use crate::caller::Caller;
 use crate::dispatch::who;
 use crate::error::ServiceError;
@@ -175,16 +176,27 @@ impl Service {
     }
 
     /// Answers when the job is over, or after the time.
-    pub(crate) async fn wait(&self, caller: &Caller, id: u64, timeout_s: Option<u64>) -> Result<JobView, ServiceError> {
+    pub(crate) async fn wait(
+        &self,
+        caller: &Caller,
+        authn: &Authn,
+        id: u64,
+        timeout_s: Option<u64>,
+    ) -> Result<JobView, ServiceError> {
         let mut listener = self.events.listen();
         let time = Duration::from_secs(timeout_s.unwrap_or(WAIT_MAX_S).min(WAIT_MAX_S));
         let until = tokio::time::Instant::now() + time;
+        let mut is_late = false;
         loop {
+            // What let them ask may end while they wait.
+            if !caller.is_still(&self.identity, authn).await {
+                return Err(no_such_job(id));
+            }
             let row = self.visible(caller, id).await?;
-            let is_over = row.state.is_over() && row.ended_at.is_some();
-            if is_over || tokio::time::timeout_at(until, listener.changed(id)).await.is_err() {
+            if is_late || (row.state.is_over() && row.ended_at.is_some()) {
                 return Ok(JobView::from(&row));
             }
+            is_late = tokio::time::timeout_at(until, listener.changed(id)).await.is_err();
         }
     }
 

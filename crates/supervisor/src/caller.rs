@@ -41,13 +41,19 @@ impl Caller {
 
     /// Whether it may still go on as it began: asked while a stream is open.
     pub(crate) async fn is_still(&self, identity: &Identity, authn: &Authn) -> bool {
-        if !authn.is_still(&self.principal).await {
+        if !authn.is_still(&self.principal).await || !self.is_still_admitted(identity).await {
             return false;
         }
         match identity.acting(&self.principal, self.asks.as_ask()).await {
             Ok(acting) => acting.map(|a| a.user) == self.acting.as_ref().map(|a| a.user.clone()),
             Err(_) => false,
         }
+    }
+
+    /// Not disabled since, and with the same roles.
+    async fn is_still_admitted(&self, identity: &Identity) -> bool {
+        let Ok(people) = identity.people(self.principal.login_user.as_str(), None).await else { return false };
+        policy::admit(&self.principal, &people).is_ok_and(|roles| roles == self.principal.roles)
     }
 
     pub(crate) fn viewer(&self) -> Viewer<'_> {

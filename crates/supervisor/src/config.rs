@@ -53,7 +53,7 @@ pub struct Settings {
     pub session_max_days: u64,
     /// How long a token lasts at most.
     pub token_max_days: u64,
-    /// Proxy users may sign in with a password of their own, as themselves only.
+    /// Proxy users may sign in with a password of their own, and are known by their uid on the socket: as themselves only.
     pub proxy_users_sign_in: bool,
 }
 

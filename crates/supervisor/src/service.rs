@@ -21,7 +21,7 @@ use crate::identity::Identity;
 use crate::logs::Logs;
 use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
-use policy::{Acting, FarmFacts, Identified, Principal, Refusal, Request, Sight, Via, Who};
+use policy::{Acting, FarmFacts, Identified, Kind, Principal, Refusal, Request, Sight, Via, Who};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
@@ -81,6 +81,26 @@ impl Service {
     pub(crate) async fn admit(&self, principal: &mut Principal) -> Result<(), ServiceError> {
         let people = self.identity.people(principal.login_user.as_str(), None).await?;
         principal.roles = policy::admit(principal, &people).map_err(ServiceError::Refused)?;
+        let is_proxy = people.login.as_ref().is_some_and(|person| person.kind == Kind::Proxy);
+        if is_proxy && principal.uid.is_some() && !principal.is_operator {
+            self.admit_proxy(principal)?;
+        }
+        Ok(())
+    }
+
+    /// A proxy user's uid is that of everybody's jobs that run as it. What they leave behind must not outlast their grant.
+    fn admit_proxy(&self, principal: &mut Principal) -> Result<(), ServiceError> {
+        if !self.settings.proxy_users_sign_in {
+            let name = &principal.login_user;
+            return Err(ServiceError::Refused(Refusal {
+                rule: "proxy_users_sign_in".to_owned(),
+                value: name.to_string(),
+                text: format!("{name} is a proxy user, and those are nobody by themselves here"),
+                hint: "come as yourself, and act as it: `stead as`; a job shows its token: `stead submit --token`"
+                    .to_owned(),
+            }));
+        }
+        principal.scopes.manage = false;
         Ok(())
     }
 

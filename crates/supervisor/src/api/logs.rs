@@ -10,7 +10,7 @@ use axum::http::{Response, header};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// A follower looks at least this often.
@@ -44,8 +44,8 @@ pub(crate) async fn logs(
     let reader = app.service.log_reader(&scope, filter);
     let is_over = app.service.is_log_over(&scope).await?;
     let (to_client, pieces) = mpsc::channel::<Bytes>(4);
-    let follow = query.follow.then(|| Follow { app: app.clone(), caller, scope });
-    tokio::spawn(give(reader, query.offset, follow, to_client));
+    let reading = Reading { app, caller, scope, asked: Instant::now() };
+    tokio::spawn(give(reader, query.offset, reading, query.follow, to_client));
     let body = futures_util::stream::unfold(pieces, |mut pieces| async {
         let piece = pieces.recv().await?;
         Some((Ok::<_, Infallible>(piece), pieces))
@@ -58,19 +58,27 @@ pub(crate) async fn logs(
     Ok(response)
 }
 
-/// For whom output is followed.
-struct Follow {
+/// For whom output is read.
+struct Reading {
     app: App,
     caller: Caller,
     scope: LogScope,
+    /// When that was asked last.
+    asked: Instant,
 }
 
-impl Follow {
+impl Reading {
     /// The right to read it may end while it is read.
-    async fn may_go_on(&self) -> bool {
+    async fn may_go_on(&mut self) -> bool {
+        self.asked = Instant::now();
         let service = &self.app.service;
         self.caller.is_still(&service.identity, &self.app.authn).await
             && service.open_to(&self.caller, self.scope.job).await.is_ok()
+    }
+
+    /// The same between the pieces of what is there: a long log takes a slow reader long.
+    async fn may_have_more(&mut self) -> bool {
+        self.asked.elapsed() < LOOK || self.may_go_on().await
     }
 }
 
@@ -84,32 +92,39 @@ fn streams(word: Option<&str>) -> Result<Streams, ApiError> {
 }
 
 /// Sends all there is, then what comes, until it is over or nobody reads any more.
-async fn give(mut reader: Reader, mut skip: u64, follow: Option<Follow>, to_client: mpsc::Sender<Bytes>) {
-    let mut listener = follow.as_ref().map(|f| f.app.service.events.listen());
+async fn give(mut reader: Reader, mut skip: u64, mut reading: Reading, follow: bool, to_client: mpsc::Sender<Bytes>) {
+    let mut listener = reading.app.service.events.listen();
     loop {
         // Asked first: what was printed before the end is then there to be read.
-        let is_over = match &follow {
-            None => true,
-            Some(f) if !f.may_go_on().await => return,
-            Some(f) => f.app.service.is_log_over(&f.scope).await.unwrap_or(true),
+        let is_over = match follow {
+            false => true,
+            true if !reading.may_go_on().await => return,
+            true => reading.app.service.is_log_over(&reading.scope).await.unwrap_or(true),
         };
-        if is_over && follow.is_some() {
+        if is_over && follow {
             tokio::time::sleep(AFTERMATH).await;
         }
-        reader = match give_what_is_there(reader, &mut skip, &to_client).await {
+        reader = match give_what_is_there(reader, &mut skip, &mut reading, &to_client).await {
             Some(reader) => reader,
             None => return,
         };
-        let (false, Some(listener), Some(Follow { scope, .. })) = (is_over, &mut listener, &follow) else { return };
+        if is_over {
+            return;
+        }
         tokio::select! {
-            _ = tokio::time::timeout(LOOK, listener.changed(scope.job)) => {}
+            _ = tokio::time::timeout(LOOK, listener.changed(reading.scope.job)) => {}
             () = to_client.closed() => return,
         }
     }
 }
 
-/// `None` when the client is gone or the log can't be read.
-async fn give_what_is_there(mut reader: Reader, skip: &mut u64, to_client: &mpsc::Sender<Bytes>) -> Option<Reader> {
+/// `None` when the client is gone or may not go on, or the log can't be read.
+async fn give_what_is_there(
+    mut reader: Reader,
+    skip: &mut u64,
+    reading: &mut Reading,
+    to_client: &mpsc::Sender<Bytes>,
+) -> Option<Reader> {
     loop {
         let (back, piece) = tokio::task::spawn_blocking(move || {
             let piece = reader.next();
@@ -129,6 +144,9 @@ async fn give_what_is_there(mut reader: Reader, skip: &mut u64, to_client: &mpsc
         let known = usize::try_from(*skip).unwrap_or(usize::MAX).min(piece.len());
         *skip -= known as u64;
         piece.drain(..known);
+        if !reading.may_have_more().await {
+            return None;
+        }
         if !piece.is_empty() {
             to_client.send(piece.into()).await.ok()?;
         }

@@ -40,6 +40,9 @@ const BODY_MAX: usize = 32 << 20;
 pub(crate) const ACTING_AS: &str = "stead-as";
 /// How long a body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
+/// The same for whoever isn't known yet: a name and a password, at once.
+const STRANGER_BODY_MAX: usize = 16 << 10;
+const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What handlers reach.
 #[derive(Clone)]
@@ -63,7 +66,7 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/healthz", get(async || "ok")),
         ("GET", "/readyz", get(async || "ready")),
         ("GET", "/api/v1/whoami", get(sign_in::whoami)),
-        ("POST", "/api/v1/login", post(sign_in::login)),
+        ("POST", "/api/v1/login", post(sign_in::login).layer(DefaultBodyLimit::max(STRANGER_BODY_MAX))),
         ("POST", "/api/v1/logout", post(sign_in::logout)),
         ("GET", "/api/v1/sessions", get(sign_in::sessions)),
         ("DELETE", "/api/v1/sessions/{id}", delete(sign_in::end_session)),
@@ -227,15 +230,30 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let bytes = body(request, app).await?;
-        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
-        serde_json::from_slice(&bytes).map(Self).map_err(|e| ServiceError::input("body", e).into())
+        json_body(request, app, BODY_PATIENCE).await.map(Self)
     }
 }
 
+/// A JSON body of somebody who isn't known yet; its page has a limit of its own.
+pub(crate) struct StrangersBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for StrangersBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        json_body(request, app, STRANGER_PATIENCE).await.map(Self)
+    }
+}
+
+async fn json_body<T: DeserializeOwned>(request: Request, app: &App, patience: Duration) -> Result<T, ApiError> {
+    let bytes = body(request, app, patience).await?;
+    let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+    serde_json::from_slice(&bytes).map_err(|e| ServiceError::input("body", e).into())
+}
+
 /// The whole body within its time and size.
-async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(BODY_PATIENCE, Bytes::from_request(request, app)).await {
+async fn body(request: Request, app: &App, patience: Duration) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(patience, Bytes::from_request(request, app)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(e)) => Err(ApiError::new(e.status(), "body", &e.body_text())),
         Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body took too long to arrive")),
@@ -275,7 +293,7 @@ struct WaitQuery {
 }
 
 async fn wait(State(app): State<App>, caller: Caller, id: JobId, Asked(query): Asked<WaitQuery>) -> Answer<JobView> {
-    Ok(Json(app.service.wait(&caller, id.0, query.timeout_s).await?))
+    Ok(Json(app.service.wait(&caller, &app.authn, id.0, query.timeout_s).await?))
 }
 
 async fn explain_job(State(app): State<App>, caller: Caller, id: JobId) -> Answer<ExplainView> {

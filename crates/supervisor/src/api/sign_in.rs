@@ -1,6 +1,6 @@
 //! Sessions and tokens, as pages. All of them are about the login user, whoever they act as.
 
-use super::{Answer, ApiError, App, Asked, Body, Oneself, asks, for_whom, known};
+use super::{Answer, ApiError, App, Asked, Body, Oneself, StrangersBody, asks, for_whom, known};
 use crate::authn::{AuthnError, Kind, Peer, says_it_is_ours, set_cookie};
 use crate::caller::Caller;
 use crate::error::ServiceError;
@@ -51,7 +51,7 @@ impl FromRequestParts<App> for Visitor {
 pub(crate) async fn login(
     State(app): State<App>,
     visitor: Visitor,
-    Body(request): Body<LoginRequest>,
+    StrangersBody(request): StrangersBody<LoginRequest>,
 ) -> Result<Response, ApiError> {
     let made = app.service.login(visitor.peer, request).await?;
     if !visitor.is_our_page {

@@ -1,6 +1,6 @@
 //! The workers' socket: the channel, and what must not be lost. Only accounts named at start get here at all.
 
-use super::{ApiError, App, Asked, Body, body};
+use super::{ApiError, App, Asked, BODY_PATIENCE, Body, body};
 use crate::authn::{AuthnError, Peer};
 use crate::dispatch;
 use crate::error::ServiceError;
@@ -59,7 +59,7 @@ pub(crate) async fn log(
     Asked(Offset { offset }): Asked<Offset>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let data = body(request, &app).await?;
+    let data = body(request, &app, BODY_PATIENCE).await?;
     let store = &app.service.store;
     let row = store.session(session).await.map_err(ServiceError::from)?;
     let row = row.ok_or(ServiceError::Store(store::StoreError::NoSuchSession(session)))?;

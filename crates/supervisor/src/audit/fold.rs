@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// So many different ones of one client and act are written in a window; then they are only counted together.
+/// So many different ones of one client, login user and act are written in a window; then they are only counted
+/// together. Nobody's are counted with another's, so that no flood hides who did the rest.
 const DIFFERENT_MAX: u32 = 20;
 /// And so many clients and acts are told apart.
 const KINDS_MAX: usize = 10_000;
@@ -16,11 +17,11 @@ const KINDS_MAX: usize = 10_000;
 struct Kind {
     act: Act,
     client: Option<String>,
+    login_user: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Same {
-    login_user: Option<String>,
     user: Option<String>,
     object: Option<String>,
     job: Option<u64>,
@@ -64,7 +65,7 @@ impl Fold {
             return true;
         }
         if full {
-            let actor = Actor { login_user: None, user: None, ..record.actor.clone() };
+            let actor = Actor { user: None, ..record.actor.clone() };
             let others = window.others.get_or_insert(Count { actor, first: None, more: 0, until: at });
             (others.more, others.until) = (others.more + 1, at);
             return true;
@@ -112,15 +113,9 @@ impl Fold {
 
 fn key(record: &Record) -> (Kind, Same) {
     let actor = &record.actor;
-    let kind = Kind { act: record.act, client: actor.client.clone() };
+    let kind = Kind { act: record.act, client: actor.client.clone(), login_user: actor.login_user.clone() };
     let rule = record.details.get("rule").and_then(|r| r.as_str()).map(str::to_owned);
-    let same = Same {
-        login_user: actor.login_user.clone(),
-        user: actor.user.clone(),
-        object: record.object.clone(),
-        job: record.job,
-        rule,
-    };
+    let same = Same { user: actor.user.clone(), object: record.object.clone(), job: record.job, rule };
     (kind, same)
 }
 
@@ -163,11 +158,27 @@ mod tests {
     #[test]
     fn many_names_from_one_place_are_counted_together() {
         let (mut fold, now) = (Fold::default(), Instant::now());
-        let written = (0..1000).filter(|n| !fold.counts(&refusal(&format!("u{n}"), "x"), now)).count();
+        let nobody = |said: &str| {
+            let actor = Actor { client: Some("x".into()), ..Actor::default() };
+            Record::refused(Act::Login, actor).object(said).with("rule", "password")
+        };
+        let written = (0..1000).filter(|n| !fold.counts(&nobody(&format!("u{n}")), now)).count();
         assert_eq!(written, 20);
         let records = fold.over(now, true);
         assert_eq!(records.len(), 1);
         assert_eq!(records[0].details["count"], 980);
+    }
+
+    #[test]
+    fn no_flood_hides_what_another_did() {
+        let (mut fold, now) = (Fold::default(), Instant::now());
+        for n in 0..1000 {
+            fold.counts(&refusal("eve", "127.0.0.1").object(&format!("u{n}")), now);
+        }
+        assert!(!fold.counts(&refusal("ada", "127.0.0.1").object("root"), now), "hers stands by itself");
+        let records = fold.over(now, true);
+        let logins: Vec<_> = records.iter().map(|r| r.actor.login_user.as_deref()).collect();
+        assert_eq!(logins, [Some("eve")], "and the flood keeps its name");
     }
 
     #[test]

@@ -158,13 +158,15 @@ impl SignIn {
         let start = Instant::now();
         let limited = |retry_after| Denial::Limited { retry_after };
         locked(&self.clients).admit(client, start.into_std()).map_err(limited)?;
-        let admitted = locked(&self.names).admit(name, start.into_std());
+        // What can't be a name is counted as one, so that a stranger can't have endless names remembered.
+        let counted = LoginUser::parse(name).map_or_else(|_| String::new(), |name| name.to_string());
+        let admitted = locked(&self.names).admit(&counted, start.into_std());
         if let Err(wait) = admitted {
             locked(&self.clients).give_back(client);
             return Err(limited(wait));
         }
         // Taken back unless somebody says that it was wrong, also when the caller goes away in between.
-        let charge = Charge { sign_in: self, name, client, guess: None };
+        let charge = Charge { sign_in: self, name: &counted, client, guess: None };
         let verdict = self.check(name, password).await;
         charge.settle(match &verdict {
             Ok(_) | Err(Denial::Expired | Denial::MustChange | Denial::Refused) => Some(true),

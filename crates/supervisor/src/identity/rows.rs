@@ -114,6 +114,10 @@ fn grant(row: &GrantRow, is_ours: bool) -> Option<Grant> {
         faults.push(format!("workers: {error}"));
         Requires::default()
     });
+    // Only no text at all is every worker: spaces were meant for something.
+    if row.workers.as_deref().is_some_and(|text| !text.is_empty() && text.trim().is_empty()) {
+        faults.push("workers is blank (NULL: all)".to_owned());
+    }
     let jobs = JobNames::parse(row.jobs.as_deref().unwrap_or_default()).unwrap_or_else(|error| {
         faults.push(format!("jobs: {error}"));
         JobNames::default()
@@ -199,6 +203,7 @@ pub(crate) mod tests {
             (|r| r.valid_from = Some(String::new()), "valid_from"),
             (|r| r.state = "Active".to_owned(), "state"),
             (|r| r.workers = Some("a,,b".to_owned()), "workers"),
+            (|r| r.workers = Some(" ".to_owned()), "workers"),
             (|r| r.jobs = Some(" ".to_owned()), "jobs"),
             (|r| r.jobs = Some("a,,b".to_owned()), "jobs"),
         ] {

@@ -19,6 +19,8 @@ use store::{GrantFilter, GrantRow, NewGrant, NewUser, Raw, UserRow};
 const PAGE: u32 = 1000;
 const PAGE_MAX: u32 = 10_000;
 const TEXT_MAX: usize = 1000;
+/// Longer than any time.
+const TIME_MAX: usize = 64;
 /// Jobs of a grant looked at together when it ends.
 const JOBS_AT_ONCE: u32 = 500;
 
@@ -173,12 +175,15 @@ impl Service {
 
     /// From now on they act as this proxy user, and as no other.
     pub(crate) async fn act_as(&self, principal: &Principal, proxy: &str) -> Result<SwitchView, ServiceError> {
-        manages(principal)?;
         if proxy == principal.login_user.as_str() {
             return self.act_as_oneself(principal).await;
         }
         let user = user(proxy)?;
         let people = self.identity.people(principal.login_user.as_str(), Some(proxy)).await?;
+        // A proxy user acts as nobody, and is told that, whatever it shows.
+        if people.login.as_ref().is_none_or(|person| person.kind != Kind::Proxy) {
+            manages(principal)?;
+        }
         let grant = match policy::acts(&principal.login_user, &user, For::default(), &people, clock::now()) {
             Ok(grant) => grant.id,
             Err(no) => return Err(self.refused(principal, Act::Switch, no.refusal()).await),
@@ -412,8 +417,29 @@ impl Service {
         if !self.serves(&holder, login).await? {
             self.may_give(caller, &request.proxy_user, "ask for grants of others").await?;
         }
+        self.is_first_request(&holder, &request.proxy_user).await?;
         let id = self.new_grant(caller, Act::GrantRequest, &holder, request, "requested").await?;
         self.grant_view(id).await
+    }
+
+    /// Rows of a pair are read at each of its decisions: whoever may ask can't make them many.
+    async fn is_first_request(&self, holder: &Holder, proxy: &str) -> Result<(), ServiceError> {
+        let filter = GrantFilter {
+            login_user: Some(holder.to_string()),
+            proxy_user: Some(proxy.to_owned()),
+            state: Some("requested".to_owned()),
+            limit: 1,
+            ..GrantFilter::default()
+        };
+        match self.store.grants(filter).await?.first() {
+            None => Ok(()),
+            Some(open) => {
+                let id = open.as_ref().map_or_else(|bad| bad.key.clone(), |row| row.id.to_string());
+                let why =
+                    format!("grant {id} is asked for already: have it approved, or `stead grants revoke {id}` first");
+                Err(ServiceError::Conflict(why))
+            }
+        }
     }
 
     async fn new_grant(
@@ -436,7 +462,6 @@ impl Service {
         if let Err(refusal) = policy::may_grant(holder, &proxy, &people) {
             return Err(self.refused(&caller.principal, act, refusal).await);
         }
-        let is_listed = people.may_act.iter().any(|(who, _)| who == holder);
         let by = caller.principal.login_user.to_string();
         let new = NewGrant {
             login_user: holder.to_string(),
@@ -457,9 +482,8 @@ impl Service {
         let seal = self.identity.seal().clone();
         let stored = self.store.add_grant(new, move |row| seal.of(row), audit(&intent), clock::now()).await;
         let id = self.carried_out(&intent, stored).await?;
-        // A list that says no, says no; who isn't in it yet is meant to be.
-        if !is_listed {
-            self.store.set_may_act(&holder.to_string(), true, None).await?;
+        if state == "active" {
+            self.store.list_may_act(&holder.to_string()).await?;
         }
         Ok(id)
     }
@@ -488,6 +512,7 @@ impl Service {
         if !self.carried_out(&intent, stored).await? {
             return Err(ServiceError::Conflict(format!("grant {id} is revoked: a revoked grant stays so")));
         }
+        self.store.list_may_act(&holder.to_string()).await?;
         self.grant_view(id).await
     }
 
@@ -602,6 +627,9 @@ fn holder(text: &str) -> Result<Holder, ServiceError> {
 
 fn check_grant(request: &GrantRequest) -> Result<(), ServiceError> {
     let time = |what: &'static str, text: &Option<String>| match text {
+        Some(text) if text.len() > TIME_MAX => {
+            Err(ServiceError::input(what, format!("it has more than {TIME_MAX} bytes")))
+        }
         Some(text) => micros(text).map(Some).map_err(|e| ServiceError::input(what, format!("it {e}"))),
         None => Ok(None),
     };

@@ -473,6 +473,10 @@ async fn whoever_does_not_is_told_what_helps_and_no_more() {
         let (status, _, answer) = farm.send(tcp(), ("POST", "/api/v1/login"), &[], body).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
     }
+    // Strangers aren't listened to for long.
+    let body = json!({ "user": "x".repeat(1 << 20), "password": "y" });
+    let (status, ..) = farm.send(tcp(), ("POST", "/api/v1/login"), &[], body).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 /// All that is on record.

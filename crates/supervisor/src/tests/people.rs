@@ -3,6 +3,7 @@
 use super::fake_worker::{FakeWorker, Habits};
 use super::{ADA, BOB, Supervised, eventually, frames, operator, spec};
 use crate::authn::Peer;
+use crate::caller::Asks;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -161,18 +162,95 @@ async fn asked_for_by_one_and_approved_by_another() {
         farm.ask(ADA, "POST", "/api/v1/grants/request", json!({ "proxy_user": "render", "reason": "shots" })).await;
     assert_eq!((&asked["state"], &asked["requested_by"]), (&json!("requested"), &json!("ada")));
     let id = &asked["id"];
+    let listed = async || {
+        let people = farm.running.app.service.identity.people("ada", Some("render")).await.expect("people");
+        people.may_act.iter().map(|(who, allowed)| (who.to_string(), *allowed)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [], "asking puts nobody in the list of those who may act");
+    let again = refused(&farm, ADA, "POST", "/api/v1/grants/request", json!({ "proxy_user": "render" })).await;
+    assert_eq!(again.0, 409, "once is enough");
     let act = json!({ "proxy_user": "render" });
     assert_eq!(refused(&farm, ADA, "PUT", "/api/v1/as", act.clone()).await.1, "grant_requested");
     assert_eq!(refused(&farm, ADA, "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await.1, "admin");
     assert_eq!(refused(&farm, BOB, "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await.0, 404);
     let given = farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await;
     assert_eq!((&given["state"], &given["approved_by"]), (&json!("active"), &json!("op")));
+    assert_eq!(listed().await, [("ada".to_owned(), true)]);
     farm.ask(ADA, "PUT", "/api/v1/as", act).await;
     // Giving it up needs nobody's leave.
     farm.ask(ADA, "DELETE", "/api/v1/as", Value::Null).await;
     farm.ask(ADA, "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
     let again = refused(&farm, operator(), "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await;
     assert_eq!(again.0, 409, "a revoked grant stays so");
+}
+
+#[tokio::test]
+async fn whom_a_list_refuses_it_goes_on_refusing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let op = operator();
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "ada", "listed": false })).await;
+    grant(&farm, "ada").await;
+    let act = async |uid| refused(&farm, uid, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await.1;
+    assert_eq!(act(ADA).await, "may_act");
+    let asked = farm.ask(ADA, "POST", "/api/v1/grants/request", json!({ "proxy_user": "render" })).await;
+    farm.ask(op, "POST", &format!("/api/v1/grants/{}/approve", asked["id"]), json!({})).await;
+    assert_eq!(act(ADA).await, "may_act");
+    let padded = json!({ "proxy_user": "render", "until": format!("2999-01-01T00:00:00Z{}", " ".repeat(100)) });
+    assert_eq!(refused(&farm, BOB, "POST", "/api/v1/grants/request", padded).await.0, 400);
+}
+
+#[tokio::test]
+async fn what_runs_as_a_proxy_user_leaves_nothing_that_outlasts_it() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut farm, _worker) = farm(dir.path()).await;
+    // Whoever has the uid of a proxy user is one of the jobs that run as it.
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "bob", "type": "proxy" })).await;
+    farm.ask(BOB, "GET", "/api/v1/jobs", Value::Null).await;
+    for (method, path, body) in [
+        ("POST", "/api/v1/tokens", json!({ "name": "keep", "scopes": ["read"] })),
+        ("GET", "/api/v1/tokens", Value::Null),
+        ("DELETE", "/api/v1/as", Value::Null),
+        ("POST", "/api/v1/grants/request", json!({ "proxy_user": "render" })),
+        ("POST", "/api/v1/grants", json!({ "login_user": "ada", "proxy_user": "render" })),
+    ] {
+        assert_eq!(refused(&farm, BOB, method, path, body).await, (403, "scope".to_owned()), "{method} {path}");
+    }
+    farm.running.app.service.settings.proxy_users_sign_in = false;
+    let router = crate::api::router(crate::api::routes(), farm.running.app.clone());
+    let mut request = Request::get("/api/v1/jobs").body(Body::empty()).expect("built");
+    request.extensions_mut().insert(Peer::Unix { uid: BOB });
+    assert_eq!(router.oneshot(request).await.expect("answer").status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn what_is_open_ends_with_a_role_and_with_a_user_who_is_disabled() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let put = async |body| farm.ask(operator(), "POST", "/api/v1/users", body).await;
+    put(json!({ "name": "bob", "roles": ["admin"] })).await;
+    let job = farm.submit(ADA, frames(1)).await;
+    let app = &farm.running.app;
+    let caller = async |uid| {
+        let mut principal = app.authn.principal(Peer::Unix { uid }).await.expect("somebody");
+        app.service.admit(&mut principal).await.expect("admitted");
+        app.service.caller(principal, Asks::Nothing).await.expect("a caller")
+    };
+    let callers = [caller(BOB).await, caller(ADA).await];
+    let log = format!("/api/v1/jobs/{job}/logs?follow=true");
+    let followers = [farm.follow(BOB, &log).await, farm.follow(ADA, &log).await];
+    for caller in &callers {
+        assert!(caller.is_still(&app.service.identity, &app.authn).await);
+    }
+    put(json!({ "name": "bob", "roles": [] })).await;
+    put(json!({ "name": "ada", "disabled": true })).await;
+    for caller in &callers {
+        assert!(!caller.is_still(&app.service.identity, &app.authn).await);
+        assert!(app.service.wait(caller, &app.authn, job, Some(30)).await.is_err());
+    }
+    for follower in followers {
+        follower.ended().await;
+    }
 }
 
 #[tokio::test]

@@ -127,6 +127,7 @@ Examples:
   stead login
   stead login http://127.0.0.1:7878 --user ada
   stead login --password-stdin < password-file
+  stead login --oidc
 
 The session is kept for the address, in a file of yours alone (~/.config/stead/credentials), and used when STEAD_URL names
 that address. Scripts use a token instead: STEAD_TOKEN_FILE=FILE (or STEAD_TOKEN), made by `stead tokens create`.")]
@@ -140,6 +141,9 @@ pub(crate) struct Login {
     /// Read the password from standard input instead of the terminal
     #[arg(long)]
     pub(crate) password_stdin: bool,
+    /// Sign in with a browser, at the OpenID provider that the supervisor names
+    #[arg(long, conflicts_with_all = ["user", "password_stdin"])]
+    pub(crate) oidc: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

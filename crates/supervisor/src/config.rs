@@ -2,6 +2,7 @@
 //! file, line and key.
 
 use crate::audit::AnchorTo;
+use crate::oidc::{self, OidcSettings};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ pub enum ConfigError {
     Malformed { path: PathBuf, line: usize, message: String, did_you_mean: Option<String> },
     #[error("{}: {key} = {value} is out of range: {allowed} is allowed", path.display())]
     OutOfRange { path: PathBuf, key: &'static str, value: u64, allowed: &'static str },
+    #[error("{}: [oidc]: {problem}", path.display())]
+    Oidc { path: PathBuf, problem: String },
 }
 
 fn hint(word: Option<&String>) -> String {
@@ -55,6 +58,8 @@ pub struct Settings {
     pub token_max_days: u64,
     /// Proxy users may sign in with a password of their own, and are known by their uid on the socket: as themselves only.
     pub proxy_users_sign_in: bool,
+    /// People sign in at an OpenID provider.
+    pub oidc: Option<OidcSettings>,
 }
 
 fn anchor<'de, D: Deserializer<'de>>(value: D) -> Result<Option<AnchorTo>, D::Error> {
@@ -81,11 +86,12 @@ impl Default for Settings {
             session_max_days: 7,
             token_max_days: 366,
             proxy_users_sign_in: true,
+            oidc: None,
         }
     }
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "listen",
     "jobs_keep_days",
     "logs_keep_days",
@@ -100,6 +106,7 @@ const KEYS: [&str; 14] = [
     "session_max_days",
     "token_max_days",
     "proxy_users_sign_in",
+    "oidc",
 ];
 
 impl Settings {
@@ -140,6 +147,12 @@ impl Settings {
         if !(1..=1 << 20).contains(&settings.audit_file_mib) {
             return out_of_range("audit_file_mib", settings.audit_file_mib, "1 to 1048576");
         }
+        if let Some(oidc) = &settings.oidc {
+            let absent =
+                "this build of stead is without it: use a build with the cargo feature `oidc`, or take [oidc] out";
+            let checked = oidc.check().and(if cfg!(feature = "oidc") { Ok(()) } else { Err(absent.to_owned()) });
+            checked.map_err(|problem| ConfigError::Oidc { path: path.to_owned(), problem })?;
+        }
         Ok(settings)
     }
 
@@ -159,7 +172,12 @@ fn malformed(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 
 /// The setting a mistyped key may have meant.
 fn nearest(key: &str) -> Option<&'static str> {
-    KEYS.into_iter().map(|k| (distance(key, k), k)).filter(|(d, k)| *d <= k.len() / 3).min().map(|(_, k)| k)
+    KEYS.into_iter()
+        .chain(oidc::KEYS)
+        .map(|k| (distance(key, k), k))
+        .filter(|(d, k)| *d <= k.len() / 3)
+        .min()
+        .map(|(_, k)| k)
 }
 
 /// Levenshtein's distance in bytes.
@@ -203,6 +221,23 @@ mod tests {
     }
 
     #[test]
+    fn a_provider_is_understood_in_every_build_and_opens_nothing_where_it_is_missing() {
+        let section = "[oidc]\nissuer = \"https://id.example\"\nclient_id = \"stead\"\n";
+        match Settings::parse(Path::new("supervisor.toml"), section) {
+            Ok(settings) => assert!(cfg!(feature = "oidc") && settings.oidc.is_some()),
+            Err(refused) => {
+                let refused = refused.to_string();
+                assert!(!cfg!(feature = "oidc") && refused.contains("the cargo feature `oidc`"), "{refused}");
+            }
+        }
+        let unknown = error(&format!("{section}alowed_domains = [\"a.example\"]\n"));
+        assert!(unknown.starts_with("supervisor.toml:4: ") && unknown.contains("\"allowed_domains\"?"), "{unknown}");
+        assert!(error("[oidc]\nissuer = \"https://id.example\"\n").contains("client_id"));
+        let open = error("[oidc]\nissuer = \"http://id.example\"\nclient_id = \"stead\"\n");
+        assert!(open.starts_with("supervisor.toml: [oidc]: issuer = "), "{open}");
+    }
+
+    #[test]
     fn what_is_not_said_has_its_default() {
         let some = Settings::parse(Path::new("x"), "lease_seconds = 60").expect("fine");
         assert_eq!(some, Settings { lease_seconds: 60, ..Settings::default() });
@@ -210,7 +245,9 @@ mod tests {
 
     #[test]
     fn every_setting_can_be_suggested() {
-        let text = toml::to_string(&toml::Table::from_iter(KEYS.map(|k| {
+        // A table of keys of its own.
+        let keys = KEYS.into_iter().filter(|k| *k != "oidc");
+        let text = toml::to_string(&toml::Table::from_iter(keys.map(|k| {
             let value = match k {
                 "listen" => "127.0.0.1:1".into(),
                 "audit_anchor" => "syslog".into(),
@@ -221,6 +258,6 @@ mod tests {
         })))
         .expect("toml");
         Settings::parse(Path::new("x"), &text).expect("KEYS are the settings");
-        assert_eq!(text.lines().count(), KEYS.len());
+        assert_eq!(text.lines().count(), KEYS.len() - 1);
     }
 }

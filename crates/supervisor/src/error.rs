@@ -38,6 +38,8 @@ pub enum StartError {
     AuditCut { path: PathBuf, found: u64, stored: u64 },
     #[error("--operator {name:?} is no login name: {reason}")]
     Operator { name: String, reason: warrant::NameError },
+    #[error("[oidc] of the configuration can't be used: {0}")]
+    Oidc(String),
     #[error("--listen {0:?} is no HOST:PORT")]
     Listen(String),
     #[error(
@@ -74,6 +76,9 @@ pub(crate) enum ServiceError {
     NoSuchPage,
     #[error("{}", .0.text)]
     Refused(Refusal),
+    /// Whoever would have to vouch for somebody doesn't answer.
+    #[error("{0}")]
+    ProviderDown(String),
     #[error("only an administrator may {0}")]
     AdminOnly(&'static str),
     #[error("this token is not for that: it lacks the scope {0}")]

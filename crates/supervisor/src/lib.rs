@@ -22,6 +22,8 @@ mod identity;
 mod keys;
 mod listen;
 mod logs;
+#[cfg_attr(not(feature = "oidc"), allow(dead_code, reason = "a build without it refuses at the door"))]
+mod oidc;
 mod scheduler;
 mod service;
 mod start;
@@ -35,4 +37,5 @@ pub use audit::{
 };
 pub use config::{ConfigError, Settings};
 pub use error::StartError;
+pub use oidc::{OidcSettings, RequiredClaim, login_word};
 pub use start::{Config, Running, run, start};

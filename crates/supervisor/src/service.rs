@@ -3,9 +3,11 @@
 //!
 //! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
 
+mod oidc;
 mod people;
 mod sign_in;
 
+pub(crate) use oidc::{CodeRequest, SignedIn};
 pub(crate) use people::{GrantRequest, GrantsQuery, Revocation, UserChange, UsersQuery};
 pub(crate) use sign_in::{LoginRequest, TokenRequest};
 
@@ -19,6 +21,7 @@ use crate::error::ServiceError;
 use crate::events::{Event, Events};
 use crate::identity::Identity;
 use crate::logs::Logs;
+use crate::oidc::Oidc;
 use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
 use policy::{Acting, FarmFacts, Identified, Kind, Principal, Refusal, Request, Sight, Via, Who};
@@ -40,6 +43,7 @@ pub(crate) struct Service {
     pub(crate) audit: Audit,
     pub(crate) identity: Identity,
     pub(crate) sign_in: SignIn,
+    pub(crate) oidc: Oidc,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) events: Events,
     pub(crate) logs: Logs,

@@ -11,6 +11,7 @@ use crate::identity::{Host, HostGroups, Identity, Seal};
 use crate::keys::Keys;
 use crate::listen;
 use crate::logs::Logs;
+use crate::oidc::Oidc;
 use crate::service::{Facts, Service};
 use crate::workshop::Workshop;
 use nix::sys::stat::Mode;
@@ -114,6 +115,7 @@ pub(crate) async fn start_with(
     let people = listen::unix(&socket).await?;
     let workers = listen::unix(&config.data.join("run").join("worker.socket")).await?;
 
+    let oidc = Oidc::new(settings.oidc.as_ref(), &url, own)?;
     let seal = Seal::load(&dir)?;
     let identity = Identity::new(store.clone(), audit.clone(), host, seal, settings.grants_need_approval);
     let workshop = Workshop::new();
@@ -140,6 +142,7 @@ pub(crate) async fn start_with(
         audit: audit.clone(),
         identity,
         sign_in,
+        oidc,
         dispatcher: dispatcher.clone(),
         events,
         logs,

@@ -9,6 +9,7 @@ mod explain;
 mod grants;
 mod jobs;
 mod logs;
+mod oidc;
 mod policy;
 mod sign_in;
 mod submit;

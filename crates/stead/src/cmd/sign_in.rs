@@ -15,20 +15,13 @@ const DEFAULT_URL: &str = "http://127.0.0.1:7878";
 
 pub(crate) async fn login(options: &Login) -> Result<(), Failure> {
     let (url, host) = address(options.url.as_deref())?;
-    may_go_to(&host, "a password")?;
-    let user = match &options.user {
-        Some(user) => user.clone(),
-        None => own_name()?,
-    };
-    let password = if options.password_stdin {
-        prompt::first_line(std::io::stdin())?
+    let kept = if options.oidc {
+        may_go_to(&host, "what stands for a session")?;
+        super::oidc::login(&url, host, &session_name()).await?
     } else {
-        prompt::password(&format!("password of {} at {url}: ", out::plain(&user)))?
+        may_go_to(&host, "a password")?;
+        with_password(options, &url, host).await?
     };
-    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let name = format!("stead login{}{host_name}", if host_name.is_empty() { "" } else { " on " });
-    let body = json!({ "user": user, "password": password, "name": name });
-    let kept: Kept = Client::at(Place::Tcp(host)).post("/api/v1/login", &body).await?;
     let (login_user, expires_at) = (kept.login_user.clone(), kept.expires_at.clone());
     Keeper::of_person()?.keep(&url, kept)?;
     if options.json {
@@ -40,6 +33,26 @@ pub(crate) async fn login(options: &Login) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+async fn with_password(options: &Login, url: &str, host: String) -> Result<Kept, Failure> {
+    let user = match &options.user {
+        Some(user) => user.clone(),
+        None => own_name()?,
+    };
+    let password = if options.password_stdin {
+        prompt::first_line(std::io::stdin())?
+    } else {
+        prompt::password(&format!("password of {} at {url}: ", out::plain(&user)))?
+    };
+    let body = json!({ "user": user, "password": password, "name": session_name() });
+    Client::at(Place::Tcp(host)).post("/api/v1/login", &body).await
+}
+
+/// How lists of sessions call this one.
+fn session_name() -> String {
+    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    format!("stead login{}{host_name}", if host_name.is_empty() { "" } else { " on " })
 }
 
 /// Forgets the session here even where it has ended there already.

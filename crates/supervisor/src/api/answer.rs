@@ -93,6 +93,10 @@ impl From<ServiceError> for ApiError {
                 hint: Some(refusal.hint),
                 ..plain(StatusCode::FORBIDDEN, "refused")
             },
+            ServiceError::ProviderDown(_) => {
+                Self { rule: Some("oidc_provider".to_owned()), ..plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable") }
+                    .hint("try again later; the supervisor's log says more to its administrator")
+            }
             ServiceError::Conflict(_) => plain(StatusCode::CONFLICT, "not_possible"),
             ServiceError::Scope(scope) => Self {
                 rule: Some("scope".to_owned()),

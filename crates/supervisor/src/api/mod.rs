@@ -5,6 +5,7 @@
 mod answer;
 mod audit;
 mod logs;
+mod oidc;
 mod people;
 mod sign_in;
 mod stream;
@@ -67,6 +68,9 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/readyz", get(async || "ready")),
         ("GET", "/api/v1/whoami", get(sign_in::whoami)),
         ("POST", "/api/v1/login", post(sign_in::login).layer(DefaultBodyLimit::max(STRANGER_BODY_MAX))),
+        ("GET", "/api/v1/oidc/start", get(oidc::start)),
+        ("GET", crate::oidc::CALLBACK, get(oidc::callback)),
+        ("POST", "/api/v1/oidc/session", post(oidc::session).layer(DefaultBodyLimit::max(STRANGER_BODY_MAX))),
         ("POST", "/api/v1/logout", post(sign_in::logout)),
         ("GET", "/api/v1/sessions", get(sign_in::sessions)),
         ("DELETE", "/api/v1/sessions/{id}", delete(sign_in::end_session)),

@@ -9,7 +9,7 @@ use crate::views::{CredentialView, NewCredentialView};
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -57,12 +57,16 @@ pub(crate) async fn login(
     if !visitor.is_our_page {
         return Ok(Json(made).into_response());
     }
-    let lasts = Duration::from_secs(app.service.settings.session_max_days.saturating_mul(86_400));
-    let cookie = set_cookie(&made.token, lasts, visitor.peer.is_tls());
+    let cookie = session_cookie(&app, &made, visitor.peer);
     let said = json!({ "id": made.id, "login_user": made.login_user, "expires_at": made.expires_at });
     let mut response = Json(said).into_response();
     response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
     Ok(response)
+}
+
+pub(super) fn session_cookie(app: &App, made: &NewCredentialView, peer: Peer) -> Option<HeaderValue> {
+    let lasts = Duration::from_secs(app.service.settings.session_max_days.saturating_mul(86_400));
+    set_cookie(&made.token, lasts, peer.is_tls())
 }
 
 pub(crate) async fn whoami(State(app): State<App>, me: Me) -> Answer<Value> {

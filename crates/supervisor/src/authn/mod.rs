@@ -15,7 +15,7 @@ mod shown;
 mod tokens;
 
 pub(crate) use password::{Denial, Password, SignIn};
-pub(crate) use shown::{says_it_is_ours, set_cookie, shown};
+pub(crate) use shown::{cookie, says_it_is_ours, set_cookie, shown};
 pub(crate) use tokens::{Credentials, Kind, Secret, narrower, scope_words, scopes};
 
 use axum::http::request::Parts;

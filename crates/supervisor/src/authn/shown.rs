@@ -43,7 +43,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, AuthnError> {
     }
 }
 
-fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, AuthnError> {
+pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, AuthnError> {
     let mut found: Option<String> = None;
     for header in headers.get_all(COOKIE) {
         let Ok(text) = header.to_str() else { continue };

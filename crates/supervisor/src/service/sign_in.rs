@@ -8,6 +8,7 @@ use crate::clock;
 use crate::error::ServiceError;
 use crate::events::Event;
 use crate::identity::micros;
+use crate::oidc::Subject;
 use crate::views::{CredentialView, NewCredentialView};
 use policy::{Channel, LoginUser, Principal, Refusal, Roles, Scopes};
 use serde::Deserialize;
@@ -55,7 +56,16 @@ impl Service {
             Ok(_) => return Err(self.denied(peer, &request.user, Denial::Wrong).await),
             Err(denial) => return Err(self.denied(peer, &request.user, denial).await),
         };
-        let mut principal = newcomer(login_user, peer);
+        self.enter(newcomer(login_user, peer, "password"), name, None).await
+    }
+
+    /// Somebody who has proved who they are has a session, if they may.
+    pub(super) async fn enter(
+        &self,
+        mut principal: Principal,
+        name: Option<String>,
+        vouched: Option<Subject>,
+    ) -> Result<NewCredentialView, ServiceError> {
         match self.admit(&mut principal).await {
             Err(ServiceError::Refused(refusal)) => return Err(self.refused(&principal, Act::Login, refusal).await),
             admitted => admitted?,
@@ -63,7 +73,7 @@ impl Service {
         self.know(&principal).await?;
         let now = clock::now();
         let lasts = i64::try_from(self.settings.session_max_days).unwrap_or(0).saturating_mul(DAY);
-        let new = Fresh { kind: Kind::Session, scopes: Scopes::ALL, name, until: now.saturating_add(lasts) };
+        let new = Fresh { kind: Kind::Session, scopes: Scopes::ALL, name, until: now.saturating_add(lasts), vouched };
         self.begin(&principal, new, Act::Login, now).await
     }
 
@@ -193,7 +203,7 @@ impl Service {
             }
             _ => until,
         };
-        let new = Fresh { kind: Kind::Token, scopes: asked, name: Some(name), until };
+        let new = Fresh { kind: Kind::Token, scopes: asked, name: Some(name), until, vouched: None };
         self.begin(principal, new, Act::TokenCreate, now).await
     }
 
@@ -222,7 +232,10 @@ impl Service {
         let record = Record::intent(act, Actor::of(principal))
             .with("name", &new.name)
             .with("scopes", &words)
-            .with("expires_at", &expires_at);
+            .with("expires_at", &expires_at)
+            .with("by", new.vouched.as_ref().map(|_| "oidc"))
+            .with("issuer", new.vouched.as_ref().map(|s| &s.issuer))
+            .with("subject", new.vouched.as_ref().map(|s| &s.subject));
         let intent = self.audit.intent(record).await?;
         let row = NewToken {
             hash: secret.hash(),
@@ -288,10 +301,12 @@ struct Fresh {
     scopes: Scopes,
     name: Option<String>,
     until: i64,
+    /// Who it is at the provider that vouched for them.
+    vouched: Option<Subject>,
 }
 
-/// Somebody whose password was right.
-fn newcomer(login_user: LoginUser, peer: Peer) -> Principal {
+/// Somebody who has just proved who they are.
+pub(super) fn newcomer(login_user: LoginUser, peer: Peer, source: &str) -> Principal {
     Principal {
         login_user,
         uid: None,
@@ -301,11 +316,11 @@ fn newcomer(login_user: LoginUser, peer: Peer) -> Principal {
         client: peer.client(),
         credential: None,
         scopes: Scopes::ALL,
-        source: "password".to_owned(),
+        source: source.to_owned(),
     }
 }
 
-const fn channel(peer: Peer) -> Channel {
+pub(super) const fn channel(peer: Peer) -> Channel {
     match peer {
         Peer::Unix { .. } => Channel::Unix,
         Peer::Tcp { .. } => Channel::Tcp,
@@ -323,7 +338,7 @@ fn is_open(row: &TokenRow, now: i64) -> bool {
     row.revoked_at.is_none() && until.is_some_and(|until| now < until)
 }
 
-fn named(name: String) -> Result<String, ServiceError> {
+pub(super) fn named(name: String) -> Result<String, ServiceError> {
     match name.chars().count() {
         1..=NAME_MAX if !name.chars().any(char::is_control) => Ok(name),
         _ => Err(ServiceError::input("name", format!("it has to have 1 to {NAME_MAX} printable characters"))),

@@ -4,6 +4,8 @@ mod credentials;
 mod fake_worker;
 mod farm;
 mod foresight;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod people;
 mod rechecks;
 mod routes;
@@ -20,7 +22,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tower::ServiceExt as _;
@@ -81,13 +83,17 @@ pub(crate) struct Supervised {
 
 impl Supervised {
     pub(crate) async fn start(data: &Path) -> Self {
+        Self::configured(data, None).await
+    }
+
+    pub(crate) async fn configured(data: &Path, conf: Option<PathBuf>) -> Self {
         let uid = operator();
         let config = Config {
             data: data.to_owned(),
             operator: Some("op".to_owned()),
             worker_uids: vec![uid],
             listen: Some("127.0.0.1:0".to_owned()),
-            conf: None,
+            conf,
         };
         let accounts = FakeAccounts(vec![(ADA, "ada"), (BOB, "bob")]);
         // Workers run as the one who runs the tests, who has to be ada there.

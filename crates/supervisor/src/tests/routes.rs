@@ -20,6 +20,10 @@ fn table() -> Vec<Row> {
         ("GET", "/readyz", none.clone(), [200; 5]),
         ("GET", "/api/v1/whoami", none.clone(), [401, 401, 200, 200, 200]),
         ("POST", "/api/v1/login", json!({ "user": "ada", "password": "right" }), [200; 5]),
+        // Nobody has configured a provider.
+        ("GET", "/api/v1/oidc/start", none.clone(), [403; 5]),
+        ("GET", "/api/v1/oidc/callback", none.clone(), [403; 5]),
+        ("POST", "/api/v1/oidc/session", json!({ "code": "0", "verifier": "0" }), [403; 5]),
         // The socket needs no session; whoever has none ends none, their own or others'.
         ("POST", "/api/v1/logout", none.clone(), [401, 401, 200, 200, 200]),
         ("GET", "/api/v1/sessions", none.clone(), [401, 401, 200, 200, 200]),

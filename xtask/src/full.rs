@@ -2,7 +2,7 @@
 //!
 //! A step that fails ends it, and the page then says so: the last whole run is the one that counts.
 
-use crate::{Strictness, cargo, debian, everything, root, step};
+use crate::{Strictness, cargo, debian, everything, openid, root, step};
 use anyhow::{Context as _, Result, ensure};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -32,6 +32,7 @@ fn steps(root: &Path, page: &mut Page, bench: &[&str]) -> Result<()> {
     page.timed("everything of `cargo xtask ci`, with 50 rounds of kills", || {
         everything(Strictness::NothingSkipped, &[], &rounds)
     })?;
+    page.timed("signing in at a real OpenID provider", || openid::tests(root))?;
     page.timed("a release build", || step("release build", cargo(root).args(["build", "--release", "--locked"])))?;
     let stead = root.join("target/release/stead");
     page.timed("the tour, as root", || {

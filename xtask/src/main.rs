@@ -9,6 +9,7 @@
 mod debian;
 mod full;
 mod launcher;
+mod openid;
 mod servers;
 
 use anyhow::{Context as _, Result, bail};

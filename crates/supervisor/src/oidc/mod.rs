@@ -34,7 +34,7 @@ const APP_STATE_MAX: usize = 128;
 pub(crate) enum Failure {
     Refused(Refusal),
     /// The same, of somebody whom the provider has named.
-    RefusedTo(Refusal, Subject),
+    RefusedTo(Refusal, Box<Subject>),
     Down(String),
 }
 

@@ -189,7 +189,7 @@ impl Provider {
         };
         match self.settings.login_user(&all) {
             Ok(login_user) => Ok(Proved { login_user, subject }),
-            Err(refusal) => Err(Failure::RefusedTo(refusal, subject)),
+            Err(refusal) => Err(Failure::RefusedTo(refusal, Box::new(subject))),
         }
     }
 }

@@ -75,7 +75,7 @@ impl Service {
                 text: format!("{login_user} is a system account: no provider vouches for it"),
                 hint: "use the local socket of the supervisor's machine".into(),
             };
-            return Err(self.not_vouched(peer, Failure::RefusedTo(refusal, subject)).await);
+            return Err(self.not_vouched(peer, Failure::RefusedTo(refusal, Box::new(subject))).await);
         }
         self.enter(newcomer(login_user, peer, "OpenID Connect"), name, Some(subject)).await
     }
@@ -84,7 +84,7 @@ impl Service {
     async fn not_vouched(&self, peer: Peer, failure: Failure) -> ServiceError {
         let (refusal, subject) = match failure {
             Failure::Refused(refusal) => (refusal, None),
-            Failure::RefusedTo(refusal, subject) => (refusal, Some(subject)),
+            Failure::RefusedTo(refusal, subject) => (refusal, Some(*subject)),
             Failure::Down(text) => return ServiceError::ProviderDown(text),
         };
         let actor = Actor { channel: channel(peer).into(), client: Some(peer.client()), ..Actor::default() };

@@ -3,6 +3,7 @@
 //! | who | the record (state, reason) and kill | output, results, retry and the rest |
 //! |---|---|---|
 //! | acting as B | jobs whose user is B | the same |
+//! | by a credential for oneself alone (a job's) | jobs whose user one is | the same |
 //! | as oneself, the user | yes | yes |
 //! | as oneself, who submitted it as another | yes | while that right lives |
 //! | an administrator, not acting | all | all |
@@ -16,6 +17,8 @@ use crate::types::{Principal, Who};
 pub struct Viewer<'a> {
     pub principal: &'a Principal,
     pub acting: Option<&'a Acting>,
+    /// Its credential is for one user alone: oneself, or the one acted as.
+    pub is_bound: bool,
 }
 
 /// What someone may know of a job.
@@ -35,6 +38,9 @@ impl Viewer<'_> {
         let login = self.principal.login_user.as_str();
         if let Some(acting) = self.acting {
             return if acting.user == who.user { Sight::All } else { Sight::None };
+        }
+        if self.is_bound {
+            return if login == who.user.as_str() { Sight::All } else { Sight::None };
         }
         if self.principal.roles.admin || login == who.user.as_str() {
             return Sight::All;

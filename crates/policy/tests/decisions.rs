@@ -98,7 +98,13 @@ fn accounts() -> String {
 
 /// What of which job is seen by whom.
 fn sights() -> String {
-    let acting = [None, Some("render"), Some("other")];
+    // As whom, and whether by a credential for that one alone.
+    let acting = [
+        ("nobody", None, false),
+        ("nobody, by a job's token", None, true),
+        ("render", Some("render"), false),
+        ("other", Some("other"), false),
+    ];
     let names = [
         ("ada as ada", ("ada", "ada")),
         ("ada as render", ("ada", "render")),
@@ -111,18 +117,19 @@ fn sights() -> String {
     let (roles, rights) = (roles(), [true, false]);
     let table = Table::new(vec![
         ("asks", words(&askers, |a| a)),
-        ("acting as", words(&acting, |a| a.unwrap_or("nobody"))),
+        ("acting as", words(&acting, |a| a.0)),
         ("job of", words(&names, |n| n.0)),
         ("roles", words(&roles, |r| r.0)),
         ("its right", words(&rights, |r| if *r { "lives" } else { "ended" })),
     ]);
     let table = table.fill(|at| {
         let principal = principal(askers[at[0]], roles[at[3]].1);
-        let acting = acting[at[1]].map(|name| Acting { user: user(name), grant: 1 });
+        let (_, acting, is_bound) = acting[at[1]];
+        let acting = acting.map(|name| Acting { user: user(name), grant: 1 });
         let (login_user, name) = names[at[2]].1;
         let via = if login_user == name { Via::Own } else { Via::Grant };
         let who = Who { login_user: login(login_user), user: user(name), via, grant: None };
-        let viewer = Viewer { principal: &principal, acting: acting.as_ref() };
+        let viewer = Viewer { principal: &principal, acting: acting.as_ref(), is_bound };
         match viewer.sight(&who, || rights[at[4]]) {
             Sight::All => "all",
             Sight::Record => "state, reason and kill",

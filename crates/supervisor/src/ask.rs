@@ -81,12 +81,13 @@ impl Service {
             JobFilter { user: query.user, login_user: query.login_user, states, limit, after: query.after };
         let name = caller.principal.login_user.to_string();
         let is_own = |q: &Option<String>| *q == Some(name.clone());
-        if let Some(acting) = &caller.acting {
-            // As the proxy user: its jobs, whoever submitted them, and nothing else.
-            if filter.user.as_deref().is_some_and(|user| user != acting.user.as_str()) {
+        let acting = caller.acting.as_ref().map(|acting| acting.user.to_string());
+        if let Some(only) = acting.or_else(|| caller.is_bound().then(|| name.clone())) {
+            // As the proxy user, or as whom alone the credential is for: its jobs, whoever submitted them, nothing else.
+            if filter.user.as_ref().is_some_and(|user| *user != only) {
                 return Ok(Vec::new());
             }
-            filter.user = Some(acting.user.to_string());
+            filter.user = Some(only);
         } else if !caller.is_admin() && !is_own(&filter.user) && !is_own(&filter.login_user) {
             return self.jobs_of(caller, &name, filter, limit).await;
         }

@@ -57,7 +57,12 @@ impl Caller {
     }
 
     pub(crate) fn viewer(&self) -> Viewer<'_> {
-        Viewer { principal: &self.principal, acting: self.acting.as_ref() }
+        Viewer { principal: &self.principal, acting: self.acting.as_ref(), is_bound: self.is_bound() }
+    }
+
+    /// Its credential is for one user alone, and then for what is that user's.
+    pub(crate) fn is_bound(&self) -> bool {
+        matches!(self.asks, Asks::Bound(_))
     }
 
     /// Who it is, for the record.
@@ -71,13 +76,13 @@ impl Caller {
 
     /// An administrator, and as oneself.
     pub(crate) fn is_admin(&self) -> bool {
-        self.principal.roles.admin && self.acting.is_none()
+        self.principal.roles.admin && self.acting.is_none() && !self.is_bound()
     }
 
     /// May read the audit, as oneself and with a credential that is good for what needs a role.
     pub(crate) fn is_auditor(&self) -> bool {
         let roles = self.principal.roles;
-        (roles.auditor || roles.admin) && self.principal.scopes.manage && self.acting.is_none()
+        (roles.auditor || roles.admin) && self.principal.scopes.manage && self.acting.is_none() && !self.is_bound()
     }
 
     pub(crate) fn needs_admin(&self, what: &'static str) -> Result<(), ServiceError> {

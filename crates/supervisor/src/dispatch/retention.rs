@@ -1,4 +1,5 @@
-//! What has been over for long goes: job folders on the workers, removed as their account; logs; history.
+//! What has been over for long goes: job folders on the workers, removed as their account; logs; history; sessions and
+//! tokens that have ended.
 
 use super::farm::Live;
 use super::open::Terms;
@@ -42,6 +43,7 @@ impl Dispatcher {
             self.remove_logs(job);
         }
         let keep = days(self.settings().jobs_keep_days);
+        self.store().forget_tokens(now - keep).await?;
         for job in self.store().retire_jobs(now - keep, AT_ONCE).await? {
             let ended = self.store().job(job).await?.and_then(|j| j.ended_at).unwrap_or(now);
             let is_overdue = ended < now - keep.saturating_mul(PATIENCE);

@@ -8,6 +8,7 @@ use crate::audit::{Act, Actor, Intent, Record};
 use crate::caller::Caller;
 use crate::clock;
 use crate::error::ServiceError;
+use crate::events::Event;
 use crate::identity::{micros, person, roles, understood, user};
 use crate::views::{GrantView, UserView};
 use job::{JobAction, JobState, Requires};
@@ -193,6 +194,7 @@ impl Service {
         let login = principal.login_user.as_str();
         let stored = self.store.set_association(login, proxy, Some(grant), audit(&intent), clock::now()).await;
         let before = self.carried_out(&intent, stored).await?;
+        self.events.say(Event::Rights);
         Ok(SwitchView {
             active: Some(proxy.to_owned()),
             before: before.map(|row| row.map_or_else(|_| String::new(), |a| a.proxy_user)),
@@ -205,6 +207,7 @@ impl Service {
         let intent = self.audit.intent(Record::intent(Act::Switch, Actor::of(principal)).object(login)).await?;
         let stored = self.store.clear_association(login, audit(&intent)).await;
         let before = self.carried_out(&intent, stored).await?;
+        self.events.say(Event::Rights);
         Ok(SwitchView { active: None, before: before.map(|row| row.map_or_else(|_| String::new(), |a| a.proxy_user)) })
     }
 
@@ -257,6 +260,7 @@ impl Service {
         let stored = self.store.put_user(new, audit(&intent), clock::now()).await;
         self.carried_out(&intent, stored).await?;
         self.list(&name, kind, change.listed, old.as_ref()).await?;
+        self.events.say(Event::Rights);
         self.dispatcher.wake();
         self.user(caller, name.as_str()).await
     }
@@ -313,8 +317,10 @@ impl Service {
         let intent = self.audit.intent(Record::intent(Act::UserRemove, caller.actor()).object(name)).await?;
         let stored = self.store.delete_user(name, audit(&intent)).await;
         self.carried_out(&intent, stored).await?;
+        self.store.delete_account(name, None).await?;
         self.store.revoke_tokens_of(name, None, clock::now()).await?;
         self.store.clear_association(name, None).await?;
+        self.events.say(Event::Rights);
         Ok(())
     }
 
@@ -543,6 +549,7 @@ impl Service {
             Some(intent) => self.carried_out(intent, stored).await?,
             None => stored?,
         };
+        self.events.say(Event::Rights);
         self.end_jobs(row, kill).await
     }
 

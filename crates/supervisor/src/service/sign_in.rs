@@ -155,7 +155,11 @@ impl Service {
         if row.kind != kind.as_str() || !(is_own || self.looks_after_all(principal).await?) {
             return Err(none());
         }
-        self.revoke(principal, kind, &row).await
+        let act = match kind {
+            Kind::Session => Act::SessionRevoke,
+            Kind::Token | Kind::Job => Act::TokenRevoke,
+        };
+        self.revoke(principal, act, &row).await
     }
 
     /// The session that was shown ends.
@@ -163,18 +167,14 @@ impl Service {
         let Some(id) = principal.credential else { return Ok(None) };
         match self.store.token(id).await?.and_then(Result::ok) {
             Some(row) if row.kind == Kind::Session.as_str() => {
-                self.revoke(principal, Kind::Session, &row).await?;
+                self.revoke(principal, Act::Logout, &row).await?;
                 Ok(Some(id))
             }
             _ => Err(ServiceError::input("logout", "this is a token, not a session: `stead tokens revoke` ends it")),
         }
     }
 
-    async fn revoke(&self, principal: &Principal, kind: Kind, row: &TokenRow) -> Result<(), ServiceError> {
-        let act = match kind {
-            Kind::Session => Act::SessionRevoke,
-            Kind::Token | Kind::Job => Act::TokenRevoke,
-        };
+    async fn revoke(&self, principal: &Principal, act: Act, row: &TokenRow) -> Result<(), ServiceError> {
         let record = Record::intent(act, Actor::of(principal)).object(&row.login_user).with("credential", row.id);
         // What only ends something is done even if it can't be written down now.
         let intent = self.audit.intent_or_later(record).await?;
@@ -328,7 +328,7 @@ pub(super) const fn channel(peer: Peer) -> Channel {
 }
 
 /// One's own credentials are looked after with all of one's rights.
-fn manages(principal: &Principal) -> Result<(), ServiceError> {
+pub(super) fn manages(principal: &Principal) -> Result<(), ServiceError> {
     if principal.scopes.manage { Ok(()) } else { Err(ServiceError::Scope("manage")) }
 }
 

@@ -581,6 +581,11 @@ async fn old_jobs_go_with_their_folders_and_logs() {
     let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
     let job = farm.submit(ADA, frames(1)).await;
     farm.over(job).await;
+    let token = async |expires: &str| {
+        let body = json!({ "name": "ci", "scopes": ["read"], "expires": expires });
+        farm.ask(ADA, "POST", "/api/v1/tokens", body).await["id"].as_u64().expect("a number")
+    };
+    let (ended, lives) = (token("30m").await, token("60d").await);
     let dispatcher = farm.running.app.service.dispatcher.clone();
     let in_a_month = crate::clock::now() + 31 * 86_400 * 1_000_000;
     let gone = async || {
@@ -589,6 +594,8 @@ async fn old_jobs_go_with_their_folders_and_logs() {
     };
     eventually("it is gone", gone).await;
     assert_eq!(worker.seen().cleaned, [job]);
+    let kept = async |id| farm.running.app.service.store.token(id).await.expect("read").is_some();
+    assert_eq!((kept(ended).await, kept(lives).await), (false, true), "what ended long ago goes, too");
     let warrant = worker.seen().warrants.values().last().expect("one").clone();
     assert_eq!(warrant.purpose, warrant::Purpose::Clean);
 }

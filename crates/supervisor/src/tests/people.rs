@@ -262,3 +262,119 @@ async fn a_group_is_asked_of_the_directory_each_time() {
     let ada = refused(&farm, ADA, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
     assert_eq!(ada, (403, "no_grant".to_owned()), "she is in no such group");
 }
+
+/// Submits a job that carries a token, and returns the job and the token as its session got it.
+async fn carrying(farm: &Supervised, worker: &FakeWorker, body: Value) -> (u64, String) {
+    let before = worker.seen().whole.len();
+    let mut spec = frames(1);
+    spec["token"] = json!(true);
+    let mut body = body;
+    body["spec"] = spec;
+    let job = farm.ask(ADA, "POST", "/api/v1/jobs", body).await["job"].as_u64().expect("a job");
+    eventually("it is handed out", async || worker.seen().whole.len() > before).await;
+    let batch = worker.seen().whole.last().cloned().expect("a batch");
+    (job, String::from_utf8(batch.files[0].data.clone()).expect("text"))
+}
+
+/// A farm whose worker starts jobs and never ends them.
+async fn stuck(data: &std::path::Path) -> (Supervised, FakeWorker) {
+    let farm = Supervised::start(data).await;
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
+    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let mut habits = Habits { permits, ..Habits::of_ada("desk") };
+    habits.hello.accept = vec!["any".to_owned()];
+    (farm, FakeWorker::start(data, habits))
+}
+
+#[tokio::test]
+async fn the_token_of_ones_own_job_sees_nothing_that_one_submitted_as_others() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, worker) = stuck(dir.path()).await;
+    grant(&farm, "ada").await;
+    let (own, token) = carrying(&farm, &worker, json!({})).await;
+    let theirs = farm.ask(ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1), "as": "render" })).await;
+    let theirs = theirs["job"].as_u64().expect("a job");
+    assert_eq!(ids(&farm.get("/api/v1/jobs").await), [theirs, own], "she sees both");
+    let bearer = format!("Bearer {token}");
+    let asked = async |path: &str| {
+        let show = [("authorization", bearer.as_str())];
+        let (status, _, answer) = farm.send(Peer::Unix { uid: BOB }, ("GET", path), &show, Value::Null).await;
+        (status.as_u16(), answer)
+    };
+    for query in ["", "?user=ada", "?login_user=ada"] {
+        assert_eq!(ids(&asked(&format!("/api/v1/jobs{query}")).await.1), [own], "{query}");
+    }
+    assert_eq!(asked("/api/v1/jobs?user=render").await, (200, json!([])));
+    for page in ["", "/tasks", "/logs", "/wait?timeout_s=0", "/explain"] {
+        assert_eq!(asked(&format!("/api/v1/jobs/{theirs}{page}")).await.0, 404, "{page}");
+        assert_eq!(asked(&format!("/api/v1/jobs/{own}{page}")).await.0, 200, "{page}");
+    }
+    // Also when she acts as the other meanwhile: the token is for ada.
+    farm.ask(ADA, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    assert_eq!(ids(&asked("/api/v1/jobs").await.1), [own]);
+}
+
+#[tokio::test]
+async fn the_token_of_a_job_by_a_grant_is_the_proxy_users_while_that_grant_lives() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, worker) = stuck(dir.path()).await;
+    let id = grant(&farm, "ada").await;
+    let (parent, token) = carrying(&farm, &worker, json!({ "as": "render" })).await;
+    let own = farm.submit(ADA, frames(1)).await;
+    let bearer = format!("Bearer {token}");
+    let show = [("authorization", bearer.as_str())];
+    let asked = async |method: &str, path: &str, body: Value| {
+        let (status, _, answer) = farm.send(Peer::Unix { uid: BOB }, (method, path), &show, body).await;
+        (status.as_u16(), answer)
+    };
+    let (status, child) = asked("POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await;
+    assert_eq!(status, 201, "{child}");
+    let child = child["job"].as_u64().expect("a job");
+    let job = farm.get(&format!("/api/v1/jobs/{child}")).await;
+    assert_eq!((&job["login_user"], &job["user"]), (&json!("ada"), &json!("render")), "{job}");
+    assert_eq!(ids(&asked("GET", "/api/v1/jobs", Value::Null).await.1), [child, parent]);
+    assert_eq!(asked("GET", &format!("/api/v1/jobs/{own}"), Value::Null).await.0, 404, "hers, not render's");
+    // Nobody's role, and no other name.
+    for key in ["as", "user"] {
+        let mut body = json!({ "spec": frames(1) });
+        body[key] = json!("ada");
+        assert!([400, 403].contains(&asked("POST", "/api/v1/jobs", body).await.0), "{key}");
+    }
+    farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
+    let (status, refused) = asked("POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await;
+    assert_eq!((status, &refused["error"]["rule"]), (403, &json!("grant_revoked")), "{refused}");
+    assert_eq!(asked("GET", &format!("/api/v1/jobs/{parent}"), Value::Null).await.0, 403, "nothing else either");
+    let jobs = farm.ask(operator(), "GET", "/api/v1/jobs", Value::Null).await;
+    assert_eq!(ids(&jobs).len(), 3, "none came in after it: {jobs}");
+}
+
+/// Whoever watches as another is cut off with the right to, though nothing else happens.
+#[tokio::test]
+async fn a_stream_ends_with_the_right_it_was_opened_by() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
+    let peer = Peer::Unix { uid: ADA };
+    let watch = async || farm.follow_as(peer, "/api/v1/events", &[("stead-as", "render")]).await;
+    let id = grant(&farm, "ada").await;
+    let watching = watch().await;
+    farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
+    watching.ended().await;
+
+    grant(&farm, "ada").await;
+    let watching = watch().await;
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "disabled": true })).await;
+    watching.ended().await;
+
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "disabled": false })).await;
+    let watching = watch().await;
+    farm.ask(operator(), "DELETE", "/api/v1/users/render", Value::Null).await;
+    watching.ended().await;
+
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
+    grant(&farm, "ada").await;
+    farm.ask(ADA, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    let watching = farm.follow(ADA, "/api/v1/events").await;
+    farm.ask(ADA, "DELETE", "/api/v1/as", Value::Null).await;
+    watching.ended().await;
+}

@@ -716,6 +716,32 @@ An option that may be given several times replaces what was there. An empty text
     Show(UserShow),
     /// Remove a user, their grants, tokens and sessions
     Remove(UserShow),
+    /// Set a password of the farm's own accounts (own_accounts in supervisor.toml)
+    #[command(after_help = "\
+Examples:
+  stead users password
+  stead users password ada
+  stead users password ada --password-stdin < password-file
+  stead users password ada --remove
+
+Without NAME one's own is changed, which takes the old one; with it an administrator sets somebody's. All sessions and
+tokens of that person end. On standard input the old one comes first, each on a line of its own.")]
+    Password(UserPassword),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserPassword {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Read from standard input instead of the terminal
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Take the account away: nobody signs in by it any more
+    #[arg(long, requires = "name", conflicts_with = "password_stdin")]
+    pub(crate) remove: bool,
+    /// Whose [default: one's own]
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

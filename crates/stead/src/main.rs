@@ -95,6 +95,7 @@ fn wants_json(command: &Command) -> bool {
             Users::Add(o) => o.common.json,
             Users::List(o) => o.common.json,
             Users::Show(o) | Users::Remove(o) => o.common.json,
+            Users::Password(o) => o.common.json,
         },
         Command::Login(o) => o.json,
         Command::Logout(o) => o.json,

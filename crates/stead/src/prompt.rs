@@ -52,10 +52,25 @@ pub(crate) fn password(question: &str) -> Result<String, Failure> {
     line
 }
 
+/// Asks for a new one, twice.
+pub(crate) fn new_password(question: &str) -> Result<String, Failure> {
+    let new = password(question)?;
+    if password("the same again: ")? == new {
+        Ok(new)
+    } else {
+        Err(Failure::usage("these are two different passwords"))
+    }
+}
+
 /// The first line of what is given.
 pub(crate) fn first_line(from: impl Read) -> Result<String, Failure> {
+    next_line(&mut BufReader::new(from))
+}
+
+/// The next line of what is given.
+pub(crate) fn next_line(from: &mut impl BufRead) -> Result<String, Failure> {
     let mut line = String::new();
-    let read = BufReader::new(from.take(PASSWORD_MAX)).read_line(&mut line);
+    let read = from.take(PASSWORD_MAX).read_line(&mut line);
     read.map_err(|e| Failure::system("read the password", e))?;
     // ^C, ^\ and ^Z.
     if line.contains(['\u{3}', '\u{1c}', '\u{1a}']) {
@@ -84,5 +99,11 @@ mod tests {
         ] {
             assert_eq!(first_line(input.as_bytes()).ok().as_deref(), expected, "{input:?}");
         }
+        let mut two = b"old\nnew\n".as_slice();
+        assert_eq!(
+            [next_line(&mut two), next_line(&mut two)].map(Result::ok),
+            [Some("old".into()), Some("new".into())]
+        );
+        assert!(next_line(&mut two).is_err());
     }
 }

@@ -63,6 +63,8 @@ pub(crate) enum ServiceError {
     NoSuchWorker(String),
     #[error("there is no user {0:?} in the farm's table")]
     NoSuchUser(String),
+    #[error("there is no account {0:?} of the farm's own")]
+    NoSuchAccount(String),
     #[error("there is no grant {0} that you may see")]
     NoSuchGrant(u64),
     #[error("{0}")]

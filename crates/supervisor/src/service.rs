@@ -3,10 +3,12 @@
 //!
 //! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
 
+mod accounts;
 mod oidc;
 mod people;
 mod sign_in;
 
+pub(crate) use accounts::{NewPassword, OwnPassword};
 pub(crate) use oidc::{CodeRequest, SignedIn};
 pub(crate) use people::{GrantRequest, GrantsQuery, Revocation, UserChange, UsersQuery};
 pub(crate) use sign_in::{LoginRequest, TokenRequest};

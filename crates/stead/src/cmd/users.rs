@@ -1,13 +1,16 @@
 //! `users`: people, and the proxy users they act as.
 
+use std::io::BufReader;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{RoleArg, TypeArg, UserAdd, UserList, Users};
+use crate::cli::{RoleArg, TypeArg, UserAdd, UserList, UserPassword, Users};
 use crate::client::{Client, escape, with_query};
 use crate::failure::Failure;
 use crate::model;
 use crate::out::{self, Target, plain};
+use crate::prompt;
 use crate::submission::pairs;
 
 const PAGE: &str = "/api/v1/users";
@@ -37,6 +40,7 @@ struct User {
 pub(crate) async fn users(options: &Users) -> Result<(), Failure> {
     let (common, name) = match options {
         Users::List(o) => return list(o).await,
+        Users::Password(o) => return password(o).await,
         Users::Add(o) => (&o.common, &o.name),
         Users::Show(o) | Users::Remove(o) => (&o.common, &o.name),
     };
@@ -53,6 +57,41 @@ pub(crate) async fn users(options: &Users) -> Result<(), Failure> {
         out::say(format!("{} is removed, with all grants, tokens and sessions", plain(name)));
     } else {
         out::say(card(&model::read(&answer)?));
+    }
+    Ok(())
+}
+
+/// One's own by the old one; somebody's by an administrator.
+async fn password(options: &UserPassword) -> Result<(), Failure> {
+    let client = Client::locate(options.common.data.as_deref())?;
+    let account = |name: &str| format!("/api/v1/accounts/{}", escape(name));
+    let mut lines = BufReader::new(std::io::stdin());
+    let mut from_stdin = || prompt::next_line(&mut lines);
+    let answer: Value = match &options.name {
+        Some(name) if options.remove => client.delete(&account(name)).await?,
+        Some(name) => {
+            let new = match options.password_stdin {
+                true => from_stdin()?,
+                false => prompt::new_password(&format!("new password of {}: ", plain(name)))?,
+            };
+            client.put(&account(name), &json!({ "password": new })).await?
+        }
+        None => {
+            let (old, new) = match options.password_stdin {
+                true => (from_stdin()?, from_stdin()?),
+                false => (prompt::password("your password now: ")?, prompt::new_password("your new password: ")?),
+            };
+            client.put("/api/v1/password", &json!({ "old": old, "new": new })).await?
+        }
+    };
+    if options.common.json {
+        out::json(&answer);
+        return Ok(());
+    }
+    let name = plain(answer["account"].as_str().or(options.name.as_deref()).unwrap_or_default());
+    match options.remove {
+        true => out::say(format!("{name} has no password here any more; all sessions and tokens have ended")),
+        false => out::say(format!("the password of {name} is changed; all sessions and tokens have ended")),
     }
     Ok(())
 }

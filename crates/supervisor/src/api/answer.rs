@@ -84,6 +84,7 @@ impl From<ServiceError> for ApiError {
             ServiceError::NoSuchJob(_)
             | ServiceError::NoSuchWorker(_)
             | ServiceError::NoSuchUser(_)
+            | ServiceError::NoSuchAccount(_)
             | ServiceError::NoSuchGrant(_)
             | ServiceError::NoSuchCredential { .. }
             | ServiceError::NoSuchPage => plain(StatusCode::NOT_FOUND, "not_found"),

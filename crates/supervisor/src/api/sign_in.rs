@@ -4,7 +4,7 @@ use super::{Answer, ApiError, App, Asked, Body, Oneself, StrangersBody, asks, fo
 use crate::authn::{AuthnError, Kind, Peer, says_it_is_ours, set_cookie};
 use crate::caller::Caller;
 use crate::error::ServiceError;
-use crate::service::{LoginRequest, TokenRequest};
+use crate::service::{LoginRequest, NewPassword, OwnPassword, TokenRequest};
 use crate::views::{CredentialView, NewCredentialView};
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
@@ -106,6 +106,30 @@ pub(crate) async fn logout(
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+pub(crate) async fn change_password(
+    State(app): State<App>,
+    Oneself(principal): Oneself,
+    Body(request): Body<OwnPassword>,
+) -> Answer<Value> {
+    app.service.change_password(&principal, request).await?;
+    Ok(Json(json!({ "account": principal.login_user.as_str() })))
+}
+
+pub(crate) async fn set_password(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(request): Body<NewPassword>,
+) -> Answer<Value> {
+    app.service.set_password(&caller, &name, request).await?;
+    Ok(Json(json!({ "account": name })))
+}
+
+pub(crate) async fn remove_account(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Answer<Value> {
+    app.service.remove_account(&caller, &name).await?;
+    Ok(Json(json!({ "removed": name })))
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,12 +8,12 @@
 
 mod checker;
 mod guesses;
-#[allow(dead_code, reason = "nothing sets an account's password yet")]
 mod own;
 pub(crate) mod password;
 mod shown;
 mod tokens;
 
+pub(crate) use own::hash as hash_password;
 pub(crate) use password::{Denial, Password, SignIn};
 pub(crate) use shown::{cookie, says_it_is_ours, set_cookie, shown};
 pub(crate) use tokens::{Credentials, Kind, Secret, narrower, scope_words, scopes};

@@ -31,6 +31,9 @@ const TURN_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Password(Zeroizing<String>);
 
 impl Password {
+    /// Bytes of the longest.
+    pub(crate) const MAX: usize = PASSWORD_MAX;
+
     #[cfg(test)]
     pub(crate) fn new(text: Zeroizing<String>) -> Self {
         Self(text)
@@ -40,8 +43,12 @@ impl Password {
         self.0.as_bytes()
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it could be anybody's.
-    fn is_possible(&self) -> bool {
+    pub(crate) fn is_possible(&self) -> bool {
         !self.0.is_empty() && self.0.len() <= PASSWORD_MAX && !self.0.contains('\0')
     }
 }

@@ -1,5 +1,6 @@
 //! The supervisor as a whole, with people at its router and a worker that only pretends at its socket.
 
+mod accounts;
 mod credentials;
 mod fake_worker;
 mod farm;
@@ -8,6 +9,7 @@ mod foresight;
 mod oidc;
 mod people;
 mod rechecks;
+mod recorded;
 mod routes;
 mod settings;
 mod trust;
@@ -86,6 +88,13 @@ impl Supervised {
         Self::configured(data, None).await
     }
 
+    /// It keeps passwords of its own, and asks nobody else about them.
+    pub(crate) async fn with_own_accounts(data: &Path) -> Self {
+        let conf = data.join("supervisor.toml");
+        std::fs::write(&conf, "own_accounts = true\n").expect("settings");
+        Self::configured(data, Some(conf)).await
+    }
+
     pub(crate) async fn configured(data: &Path, conf: Option<PathBuf>) -> Self {
         let uid = operator();
         let config = Config {
@@ -99,10 +108,11 @@ impl Supervised {
         // Workers run as the one who runs the tests, who has to be ada there.
         let owners = FakeAccounts(vec![(uid, "ada")]);
         // Folders belong to the one who runs the tests; people are played.
-        let running =
+        let mut running =
             start_with(config, uid, Arc::new(accounts), Arc::new(owners), Arc::new(FakeHost)).await.expect("started");
-        let mut running = running;
-        running.app.service.sign_in = passwords();
+        if !running.app.service.settings.own_accounts {
+            running.app.service.sign_in = passwords();
+        }
         let router = api::router(api::routes(), running.app.clone());
         let for_workers = api::router(api::worker_routes(), running.app.clone());
         Self { running, router, for_workers }

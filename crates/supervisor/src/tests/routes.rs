@@ -26,6 +26,10 @@ fn table() -> Vec<Row> {
         ("POST", "/api/v1/oidc/session", json!({ "code": "0", "verifier": "0" }), [403; 5]),
         // The socket needs no session; whoever has none ends none, their own or others'.
         ("POST", "/api/v1/logout", none.clone(), [401, 401, 200, 200, 200]),
+        // This farm keeps no accounts of its own.
+        ("PUT", "/api/v1/password", json!({ "old": "right", "new": "hunter22x" }), [401, 401, 403, 403, 403]),
+        ("PUT", "/api/v1/accounts/{name}", json!({ "password": "hunter22x" }), [401, 401, 403, 403, 403]),
+        ("DELETE", "/api/v1/accounts/{name}", none.clone(), [401, 401, 403, 403, 403]),
         ("GET", "/api/v1/sessions", none.clone(), [401, 401, 200, 200, 200]),
         ("DELETE", "/api/v1/sessions/{id}", none.clone(), [401, 401, 404, 404, 404]),
         ("GET", "/api/v1/tokens", none.clone(), [401, 401, 200, 200, 200]),

@@ -1,0 +1,144 @@
+//! Whatever changes something leaves its record: a row for every route that isn't GET, in an order in which each can be
+//! done, and the act that has to be on record after it. A route without a row fails.
+
+use super::fake_worker::{FakeWorker, Habits};
+use super::{ADA, Supervised, eventually, frames, operator, tcp};
+use crate::api;
+use crate::authn::Peer;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Ada,
+    Operator,
+    /// Ada from elsewhere, by what her log-in answered.
+    Session,
+    Anybody,
+}
+use By::{Ada, Anybody, Operator, Session};
+
+struct Row {
+    route: (&'static str, &'static str),
+    by: By,
+    body: Value,
+    act: &'static str,
+    /// Stands in the path: what the answer called so had in a field.
+    of: (&'static str, &'static str),
+    /// What this answer is called.
+    called: &'static str,
+}
+
+fn row(method: &'static str, path: &'static str, by: By, body: Value, act: &'static str) -> Row {
+    Row { route: (method, path), by, body, act, of: ("", ""), called: "" }
+}
+
+impl Row {
+    fn of(self, answer: &'static str, field: &'static str) -> Self {
+        Self { of: (answer, field), ..self }
+    }
+
+    fn called(self, called: &'static str) -> Self {
+        Self { called, ..self }
+    }
+}
+
+fn table() -> Vec<Row> {
+    let none = || Value::Null;
+    let job = |act: &'static str, path| row("POST", path, Ada, Value::Null, act);
+    let new = || json!({ "spec": frames(1) });
+    let token = || json!({ "name": "ci", "scopes": ["read"] });
+    let pair = || json!({ "login_user": "ada", "proxy_user": "render" });
+    vec![
+        row("PUT", "/api/v1/accounts/{name}", Operator, json!({ "password": "first one" }), "password"),
+        row("POST", "/api/v1/login", Anybody, json!({ "user": "ada", "password": "first one" }), "login")
+            .called("session"),
+        row("POST", "/api/v1/tokens", Session, token(), "token_create").called("token"),
+        row("DELETE", "/api/v1/tokens/{id}", Session, none(), "token_revoke").of("token", "id"),
+        row("POST", "/api/v1/logout", Session, none(), "logout"),
+        row("PUT", "/api/v1/password", Ada, json!({ "old": "first one", "new": "second one" }), "password"),
+        row("POST", "/api/v1/login", Anybody, json!({ "user": "ada", "password": "second one" }), "login")
+            .called("session"),
+        row("DELETE", "/api/v1/sessions/{id}", Operator, none(), "session_revoke").of("session", "id"),
+        row("DELETE", "/api/v1/accounts/{name}", Operator, none(), "password"),
+        // One runs, the other waits for the only slot.
+        row("POST", "/api/v1/jobs", Ada, new(), "submit").called("running"),
+        job("suspend", "/api/v1/jobs/{id}/suspend").of("running", "job"),
+        job("resume", "/api/v1/jobs/{id}/resume").of("running", "job"),
+        row("POST", "/api/v1/workers/{name}/drain", Operator, json!({ "drained": true }), "drain"),
+        row("POST", "/api/v1/jobs", Ada, new(), "submit").called("waiting"),
+        job("block", "/api/v1/jobs/{id}/block").of("waiting", "job"),
+        job("unblock", "/api/v1/jobs/{id}/unblock").of("waiting", "job"),
+        job("kill", "/api/v1/jobs/{id}/kill").of("waiting", "job"),
+        job("retry", "/api/v1/jobs/{id}/retry").of("waiting", "job"),
+        row("POST", "/api/v1/users", Operator, json!({ "name": "render", "type": "proxy" }), "user_create"),
+        row("POST", "/api/v1/users", Operator, json!({ "name": "render", "note": "n" }), "user_change"),
+        row("POST", "/api/v1/grants", Operator, pair(), "grant_give").called("given"),
+        row("PUT", "/api/v1/as", Ada, json!({ "proxy_user": "render" }), "switch"),
+        row("DELETE", "/api/v1/as", Ada, none(), "switch"),
+        row("POST", "/api/v1/grants/{id}/revoke", Operator, none(), "grant_revoke").of("given", "id"),
+        row("POST", "/api/v1/grants/request", Ada, json!({ "proxy_user": "render" }), "grant_request").called("asked"),
+        row("POST", "/api/v1/grants/{id}/approve", Operator, none(), "grant_approve").of("asked", "id"),
+        row("DELETE", "/api/v1/users/{name}", Operator, none(), "user_remove"),
+    ]
+}
+
+#[tokio::test]
+async fn whatever_changes_something_leaves_its_record() {
+    let rows: BTreeSet<(&str, &str)> = table().iter().map(|row| row.route).collect();
+    let routes = api::routes();
+    let changing = routes.iter().map(|(method, path, _)| (*method, *path)).filter(|(method, _)| *method != "GET");
+    assert_eq!(rows, changing.collect(), "every route that changes something has a row");
+
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::with_own_accounts(dir.path()).await;
+    let permits = Arc::new(Semaphore::new(0));
+    let _worker = FakeWorker::start(dir.path(), Habits { permits, ..Habits::of_ada("desk") });
+    eventually("the worker is there", async || !farm.get("/api/v1/workers").await[0].is_null()).await;
+    let mut answers: BTreeMap<&str, Value> = BTreeMap::new();
+    for row in table() {
+        let (method, template) = row.route;
+        let id = answers.get(row.of.0).map(|answer| answer[row.of.1].to_string()).unwrap_or_default();
+        let name = match template.split('/').nth(3) {
+            Some("workers") => "desk",
+            Some("accounts") => "ada",
+            _ => "render",
+        };
+        let path = template.replace("{id}", &id).replace("{name}", name);
+        if row.act == "suspend" {
+            let job = path.trim_end_matches("/suspend").to_owned();
+            eventually("it runs", async || farm.get(&job).await["state"] == "running").await;
+        }
+        let before = records(dir.path()).len();
+        let bearer = answers.get("session").map(|s| format!("Bearer {}", s["token"].as_str().expect("text")));
+        let (peer, login_user) = match row.by {
+            Ada => (Peer::Unix { uid: ADA }, "ada"),
+            Operator => (Peer::Unix { uid: operator() }, "op"),
+            Session | Anybody => (tcp(), "ada"),
+        };
+        let shown = bearer.iter().filter(|_| matches!(row.by, Session)).map(|b| ("authorization", b.as_str()));
+        let shown: Vec<_> = shown.collect();
+        let (status, _, answer) = farm.send(peer, (method, &path), &shown, row.body).await;
+        assert!(status.is_success(), "{method} {path}: {status} {answer}");
+        // Before the answer, not some time after it.
+        let written = records(dir.path()).split_off(before);
+        let is_it = |r: &&Value| {
+            r["act"] == row.act
+                && r["login_user"] == login_user
+                && ["ok", "intent"].contains(&r["outcome"].as_str().unwrap_or_default())
+        };
+        assert_eq!(written.iter().filter(is_it).count(), 1, "{method} {path} by {login_user}: {written:#?}");
+        if !row.called.is_empty() {
+            answers.insert(row.called, answer);
+        }
+    }
+    super::verified(dir.path());
+}
+
+fn records(data: &Path) -> Vec<Value> {
+    let chain = std::fs::read_to_string(data.join("supervisor/audit/chain")).expect("chain");
+    chain.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}

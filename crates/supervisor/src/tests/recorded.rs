@@ -86,11 +86,18 @@ fn table() -> Vec<Row> {
     ]
 }
 
+/// Those that have no row here: one only asks, with a long question; the other needs a provider, and `oidc` looks for its
+/// record.
+const ELSEWHERE: [(&str, &str); 2] = [("POST", "/api/v1/policy/diff"), ("POST", "/api/v1/oidc/session")];
+
 #[tokio::test]
 async fn whatever_changes_something_leaves_its_record() {
     let rows: BTreeSet<(&str, &str)> = table().iter().map(|row| row.route).collect();
     let routes = api::routes();
-    let changing = routes.iter().map(|(method, path, _)| (*method, *path)).filter(|(method, _)| *method != "GET");
+    let changing = routes
+        .iter()
+        .map(|(method, path, _)| (*method, *path))
+        .filter(|route| route.0 != "GET" && !ELSEWHERE.contains(route));
     assert_eq!(rows, changing.collect(), "every route that changes something has a row");
 
     let dir = tempfile::tempdir().expect("dir");

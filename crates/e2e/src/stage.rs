@@ -318,10 +318,11 @@ pub(crate) fn bin_dir() -> PathBuf {
     dir
 }
 
-/// `target/debug/deps/TEST` → `target/debug`.
+/// `target/debug/deps/TEST` → `target/debug`; a program such as the bench is beside them already.
 fn built() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
-    let dir = test.parent().and_then(Path::parent).expect("a target folder");
+    let dir = test.parent().expect("a target folder");
+    let dir = if dir.ends_with("deps") { dir.parent().expect("a target folder") } else { dir };
     dir.to_owned()
 }
 

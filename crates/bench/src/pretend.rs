@@ -28,8 +28,8 @@ use tokio_tungstenite::tungstenite::Message;
 use warrant::{Batch, ItemKind, PublicKey, Signed, unhex};
 use wire::{Abilities, Account, FromWorker, Hello, ToWorker};
 
-/// An id that nobody has, whose farm this is.
-const OWNER: u32 = 61_123;
+/// The system account `daemon`, which every host has: whose farm this is, and whose desktop its worker pretends to be.
+const OWNER: u32 = 1;
 const SLOTS: u32 = 8;
 const MILLION: u64 = 1_000_000;
 
@@ -195,7 +195,7 @@ fn spawn(data: &Path) -> Result<Child> {
     command.args([&format!("--reuid={OWNER}"), &format!("--regid={OWNER}"), "--clear-groups", "--inh-caps=-all", "--"]);
     command
         .arg(bin_dir()?.join("stead"))
-        .args(["supervisor", "--operator", "ada", "--listen", "127.0.0.1:0", "--data"])
+        .args(["supervisor", "--operator", "daemon", "--listen", "127.0.0.1:0", "--data"])
         .arg(data);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
@@ -286,7 +286,7 @@ async fn pretend(
 ) -> Result<()> {
     let mut next = 1;
     let mut reports = format!(
-        r#"{{"started":{{"run_as":{{"name":"ada","uid":{OWNER},"gid":{OWNER},"groups":[]}},"proof":null,"at_us":1}}}}"#
+        r#"{{"started":{{"run_as":{{"name":"daemon","uid":{OWNER},"gid":{OWNER},"groups":[]}},"proof":null,"at_us":1}}}}"#
     );
     let mut count = 1;
     loop {
@@ -357,7 +357,7 @@ fn hello() -> Hello {
         name: "pretend".to_owned(),
         mode: "desktop".to_owned(),
         proxy_account: None,
-        owner: Some(Account { name: "ada".to_owned(), uid: OWNER, gid: OWNER, groups: Vec::new() }),
+        owner: Some(Account { name: "daemon".to_owned(), uid: OWNER, gid: OWNER, groups: Vec::new() }),
         accept: Vec::new(),
         panic: None,
         slots: SLOTS,

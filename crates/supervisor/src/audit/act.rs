@@ -7,7 +7,6 @@ macro_rules! acts {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
         /// What was done, or asked for.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[allow(dead_code, reason = "sign-in, grants and switching are being built")]
         pub(crate) enum Act { $($(#[$doc])* $name,)* }
 
         impl Act {

@@ -84,6 +84,14 @@ pub fn within_or<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> O
     }
 }
 
+/// What a command answers when this is typed to it.
+#[track_caller]
+#[must_use]
+pub fn typed(command: std::process::Command, text: &str) -> Answer {
+    let asked = format!("{command:?}");
+    Answer::new(asked, directory::fed(command, text))
+}
+
 pub(crate) fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|v| v == "true")
 }

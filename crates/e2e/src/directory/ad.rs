@@ -74,6 +74,10 @@ impl Directory for Ad {
         "anna"
     }
 
+    fn another(&self) -> &'static str {
+        "otto"
+    }
+
     fn ask(&self, name: &str, password: &str) -> Verdict {
         self.checker.ask(name, password)
     }
@@ -91,6 +95,11 @@ impl Directory for Ad {
     #[track_caller]
     fn expire(&self, name: &str) {
         self.user(&["setexpiry", name, "--days=0"]);
+    }
+
+    #[track_caller]
+    fn must_change(&self, name: &str) {
+        self.user(&["setpassword", name, &format!("--newpassword={PASSWORD}"), "--must-change-at-next-login"]);
     }
 }
 

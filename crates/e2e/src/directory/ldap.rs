@@ -129,6 +129,10 @@ impl Directory for Ldap {
         "lena"
     }
 
+    fn another(&self) -> &'static str {
+        "otto"
+    }
+
     fn ask(&self, name: &str, password: &str) -> Verdict {
         self.checker.ask(name, password)
     }
@@ -147,6 +151,11 @@ impl Directory for Ldap {
     #[track_caller]
     fn expire(&self, name: &str) {
         self.modify(name, "replace: shadowExpire\nshadowExpire: 11323");
+    }
+
+    #[track_caller]
+    fn must_change(&self, name: &str) {
+        self.modify(name, "replace: shadowLastChange\nshadowLastChange: 0");
     }
 }
 

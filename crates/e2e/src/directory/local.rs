@@ -28,6 +28,10 @@ impl Directory for Local {
         "ada"
     }
 
+    fn another(&self) -> &'static str {
+        "bob"
+    }
+
     fn ask(&self, name: &str, password: &str) -> Verdict {
         self.checker.ask(name, password)
     }
@@ -45,5 +49,10 @@ impl Directory for Local {
     #[track_caller]
     fn expire(&self, name: &str) {
         script(&self.door, r#"usermod --expiredate 2001-01-01 "$1""#, &[name]);
+    }
+
+    #[track_caller]
+    fn must_change(&self, name: &str) {
+        script(&self.door, r#"chage --lastday 0 "$1""#, &[name]);
     }
 }

@@ -31,6 +31,8 @@ pub const PASSWORD: &str = "Right-1!pw";
 pub trait Directory {
     /// Somebody who may sign in.
     fn somebody(&self) -> &'static str;
+    /// Somebody else.
+    fn another(&self) -> &'static str;
     /// What the farm's checker says of a name and a password.
     fn ask(&self, name: &str, password: &str) -> Verdict;
     /// Keeps an account from signing in, as an administrator does.
@@ -38,6 +40,8 @@ pub trait Directory {
     fn unlock(&self, name: &str);
     /// Lets an account's time be over.
     fn expire(&self, name: &str);
+    /// Asks for a new password at the next sign-in.
+    fn must_change(&self, name: &str);
 }
 
 /// Whether a test with directory servers can run; where CI says that nothing may be skipped, it fails instead.
@@ -157,7 +161,7 @@ impl Drop for Daemon {
 }
 
 /// A command with this on its standard input.
-fn fed(mut command: Command, text: &str) -> std::process::Output {
+pub(crate) fn fed(mut command: Command, text: &str) -> std::process::Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     // One that ends without reading says why.

@@ -21,6 +21,7 @@ mod launcher;
 mod leftovers;
 mod link;
 mod meaning;
+mod pace;
 mod packets;
 mod session;
 mod spool;

@@ -6,6 +6,7 @@
 
 use crate::backoff::Backoff;
 use crate::endpoint::{Endpoint, Poster, PosterError};
+use crate::pace::Pace;
 use crate::spool::{self, BLOCK, Line, Tail, whole_records};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -15,6 +16,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use wire::{Keep, Reported};
 
 /// Most reports in one request.
@@ -23,6 +25,11 @@ const GROUP: usize = 1000;
 const AHEAD: usize = 4;
 /// Most bytes of a piece: each costs the supervisor two syncs.
 const PIECE: usize = 4 << 20;
+
+/// What goes at once, whatever went before it: a piece of this size is worth its syncs.
+const WORTH_IT: u64 = 1 << 20;
+/// As much for reports: about a thousand of them.
+const WORTH_IT_REPORTS: u64 = 128 << 10;
 
 /// How often in a row the log may fail before the reports go without it; about two seconds.
 const HOLD: u32 = 5;
@@ -58,6 +65,7 @@ pub(crate) struct Uploader {
     /// Bytes of the session's log segment acknowledged.
     logged: u64,
     cursor: Cursor,
+    pace: Pace,
     log_failures: u32,
 }
 
@@ -105,6 +113,7 @@ impl Uploader {
             reported: first_report.saturating_sub(1),
             logged: spool.meta.log_base,
             cursor: Cursor { number: first_report, at: 0 },
+            pace: Pace::new(),
             log_failures: 0,
         })
     }
@@ -122,6 +131,7 @@ impl Uploader {
             }
             let tail = *self.tail.borrow_and_update();
             if !self.has_all(&tail) {
+                let tail = self.gather(tail).await;
                 self.push_or_wait(&tail, &mut backoff).await;
             } else if tail.over {
                 return;
@@ -129,6 +139,27 @@ impl Uploader {
                 self.wait_for_more().await;
             }
         }
+    }
+
+    /// Waits for more to bring, unless this is the end, or much already, or little was brought lately.
+    async fn gather(&mut self, mut tail: Tail) -> Tail {
+        let Err(until) = self.pace.take(Instant::now()) else { return tail };
+        let enough = tokio::time::sleep_until(until);
+        tokio::pin!(enough);
+        while !tail.over && !self.is_worth_it(&tail) {
+            tokio::select! {
+                () = &mut enough => {
+                    let _ = self.pace.take(until);
+                    break;
+                }
+                Ok(()) = self.tail.changed() => tail = *self.tail.borrow_and_update(),
+            }
+        }
+        tail
+    }
+
+    fn is_worth_it(&self, tail: &Tail) -> bool {
+        self.log_base + tail.log_len >= self.logged + WORTH_IT || tail.reports_len >= self.cursor.at + WORTH_IT_REPORTS
     }
 
     async fn push_or_wait(&mut self, tail: &Tail, backoff: &mut Backoff) {

@@ -204,7 +204,13 @@ mod tests {
         end_stray((pid, start + 1));
         assert!(lives((pid, start)));
         end_stray((pid, start));
-        assert!(!lives((pid, start)) && !below.iter().any(|p| lives(*p)), "{below:?}");
+        assert!(!lives((pid, start)));
+        // Killed is killed, but this shell takes in no orphans as a session does, so nobody waited for them.
+        let until = Instant::now() + Duration::from_secs(10);
+        while below.iter().any(|p| lives(*p)) {
+            assert!(Instant::now() < until, "{below:?}");
+            sleep(Duration::from_millis(2));
+        }
         child.wait().expect("wait");
     }
 

@@ -1,15 +1,18 @@
 //! `cargo xtask full`: what takes too long for every change. Keeps what it found in `docs/full.md`, to be committed.
 //!
-//! A step that fails ends it, and the page then says so: the last whole run is the one that counts.
+//! The page is written after each step. A step that fails ends it, and the page then says so: the last whole run is the
+//! one that counts.
 
 use crate::{Strictness, cargo, debian, everything, openid, root, step};
 use anyhow::{Context as _, Result, ensure};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 const PAGE: &str = "docs/full.md";
+/// Kills of each kind; a round takes five seconds.
+const ROUNDS: &str = "25";
 /// Frames that Blender renders.
 const FRAMES: usize = 8;
 
@@ -21,15 +24,14 @@ pub(crate) fn run(bench: &[&str]) -> Result<()> {
     if let Err(error) = &done {
         writeln!(page.text, "\nIt ended early: {error:#}.")?;
     }
-    let path = root.join(PAGE);
-    std::fs::write(&path, page.text).with_context(|| format!("failed to write {}", path.display()))?;
+    page.write()?;
     println!("\nxtask: {PAGE} says what was found; commit it");
     done
 }
 
 fn steps(root: &Path, page: &mut Page, bench: &[&str]) -> Result<()> {
-    let rounds = [("STEAD_E2E_ROUNDS", "50")];
-    page.timed("everything of `cargo xtask ci`, with 50 rounds of kills", || {
+    let rounds = [("STEAD_E2E_ROUNDS", ROUNDS)];
+    page.timed(&format!("everything of `cargo xtask ci`, with {ROUNDS} rounds of kills"), || {
         everything(Strictness::NothingSkipped, &[], &rounds)
     })?;
     page.timed("signing in at a real OpenID provider", || openid::tests(root))?;
@@ -88,6 +90,7 @@ fn figures(root: &Path, args: &[&str]) -> Result<String> {
 
 /// What is committed.
 struct Page {
+    path: PathBuf,
     text: String,
 }
 
@@ -108,7 +111,7 @@ impl Page {
              * commit {commit}\n* begun {date}\n* {system}, {cores} cores\n\n\
              | step | took |\n|---|---|\n"
         );
-        Ok(Self { text })
+        Ok(Self { path: root.join(PAGE), text })
     }
 
     fn timed<T>(&mut self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -117,6 +120,11 @@ impl Page {
         let took = started.elapsed().as_secs();
         let how = if done.is_ok() { format!("{took} s") } else { format!("failed after {took} s") };
         writeln!(self.text, "| {what} | {how} |")?;
+        self.write()?;
         done
+    }
+
+    fn write(&self) -> Result<()> {
+        std::fs::write(&self.path, &self.text).with_context(|| format!("failed to write {}", self.path.display()))
     }
 }

@@ -4,6 +4,7 @@
 //! frames. The order is kept as written. A frame that is named twice is refused, since two tasks would write the same
 //! file.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most tasks (and frames) of one step.
@@ -48,8 +49,9 @@ pub enum FramesError {
 }
 
 /// A checked frame range, cut into tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "FramesForm", into = "FramesForm")]
+#[schemars(with = "FramesForm")]
 pub struct Frames {
     text: String,
     chunk: u64,
@@ -61,7 +63,7 @@ pub struct Frames {
 }
 
 /// What is stored: the text and the chunk, from which the rest follows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FramesForm {
     text: String,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const TEXT_MAX: usize = 4096;
@@ -24,8 +25,9 @@ pub enum RequiresError {
 }
 
 /// All of it must hold. Stored as the text it was written as.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Requires {
     text: String,
     labels: Vec<String>,

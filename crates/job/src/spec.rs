@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::frames::{Frames, FramesError};
@@ -114,7 +115,7 @@ pub enum JobError {
 }
 
 /// Everything a job is. Who submitted it, and as whom it runs, is never part of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
     pub v: SpecVersion,
@@ -155,8 +156,9 @@ pub struct JobSpec {
 }
 
 /// The version of the stored form, the number 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "u32", into = "u32")]
+#[schemars(with = "u32", extend("const" = 1))]
 pub struct SpecVersion;
 
 impl TryFrom<u32> for SpecVersion {
@@ -174,7 +176,7 @@ impl From<SpecVersion> for u32 {
 }
 
 /// Waits for another job: to be complete or, with `any`, to be over however it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct After {
     pub job: u64,
@@ -182,14 +184,14 @@ pub struct After {
     pub any: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
     Command(CommandBody),
     Template(TemplateBody),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandBody {
     pub argv: Vec<String>,
@@ -198,13 +200,13 @@ pub struct CommandBody {
 }
 
 /// What the tasks of a command are.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Space {
     #[default]
     Single,
     Frames(Frames),
-    Each(Lines),
+    Each(#[schemars(with = "Vec<String>")] Lines),
 }
 
 impl Space {
@@ -215,7 +217,7 @@ impl Space {
 
 /// An OpenJD template as it was written, and the values given for its parameters. The job is made of it anew when it
 /// is needed, which is always the same job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateBody {
     /// YAML, or JSON if it begins with a brace.

@@ -5,6 +5,7 @@
 
 use crate::types::{Effect, Place, Principal, Refusal, Roles, Trail, Via, Who};
 use job::Requires;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warrant::{LoginUser, User, sha256};
 
@@ -12,7 +13,7 @@ use warrant::{LoginUser, User, sha256};
 const MACHINE: [&str; 8] = ["root", "daemon", "bin", "sys", "nobody", "toor", "stead", "stead-worker"];
 
 /// What a user is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A person.

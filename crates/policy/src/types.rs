@@ -1,5 +1,6 @@
 //! The words of a decision.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warrant::{AccountName, LoginUser, Mode, User};
 
@@ -15,7 +16,7 @@ pub struct Roles {
 }
 
 /// The way in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
     /// A local socket: the kernel says who is there.
@@ -173,7 +174,7 @@ pub struct Excluded {
 pub const ACCOUNT_UNKNOWN: &str = "account_unknown";
 
 /// What a rule did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// It picked a name.
@@ -185,7 +186,7 @@ pub enum Effect {
 }
 
 /// One step of the trail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     pub rule: String,
     pub effect: Effect,
@@ -196,7 +197,7 @@ pub struct Rule {
 }
 
 /// Why not, and what would change it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     pub rule: String,
     pub value: String,

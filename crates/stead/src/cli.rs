@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Uninstall(Uninstall),
     /// The service that authenticates, decides, stores and schedules
     Supervisor(Supervisor),
+    /// Print the OpenAPI document of the supervisor's HTTP interface
+    Openapi,
     /// Print a completion script for a shell
     Completions(Completions),
     /// Parts of the commands above that need a process of their own.
@@ -1302,6 +1304,7 @@ mod tests {
             "stead audit whence host:7@2026-11-22T10:00:00Z",
             "stead install worker --dry-run",
             "stead uninstall --purge",
+            "stead openapi",
             "stead completions bash",
         ] {
             if let Err(e) = Cli::try_parse_from(line.split_whitespace()) {

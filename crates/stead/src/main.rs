@@ -114,6 +114,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Dev(_)
         | Command::Worker(Worker::Run(_))
         | Command::Supervisor(_)
+        | Command::Openapi
         | Command::Completions(_)
         | Command::Internal(_) => false,
     }
@@ -175,6 +176,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Audit(Audit::Whence(o)) => single_threaded(cmd::audit::whence(&o)),
         Command::Install(o) => install::install(&o),
         Command::Uninstall(o) => install::uninstall(&o),
+        Command::Openapi => {
+            out::raw(supervisor::openapi().as_bytes());
+            Ok(())
+        }
         Command::Completions(o) => {
             let mut script = Vec::new();
             clap_complete::generate(o.shell, &mut Cli::command(), "stead", &mut script);

@@ -1,6 +1,7 @@
 //! What goes into the store and what comes out. Times are µs since 1970, given by the caller.
 
 use job::{AttemptState, Counts, JobState, TaskState};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What [`crate::Store::submit`] keeps.
@@ -243,7 +244,7 @@ pub struct NewSession {
     pub lease_until: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
     Launching,

@@ -8,12 +8,15 @@ use crate::error::ServiceError;
 use crate::identity::{Carried, micros};
 use crate::logs::{Filter, Reader};
 use crate::service::{Service, no_such_job, step_of};
-use crate::views::{ExplainView, JobView, RefusedView, RunAsView, SessionView, TaskView, VerdictView, WorkerView};
+use crate::views::{
+    ConfigView, ExclusionView, ExplainView, FarmView, JobView, QueueView, RefusedView, RunAsView, SessionView,
+    TaskView, VerdictView, WorkerView,
+};
 use futures_util::future::join_all;
 use job::{JobState, Plan, StepRef, TaskState};
 use policy::{Decision, Identified, Place, Refusal, Sight, Who};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use store::{JobFilter, JobRow, TaskFilter};
@@ -25,7 +28,7 @@ const PAGE_MAX: u32 = 10_000;
 /// A long poll answers after this at the latest.
 const WAIT_MAX_S: u64 = 60;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct JobsQuery {
     user: Option<String>,
@@ -36,7 +39,7 @@ pub(crate) struct JobsQuery {
     after: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TasksQuery {
     step: Option<String>,
@@ -48,7 +51,7 @@ pub(crate) struct TasksQuery {
     task: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ExplainQuery {
     user: Option<String>,
@@ -381,32 +384,30 @@ impl Service {
     }
 
     /// What `doctor` wants to know.
-    pub(crate) async fn farm(&self, caller: &Caller) -> Result<Value, ServiceError> {
+    pub(crate) async fn farm(&self, caller: &Caller) -> Result<FarmView, ServiceError> {
         let ready = self.store.ready(1000, crate::clock::now()).await?;
-        let tasks: u64 = ready.iter().map(|r| r.count).sum();
-        let mut farm = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "farm": self.facts.farm,
-            "operator": self.facts.operator,
-            "url": self.facts.url,
-            "sessions_live": self.dispatcher.live_sessions(),
-            "queue": { "ready_steps": ready.len(), "ready_tasks": tasks },
-            "data": null,
-            "config": null,
-            "exclusions": null,
-        });
+        let ready_tasks = ready.iter().map(|r| r.count).sum();
+        let mut farm = FarmView {
+            version: env!("CARGO_PKG_VERSION"),
+            farm: self.facts.farm.clone(),
+            operator: self.facts.operator.clone(),
+            url: self.facts.url.clone(),
+            sessions_live: self.dispatcher.live_sessions(),
+            queue: QueueView { ready_steps: ready.len(), ready_tasks },
+            data: None,
+            config: None,
+            exclusions: None,
+        };
         if caller.is_admin() {
-            let exclusions = self.store.exclusions().await?;
-            let view = |e: store::Exclusion| json!({"worker": e.worker, "account": e.account, "reason": e.reason, "at": crate::clock::rfc3339(e.at)});
-            farm["exclusions"] = exclusions.into_iter().map(view).collect();
-            farm["data"] = json!(self.facts.data.display().to_string());
-            farm["config"] = json!({
-                "listen": self.settings.listen,
-                "jobs_keep_days": self.settings.jobs_keep_days,
-                "logs_keep_days": self.settings.logs_keep_days,
-                "batch_target_ms": self.settings.batch_target_ms,
-                "lease_seconds": self.settings.lease_seconds,
-                "log_max_mib": self.settings.log_max_mib,
+            farm.exclusions = Some(self.store.exclusions().await?.into_iter().map(ExclusionView::from).collect());
+            farm.data = Some(self.facts.data.display().to_string());
+            farm.config = Some(ConfigView {
+                listen: self.settings.listen.clone(),
+                jobs_keep_days: self.settings.jobs_keep_days,
+                logs_keep_days: self.settings.logs_keep_days,
+                batch_target_ms: self.settings.batch_target_ms,
+                lease_seconds: self.settings.lease_seconds,
+                log_max_mib: self.settings.log_max_mib,
             });
         }
         Ok(farm)

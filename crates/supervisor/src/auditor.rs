@@ -7,6 +7,7 @@ use crate::caller::Caller;
 use crate::clock;
 use crate::error::ServiceError;
 use crate::service::Service;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use store::SessionRow;
@@ -17,7 +18,7 @@ const FOUND_MAX: usize = 100;
 const CLOCKS_US: i64 = 2_000_000;
 
 /// Which records.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AuditQuery {
     since: Option<String>,
@@ -82,7 +83,7 @@ fn time(what: &'static str, text: Option<&str>) -> Result<Option<i64>, ServiceEr
 }
 
 /// A file or a process, as whoever asks saw it.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WhenceQuery {
     path: Option<String>,
@@ -95,7 +96,7 @@ pub(crate) struct WhenceQuery {
 }
 
 /// Who may have been behind it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Whence {
     /// `exact`, `candidate`, or `none`.
     label: &'static str,
@@ -104,7 +105,7 @@ pub(crate) struct Whence {
     found: Vec<Behind>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 struct Behind {
     job: Option<u64>,
     session: u64,

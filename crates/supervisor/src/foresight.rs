@@ -13,6 +13,7 @@ use policy::{
     Accept, Acting, Ask, Channel, Decision, Effect, Grant, GrantState, Groups, Holder, Identified, JobNames, Kind,
     LoginUser, Mode, People, Person, Place, Principal, ProxyAccount, Refusal, Request, Roles, Scopes, User, Who,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -117,8 +118,9 @@ fn login_user(name: &str) -> Result<LoginUser, ServiceError> {
 // --- other rows
 
 /// Rows as they might be.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "PolicyChange")]
 pub(crate) struct Change {
     /// To be added.
     grants: Vec<NewGrant>,
@@ -130,8 +132,9 @@ pub(crate) struct Change {
     jobs: Option<u32>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "PolicyGrant")]
 struct NewGrant {
     login_user: String,
     proxy_user: String,
@@ -141,8 +144,9 @@ struct NewGrant {
     jobs: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "PolicyUser")]
 struct UserChange {
     #[serde(rename = "type")]
     kind: Option<Kind>,
@@ -150,8 +154,9 @@ struct UserChange {
     disabled: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "PolicyWorker")]
 struct WorkerChange {
     mode: Option<String>,
     proxy_account: Option<String>,
@@ -159,14 +164,14 @@ struct WorkerChange {
     labels: Option<Vec<String>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct DiffView {
     /// So many jobs were looked at.
     jobs: usize,
     changes: Vec<ChangedView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ChangedView {
     job: u64,
     name: String,
@@ -179,7 +184,7 @@ struct ChangedView {
     rule: Option<policy::Rule>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 struct Foretold {
     verdict: &'static str,
     run_as: Option<String>,

@@ -32,6 +32,7 @@ mod tests;
 mod views;
 mod workshop;
 
+pub use api::openapi;
 pub use audit::{
     AnchorTo, AuditError, Broken, Finding, Report, VerifyOptions, verify_dir, verify_files, verify_launches,
 };

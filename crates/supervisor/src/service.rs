@@ -10,7 +10,9 @@ mod sign_in;
 
 pub(crate) use accounts::{NewPassword, OwnPassword};
 pub(crate) use oidc::{CodeRequest, SignedIn};
-pub(crate) use people::{GrantRequest, GrantsQuery, Revocation, UserChange, UsersQuery};
+pub(crate) use people::{
+    ActingView, GrantRequest, GrantsQuery, Revocation, RevokedView, SwitchView, UserChange, UsersQuery,
+};
 pub(crate) use sign_in::{LoginRequest, TokenRequest};
 
 use crate::audit::{Act, Actor, Audit, Intent, Outcome, Record};
@@ -27,6 +29,7 @@ use crate::oidc::Oidc;
 use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
 use policy::{Acting, FarmFacts, Identified, Kind, Principal, Refusal, Request, Sight, Via, Who};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
@@ -64,9 +67,10 @@ pub(crate) struct Facts {
 }
 
 /// What is sent to submit a job.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Submission {
+    #[schemars(with = "job::JobSpec")]
     spec: Box<RawValue>,
     #[serde(default)]
     user: Option<String>,
@@ -75,7 +79,7 @@ pub(crate) struct Submission {
 }
 
 /// What is sent to act on a job.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ActRequest {
     reason: Option<String>,

@@ -156,8 +156,8 @@ pub(crate) async fn start_with(
     let allowed = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
     #[cfg(test)]
     let for_tests = app.clone();
-    let router = api::router(api::routes(), app.clone());
-    let worker_router = api::router(api::worker_routes(), app);
+    let router = api::for_people(app.clone());
+    let worker_router = api::for_workers(app);
     let servers = vec![
         tokio::spawn(listen::serve_unix(people, router.clone(), |_| true, listen::OF_ONE_UID_MAX, stopped.clone())),
         tokio::spawn(listen::serve_unix(

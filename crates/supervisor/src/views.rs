@@ -4,12 +4,13 @@ use crate::clock::rfc3339;
 use crate::dispatch::{Progress, ProofView};
 use job::{AttemptState, Counts, JobState, Plan, TaskState};
 use policy::{Place, ProxyAccount, Rule};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use store::{AttemptRow, GrantRow, JobRow, Raw, SessionRow, TaskAttempts, UserRow};
 use wire::Account;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct JobView {
     id: u64,
     name: String,
@@ -43,7 +44,7 @@ impl From<&JobRow> for JobView {
 }
 
 /// A user of the farm's table.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct UserView {
     name: String,
     #[serde(rename = "type")]
@@ -94,7 +95,7 @@ impl UserView {
 }
 
 /// A grant as it is now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct GrantView {
     id: Option<u64>,
     login_user: Option<String>,
@@ -147,7 +148,7 @@ impl GrantView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TaskView {
     step: u32,
     step_name: Option<String>,
@@ -199,7 +200,7 @@ impl TaskView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct AttemptView {
     job: u64,
     step: u32,
@@ -254,7 +255,7 @@ impl AttemptView {
 }
 
 /// What a task says of itself, as followers get it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ProgressView {
     job: u64,
     step: u32,
@@ -274,7 +275,7 @@ fn seconds(us: u64) -> f64 {
     std::time::Duration::from_micros(us).as_secs_f64()
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct WorkerView {
     name: String,
     state: &'static str,
@@ -303,7 +304,7 @@ impl WorkerView {
 }
 
 /// As whom, where, and why.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ExplainView {
     pub(crate) job: Option<u64>,
     pub(crate) login_user: String,
@@ -317,7 +318,7 @@ pub(crate) struct ExplainView {
     pub(crate) sessions: Vec<SessionView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct VerdictView {
     pub(crate) worker: String,
     pub(crate) mode: &'static str,
@@ -328,7 +329,7 @@ pub(crate) struct VerdictView {
 }
 
 /// The worker's own answer; only the name is known of one that is away.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct RunAsView {
     pub(crate) name: String,
     pub(crate) uid: Option<u32>,
@@ -336,7 +337,7 @@ pub(crate) struct RunAsView {
     pub(crate) groups: Option<Vec<u32>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct RefusedView {
     pub(crate) rule: String,
     pub(crate) value: String,
@@ -350,7 +351,7 @@ impl From<&policy::Refusal> for RefusedView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct SessionView {
     session: u64,
     worker: String,
@@ -393,7 +394,7 @@ impl SessionView {
 }
 
 /// A session or a token, without what it is known by.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CredentialView {
     pub(crate) id: u64,
     #[serde(skip)]
@@ -427,10 +428,11 @@ impl CredentialView {
 }
 
 /// A credential in clear: the only time.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(crate) struct NewCredentialView {
     pub(crate) id: u64,
     #[serde(serialize_with = "in_clear")]
+    #[schemars(with = "String")]
     pub(crate) token: zeroize::Zeroizing<String>,
     pub(crate) login_user: String,
     pub(crate) expires_at: String,
@@ -438,4 +440,127 @@ pub(crate) struct NewCredentialView {
 
 fn in_clear<S: serde::Serializer>(secret: &zeroize::Zeroizing<String>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(secret)
+}
+
+/// A session that a browser has as a cookie, or anybody else in clear.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct SignedInView {
+    pub(crate) id: u64,
+    pub(crate) login_user: String,
+    pub(crate) expires_at: String,
+    /// Not for a browser: what runs in a page is not to have it.
+    #[serde(serialize_with = "maybe_in_clear", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub(crate) token: Option<zeroize::Zeroizing<String>>,
+}
+
+fn maybe_in_clear<S: serde::Serializer>(secret: &Option<zeroize::Zeroizing<String>>, to: S) -> Result<S::Ok, S::Error> {
+    secret.as_deref().serialize(to)
+}
+
+/// Who asks, and as whom that is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct WhoamiView {
+    pub(crate) login_user: String,
+    pub(crate) uid: Option<u32>,
+    pub(crate) roles: Vec<&'static str>,
+    /// As whom a job would run: nobody for root, or where the association has ended.
+    pub(crate) user: Option<String>,
+    pub(crate) acting_as: Option<String>,
+    /// Why the association gives nothing any more.
+    pub(crate) problem: Option<policy::Refusal>,
+    /// How that is known, for people.
+    pub(crate) source: String,
+    pub(crate) channel: policy::Channel,
+    pub(crate) client: String,
+    pub(crate) scopes: Vec<&'static str>,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) credential: Option<CredentialView>,
+}
+
+/// The job that a submission became.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct SubmittedView {
+    pub(crate) job: u64,
+}
+
+/// A job after an act on it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ActedView {
+    pub(crate) job: u64,
+    pub(crate) state: JobState,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct DrainedView {
+    pub(crate) worker: String,
+    pub(crate) drained: bool,
+}
+
+/// Whose password was set.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct AccountView {
+    pub(crate) account: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct RemovedView {
+    pub(crate) removed: String,
+}
+
+/// The session that was ended: none where no session was shown.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LoggedOutView {
+    pub(crate) ended: Option<u64>,
+}
+
+/// The session or token that is over.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct EndedView {
+    pub(crate) ended: String,
+}
+
+/// The farm. What is for administrators is `null` for others.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct FarmView {
+    pub(crate) version: &'static str,
+    pub(crate) farm: String,
+    pub(crate) operator: Option<String>,
+    pub(crate) url: String,
+    pub(crate) sessions_live: usize,
+    pub(crate) queue: QueueView,
+    pub(crate) data: Option<String>,
+    pub(crate) config: Option<ConfigView>,
+    pub(crate) exclusions: Option<Vec<ExclusionView>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct QueueView {
+    pub(crate) ready_steps: usize,
+    pub(crate) ready_tasks: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ConfigView {
+    pub(crate) listen: String,
+    pub(crate) jobs_keep_days: u64,
+    pub(crate) logs_keep_days: u64,
+    pub(crate) batch_target_ms: u64,
+    pub(crate) lease_seconds: u64,
+    pub(crate) log_max_mib: u64,
+}
+
+/// An account that a worker doesn't run.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ExclusionView {
+    pub(crate) worker: String,
+    pub(crate) account: String,
+    pub(crate) reason: String,
+    pub(crate) at: String,
+}
+
+impl From<store::Exclusion> for ExclusionView {
+    fn from(e: store::Exclusion) -> Self {
+        Self { worker: e.worker, account: e.account, reason: e.reason, at: rfc3339(e.at) }
+    }
 }

@@ -14,6 +14,7 @@
 
 pub mod log;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages; a peer of another one is refused with both numbers.
@@ -109,7 +110,7 @@ pub struct Hello {
     pub sessions: Vec<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Account {
     pub name: String,
     pub uid: u32,

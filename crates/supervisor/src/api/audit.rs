@@ -1,5 +1,6 @@
 //! The audit for auditors: records as they lie in the files, line by line; followed as long as whoever reads may.
 
+use super::describe::{Made, Records};
 use super::{Answer, ApiError, App, Asked};
 use crate::audit::{self, Reader};
 use crate::auditor::{AuditQuery, Whence, WhenceQuery};
@@ -21,7 +22,7 @@ pub(crate) async fn audit(
     State(app): State<App>,
     caller: Caller,
     Asked(query): Asked<AuditQuery>,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Made<Records>, ApiError> {
     let filter = query.filter()?;
     app.service.reads_audit(&caller, &query).await?;
     let (to_client, pieces) = mpsc::channel::<Bytes>(4);
@@ -31,7 +32,7 @@ pub(crate) async fn audit(
             let lines = tokio::task::spawn_blocking(move || audit::last(&stem, &filter, n));
             let lines = lines.await.map_err(|e| ServiceError::input("audit", e))?;
             let lines = lines.map_err(|e| ServiceError::input("audit", e))?;
-            return Ok(ndjson(Body::from(lines.concat())));
+            return Ok(ndjson(Body::from(lines.concat())).into());
         }
         _ => {
             let reader = app.service.audit_reader(&query)?;
@@ -42,7 +43,7 @@ pub(crate) async fn audit(
         let piece = pieces.recv().await?;
         Some((Ok::<_, Infallible>(piece), pieces))
     });
-    Ok(ndjson(Body::from_stream(body)))
+    Ok(ndjson(Body::from_stream(body)).into())
 }
 
 fn ndjson(body: Body) -> Response<Body> {

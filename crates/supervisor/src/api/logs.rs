@@ -1,5 +1,6 @@
 //! What tasks printed, as it is; followed until nothing more may come.
 
+use super::describe::{Made, Output};
 use super::{ApiError, App, Asked, Caller, JobId};
 use crate::ask::LogScope;
 use crate::error::ServiceError;
@@ -8,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, header};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How long output may come after the job's end is known: reports and logs travel apart.
 const AFTERMATH: Duration = Duration::from_millis(300);
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogQuery {
     step: Option<String>,
@@ -36,7 +38,7 @@ pub(crate) async fn logs(
     caller: Caller,
     id: JobId,
     Asked(query): Asked<LogQuery>,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Made<Output>, ApiError> {
     let scope = app.service.log_scope(&caller, id.0, query.step.as_deref(), query.task).await?;
     let streams = streams(query.stream.as_deref())?;
     let filter = Filter { attempt: query.attempt, streams, prefix: query.prefix, ..Filter::default() };
@@ -55,7 +57,7 @@ pub(crate) async fn logs(
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
     let end = if is_over || query.follow { "true" } else { "false" };
     headers.insert("x-stead-end", header::HeaderValue::from_static(end));
-    Ok(response)
+    Ok(response.into())
 }
 
 /// For whom output is read.

@@ -4,6 +4,8 @@
 
 mod answer;
 mod audit;
+mod describe;
+mod document;
 mod logs;
 mod oidc;
 mod people;
@@ -12,15 +14,18 @@ mod stream;
 mod worker;
 
 pub(crate) use answer::ApiError;
+pub use document::openapi;
 
 use crate::ask::{ExplainQuery, JobsQuery, TasksQuery};
 use crate::authn::{Authn, AuthnError, Known, Peer};
 use crate::caller::{Asks, Caller};
 use crate::error::ServiceError;
 use crate::foresight::Change;
+use crate::foresight::DiffView;
 use crate::service::{ActRequest, Service, Submission};
-use crate::views::{ExplainView, JobView, TaskView, WorkerView};
+use crate::views::{ActedView, DrainedView, ExplainView, FarmView, JobView, SubmittedView, TaskView, WorkerView};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
@@ -28,11 +33,12 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
+use describe::{Created, Described, Operation, Schemas};
 use job::JobAction;
 use policy::{Principal, User};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Largest body of a request of a person, and of a worker.
@@ -53,82 +59,268 @@ pub(crate) struct App {
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
-type Route = (&'static str, &'static str, MethodRouter<App>);
 
-/// The pages of people.
-pub(crate) fn routes() -> Vec<Route> {
+/// A page: where it is, who serves it, and what can be said of it.
+pub(crate) struct Page {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    /// For programs made of the document.
+    pub(crate) name: &'static str,
+    pub(crate) summary: &'static str,
+    handler: MethodRouter<App>,
+    describe: fn(&mut Operation, &mut Schemas),
+    /// Refusals that its arguments don't show.
+    refusals: &'static [u16],
+}
+
+impl Page {
+    fn new<H, T>(
+        method: &'static str,
+        path: &'static str,
+        name: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, App> + Described<T>,
+        T: 'static,
+    {
+        let handler = match method {
+            "GET" => get(handler),
+            "PUT" => put(handler),
+            "DELETE" => delete(handler),
+            _ => post(handler),
+        };
+        Self { method, path, name, summary, handler, describe: H::describe, refusals: &[] }
+    }
+
+    fn refuses(self, refusals: &'static [u16]) -> Self {
+        Self { refusals, ..self }
+    }
+
+    /// For whoever isn't known yet.
+    fn for_strangers(self) -> Self {
+        Self { handler: self.handler.layer(DefaultBodyLimit::max(STRANGER_BODY_MAX)), ..self }
+    }
+
+    pub(crate) fn operation(&self, schemas: &mut Schemas) -> Operation {
+        let mut operation = Operation::default();
+        (self.describe)(&mut operation, schemas);
+        operation.refuses(self.refusals);
+        operation
+    }
+
+    /// What it is about: `jobs` of `/api/v1/jobs/{id}`.
+    fn tag(&self) -> &'static str {
+        self.path.split('/').nth(3).unwrap_or("farm")
+    }
+
+    /// The names in its path, in their order.
+    fn in_path(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+}
+
+/// The pages of people. The OpenAPI document says of them what is here and what their handlers' types say.
+pub(crate) fn routes() -> Vec<Page> {
     let act = |action: JobAction| {
-        post(move |State(app): State<App>, caller: Caller, id: JobId, Body(request): Body<ActRequest>| async move {
+        move |State(app): State<App>, caller: Caller, id: JobId, Body(request): Body<ActRequest>| async move {
             let state = app.service.act(&caller, id.0, action, request).await?;
-            Ok::<_, ApiError>(Json(json!({ "job": id.0, "state": state })))
-        })
+            Ok::<_, ApiError>(Json(ActedView { job: id.0, state }))
+        }
     };
     vec![
-        ("GET", "/healthz", get(async || "ok")),
-        ("GET", "/readyz", get(async || "ready")),
-        ("GET", "/api/v1/whoami", get(sign_in::whoami)),
-        ("POST", "/api/v1/login", post(sign_in::login).layer(DefaultBodyLimit::max(STRANGER_BODY_MAX))),
-        ("GET", "/api/v1/oidc/start", get(oidc::start)),
-        ("GET", crate::oidc::CALLBACK, get(oidc::callback)),
-        ("POST", "/api/v1/oidc/session", post(oidc::session).layer(DefaultBodyLimit::max(STRANGER_BODY_MAX))),
-        ("POST", "/api/v1/logout", post(sign_in::logout)),
-        ("PUT", "/api/v1/password", put(sign_in::change_password)),
-        ("PUT", "/api/v1/accounts/{name}", put(sign_in::set_password)),
-        ("DELETE", "/api/v1/accounts/{name}", delete(sign_in::remove_account)),
-        ("GET", "/api/v1/sessions", get(sign_in::sessions)),
-        ("DELETE", "/api/v1/sessions/{id}", delete(sign_in::end_session)),
-        ("GET", "/api/v1/tokens", get(sign_in::tokens)),
-        ("POST", "/api/v1/tokens", post(sign_in::make_token)),
-        ("DELETE", "/api/v1/tokens/{id}", delete(sign_in::end_token)),
-        ("GET", "/api/v1/jobs", get(jobs)),
-        ("POST", "/api/v1/jobs", post(submit)),
-        ("GET", "/api/v1/jobs/{id}", get(job)),
-        ("POST", "/api/v1/jobs/{id}/kill", act(JobAction::Kill)),
-        ("POST", "/api/v1/jobs/{id}/retry", act(JobAction::Retry)),
-        ("POST", "/api/v1/jobs/{id}/block", act(JobAction::Block)),
-        ("POST", "/api/v1/jobs/{id}/unblock", act(JobAction::Unblock)),
-        ("POST", "/api/v1/jobs/{id}/suspend", act(JobAction::Suspend)),
-        ("POST", "/api/v1/jobs/{id}/resume", act(JobAction::Resume)),
-        ("GET", "/api/v1/jobs/{id}/tasks", get(tasks)),
-        ("GET", "/api/v1/jobs/{id}/logs", get(logs::logs)),
-        ("GET", "/api/v1/jobs/{id}/wait", get(wait)),
-        ("GET", "/api/v1/jobs/{id}/explain", get(explain_job)),
-        ("GET", "/api/v1/explain", get(explain)),
-        ("POST", "/api/v1/policy/diff", post(policy_diff)),
-        ("GET", "/api/v1/events", get(stream::events)),
-        ("GET", "/api/v1/workers", get(workers)),
-        ("POST", "/api/v1/workers/{name}/drain", post(drain)),
-        ("GET", "/api/v1/farm", get(farm)),
-        ("GET", "/api/v1/as", get(people::acting_as)),
-        ("PUT", "/api/v1/as", put(people::act_as)),
-        ("DELETE", "/api/v1/as", delete(people::act_as_oneself)),
-        ("GET", "/api/v1/users", get(people::users)),
-        ("POST", "/api/v1/users", post(people::put_user)),
-        ("GET", "/api/v1/users/{name}", get(people::user)),
-        ("DELETE", "/api/v1/users/{name}", delete(people::remove_user)),
-        ("GET", "/api/v1/grants", get(people::grants)),
-        ("POST", "/api/v1/grants", post(people::give_grant)),
-        ("POST", "/api/v1/grants/request", post(people::request_grant)),
-        ("POST", "/api/v1/grants/{id}/approve", post(people::approve_grant)),
-        ("POST", "/api/v1/grants/{id}/revoke", post(people::revoke_grant)),
-        ("GET", "/api/v1/audit", get(audit::audit)),
-        ("GET", "/api/v1/audit/verify", get(audit::verify)),
-        ("GET", "/api/v1/audit/whence", get(audit::whence)),
+        Page::new("GET", "/healthz", "healthz", "Whether the supervisor runs.", async || "ok"),
+        Page::new("GET", "/readyz", "readyz", "Whether the supervisor answers requests.", async || "ready"),
+        Page::new("GET", "/api/v1/openapi.json", "openapi", "This document.", document::page),
+        Page::new(
+            "GET",
+            "/api/v1/whoami",
+            "whoami",
+            "Who the request comes from, and as whom it would act.",
+            sign_in::whoami,
+        ),
+        Page::new("POST", "/api/v1/login", "login", "Sign in with a password.", sign_in::login)
+            .refuses(&[401, 403, 429, 503])
+            .for_strangers(),
+        Page::new("GET", "/api/v1/oidc/start", "oidc_start", "Begin to sign in at the OpenID provider.", oidc::start)
+            .refuses(&[403, 503]),
+        Page::new("GET", crate::oidc::CALLBACK, "oidc_callback", "Come back from the OpenID provider.", oidc::callback)
+            .refuses(&[403, 503]),
+        Page::new(
+            "POST",
+            "/api/v1/oidc/session",
+            "oidc_session",
+            "Exchange what the provider said for a session, as a program.",
+            oidc::session,
+        )
+        .refuses(&[401, 403, 503])
+        .for_strangers(),
+        Page::new("POST", "/api/v1/logout", "logout", "End the session that is shown.", sign_in::logout)
+            .refuses(&[400]),
+        Page::new("PUT", "/api/v1/password", "change_password", "Change the own password.", sign_in::change_password)
+            .refuses(&[404, 429]),
+        Page::new(
+            "PUT",
+            "/api/v1/accounts/{name}",
+            "set_password",
+            "Set somebody's password, and make their account if there is none.",
+            sign_in::set_password,
+        ),
+        Page::new(
+            "DELETE",
+            "/api/v1/accounts/{name}",
+            "remove_account",
+            "Remove somebody's password.",
+            sign_in::remove_account,
+        ),
+        Page::new("GET", "/api/v1/sessions", "sessions", "List sessions.", sign_in::sessions),
+        Page::new("DELETE", "/api/v1/sessions/{id}", "end_session", "End a session.", sign_in::end_session),
+        Page::new("GET", "/api/v1/tokens", "tokens", "List tokens.", sign_in::tokens),
+        Page::new("POST", "/api/v1/tokens", "make_token", "Make a token.", sign_in::make_token).refuses(&[409]),
+        Page::new("DELETE", "/api/v1/tokens/{id}", "end_token", "End a token.", sign_in::end_token),
+        Page::new("GET", "/api/v1/jobs", "jobs", "List jobs, the newest first.", jobs),
+        Page::new("POST", "/api/v1/jobs", "submit", "Submit a job.", submit).refuses(&[404]),
+        Page::new("GET", "/api/v1/jobs/{id}", "job", "Look at a job.", job),
+        Page::new("POST", "/api/v1/jobs/{id}/kill", "kill", "Kill a job, or some of its tasks.", act(JobAction::Kill))
+            .refuses(&[409]),
+        Page::new(
+            "POST",
+            "/api/v1/jobs/{id}/retry",
+            "retry",
+            "Run again what failed of a job, or some of its tasks.",
+            act(JobAction::Retry),
+        )
+        .refuses(&[409]),
+        Page::new("POST", "/api/v1/jobs/{id}/block", "block", "Hold a job back.", act(JobAction::Block))
+            .refuses(&[409]),
+        Page::new(
+            "POST",
+            "/api/v1/jobs/{id}/unblock",
+            "unblock",
+            "Let a job that was held back go on.",
+            act(JobAction::Unblock),
+        )
+        .refuses(&[409]),
+        Page::new(
+            "POST",
+            "/api/v1/jobs/{id}/suspend",
+            "suspend",
+            "Stop what runs of a job for a while.",
+            act(JobAction::Suspend),
+        )
+        .refuses(&[409]),
+        Page::new(
+            "POST",
+            "/api/v1/jobs/{id}/resume",
+            "resume",
+            "Let a job that was suspended go on.",
+            act(JobAction::Resume),
+        )
+        .refuses(&[409]),
+        Page::new("GET", "/api/v1/jobs/{id}/tasks", "tasks", "List the tasks of a job, with their attempts.", tasks),
+        Page::new("GET", "/api/v1/jobs/{id}/logs", "logs", "Read what tasks printed; follow it.", logs::logs),
+        Page::new("GET", "/api/v1/jobs/{id}/wait", "wait", "Wait until a job is over, for a while.", wait),
+        Page::new(
+            "GET",
+            "/api/v1/jobs/{id}/explain",
+            "explain_job",
+            "Why a job runs as whom it does, where, or not.",
+            explain_job,
+        ),
+        Page::new("GET", "/api/v1/explain", "explain", "As whom a job would run, where, and by which rules.", explain)
+            .refuses(&[404]),
+        Page::new(
+            "POST",
+            "/api/v1/policy/diff",
+            "policy_diff",
+            "Which of the last jobs would run otherwise under changed rows. Changes nothing.",
+            policy_diff,
+        )
+        .refuses(&[404, 409]),
+        Page::new("GET", "/api/v1/events", "events", "Follow what changes.", stream::events).refuses(&[404]),
+        Page::new("GET", "/api/v1/workers", "workers", "List workers.", workers),
+        Page::new("POST", "/api/v1/workers/{name}/drain", "drain", "Give a worker nothing new, or end that.", drain),
+        Page::new("GET", "/api/v1/farm", "farm", "The farm itself.", farm),
+        Page::new("GET", "/api/v1/as", "acting_as", "As whom one acts, and may act.", people::acting_as),
+        Page::new("PUT", "/api/v1/as", "act_as", "Act as a proxy user from now on.", people::act_as),
+        Page::new("DELETE", "/api/v1/as", "act_as_oneself", "Act as oneself again.", people::act_as_oneself),
+        Page::new("GET", "/api/v1/users", "users", "List users.", people::users),
+        Page::new("POST", "/api/v1/users", "put_user", "Make a user, or change one.", people::put_user),
+        Page::new("GET", "/api/v1/users/{name}", "user", "Look at a user.", people::user),
+        Page::new(
+            "DELETE",
+            "/api/v1/users/{name}",
+            "remove_user",
+            "Remove a user, and end what they were given.",
+            people::remove_user,
+        ),
+        Page::new("GET", "/api/v1/grants", "grants", "List grants.", people::grants),
+        Page::new(
+            "POST",
+            "/api/v1/grants",
+            "give_grant",
+            "Give somebody leave to act as a proxy user.",
+            people::give_grant,
+        ),
+        Page::new(
+            "POST",
+            "/api/v1/grants/request",
+            "request_grant",
+            "Ask for leave to act as a proxy user.",
+            people::request_grant,
+        )
+        .refuses(&[409]),
+        Page::new(
+            "POST",
+            "/api/v1/grants/{id}/approve",
+            "approve_grant",
+            "Approve a grant that was asked for.",
+            people::approve_grant,
+        )
+        .refuses(&[409]),
+        Page::new("POST", "/api/v1/grants/{id}/revoke", "revoke_grant", "End a grant.", people::revoke_grant)
+            .refuses(&[409]),
+        Page::new("GET", "/api/v1/audit", "audit", "Read the audit; follow it.", audit::audit),
+        Page::new(
+            "GET",
+            "/api/v1/audit/verify",
+            "verify_audit",
+            "Whether the audit is as it was written.",
+            audit::verify,
+        ),
+        Page::new("GET", "/api/v1/audit/whence", "whence", "Who was behind a file or a process.", audit::whence)
+            .refuses(&[404]),
     ]
 }
 
-/// The pages of workers, on their own socket.
-pub(crate) fn worker_routes() -> Vec<Route> {
+/// The pages of workers, on their own socket: no part of the interface, so they are in no document.
+pub(crate) fn worker_routes() -> Vec<WorkerPage> {
     vec![
-        ("GET", wire::CHANNEL_PATH, get(worker::channel)),
-        ("POST", wire::REPORTS_PATH, post(worker::reports)),
-        ("PUT", "/worker/v1/logs/{session}", put(worker::log)),
+        WorkerPage { method: "GET", path: wire::CHANNEL_PATH, handler: get(worker::channel) },
+        WorkerPage { method: "POST", path: wire::REPORTS_PATH, handler: post(worker::reports) },
+        WorkerPage { method: "PUT", path: "/worker/v1/logs/{session}", handler: put(worker::log) },
     ]
 }
 
-/// A router over a table of routes.
-pub(crate) fn router(routes: Vec<Route>, app: App) -> Router {
-    let router = routes.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
+/// A page of workers.
+pub(crate) struct WorkerPage {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    handler: MethodRouter<App>,
+}
+
+pub(crate) fn for_people(app: App) -> Router {
+    router(routes().into_iter().map(|page| (page.path, page.handler)), app)
+}
+
+pub(crate) fn for_workers(app: App) -> Router {
+    router(worker_routes().into_iter().map(|page| (page.path, page.handler)), app)
+}
+
+/// A router over a table of pages.
+fn router(pages: impl Iterator<Item = (&'static str, MethodRouter<App>)>, app: App) -> Router {
+    let router = pages.fold(Router::new(), |router, (path, handler)| router.route(path, handler));
     router
         .fallback(async || ApiError::from(ServiceError::NoSuchPage))
         .method_not_allowed_fallback(async || {
@@ -275,9 +467,9 @@ async fn submit(
     State(app): State<App>,
     caller: Caller,
     Body(submission): Body<Submission>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<Created<SubmittedView>, ApiError> {
     let job = app.service.submit(&caller, submission).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "job": job }))))
+    Ok(Created(SubmittedView { job }))
 }
 
 async fn job(State(app): State<App>, caller: Caller, id: JobId) -> Answer<JobView> {
@@ -293,7 +485,7 @@ async fn tasks(
     Ok(Json(app.service.tasks(&caller, id.0, query).await?))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WaitQuery {
     timeout_s: Option<u64>,
@@ -311,11 +503,7 @@ async fn explain(State(app): State<App>, caller: Caller, Asked(query): Asked<Exp
     Ok(Json(app.service.explain(&caller, query).await?))
 }
 
-async fn policy_diff(
-    State(app): State<App>,
-    caller: Caller,
-    Body(change): Body<Change>,
-) -> Answer<impl serde::Serialize> {
+async fn policy_diff(State(app): State<App>, caller: Caller, Body(change): Body<Change>) -> Answer<DiffView> {
     Ok(Json(app.service.policy_diff(&caller, change).await?))
 }
 
@@ -323,7 +511,7 @@ async fn workers(State(app): State<App>, _: Caller) -> Answer<Vec<WorkerView>> {
     Ok(Json(app.service.workers().await?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct DrainRequest {
     drained: bool,
@@ -334,11 +522,11 @@ async fn drain(
     caller: Caller,
     Path(name): Path<String>,
     Body(request): Body<DrainRequest>,
-) -> Answer<Value> {
+) -> Answer<DrainedView> {
     app.service.drain(&caller, &name, request.drained).await?;
-    Ok(Json(json!({ "worker": name, "drained": request.drained })))
+    Ok(Json(DrainedView { worker: name, drained: request.drained }))
 }
 
-async fn farm(State(app): State<App>, caller: Caller) -> Answer<Value> {
+async fn farm(State(app): State<App>, caller: Caller) -> Answer<FarmView> {
     Ok(Json(app.service.farm(&caller).await?))
 }

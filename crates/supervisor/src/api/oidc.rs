@@ -1,5 +1,6 @@
 //! To the OpenID provider and back, as pages. A browser comes here from another site, so none of them looks at a session.
 
+use super::describe::{ForPeople, Made, Onward};
 use super::sign_in::session_cookie;
 use super::{Answer, ApiError, App, Asked, Body};
 use crate::authn::{Peer, cookie};
@@ -29,7 +30,7 @@ pub(crate) async fn start(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
     Asked(begin): Asked<Begin>,
-) -> Result<Response, ApiError> {
+) -> Result<Made<Onward>, ApiError> {
     let asked = app.service.oidc_start(peer, begin).await?;
     let to =
         HeaderValue::from_str(&asked.url).map_err(|_| ServiceError::input("oidc", "the provider has no address"))?;
@@ -37,7 +38,7 @@ pub(crate) async fn start(
     let headers = response.headers_mut();
     headers.insert(LOCATION, to);
     headers.extend(binding(&asked.cookie, PATIENCE.as_secs(), peer.is_tls()).map(|cookie| (SET_COOKIE, cookie)));
-    Ok(response)
+    Ok(response.into())
 }
 
 pub(crate) async fn callback(
@@ -45,7 +46,7 @@ pub(crate) async fn callback(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Asked(answer): Asked<oidc::Answer>,
-) -> Result<Response, ApiError> {
+) -> Result<Made<ForPeople>, ApiError> {
     // One cookie or none: two of one name are nobody's choice.
     let bound = cookie(&headers, COOKIE).unwrap_or_default();
     let (session, text) = match app.service.oidc_back(peer, answer, bound.as_deref()).await? {
@@ -70,7 +71,7 @@ pub(crate) async fn callback(
     for cookie in session.into_iter().chain(forgotten) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
-    Ok(response)
+    Ok(response.into())
 }
 
 /// A program exchanges what a browser brought it.

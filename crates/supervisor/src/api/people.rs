@@ -1,25 +1,25 @@
 //! Users, grants, and as whom somebody acts.
 
+use super::describe::Created;
 use super::{Answer, ApiError, App, Asked, Body, Caller, Oneself};
 use crate::error::ServiceError;
-use crate::service::{GrantRequest, GrantsQuery, Revocation, UserChange, UsersQuery};
-use crate::views::{GrantView, UserView};
+use crate::service::{
+    ActingView, GrantRequest, GrantsQuery, Revocation, RevokedView, SwitchView, UserChange, UsersQuery,
+};
+use crate::views::{GrantView, RemovedView, UserView};
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 // Whoever's association has ended still has to be able to see and end it: these ask for oneself.
 
-pub(super) async fn acting_as(
-    State(app): State<App>,
-    Oneself(p): Oneself,
-) -> Result<Json<impl serde::Serialize>, ApiError> {
+pub(super) async fn acting_as(State(app): State<App>, Oneself(p): Oneself) -> Answer<ActingView> {
     Ok(Json(app.service.acting_as(&p).await?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActAs {
     proxy_user: String,
@@ -29,14 +29,11 @@ pub(super) async fn act_as(
     State(app): State<App>,
     Oneself(p): Oneself,
     Body(asked): Body<ActAs>,
-) -> Result<Json<impl serde::Serialize>, ApiError> {
+) -> Answer<SwitchView> {
     Ok(Json(app.service.act_as(&p, &asked.proxy_user).await?))
 }
 
-pub(super) async fn act_as_oneself(
-    State(app): State<App>,
-    Oneself(p): Oneself,
-) -> Result<Json<impl serde::Serialize>, ApiError> {
+pub(super) async fn act_as_oneself(State(app): State<App>, Oneself(p): Oneself) -> Answer<SwitchView> {
     Ok(Json(app.service.act_as_oneself(&p).await?))
 }
 
@@ -60,9 +57,13 @@ pub(super) async fn put_user(
     Ok(Json(app.service.put_user(&caller, change).await?))
 }
 
-pub(super) async fn remove_user(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Answer<Value> {
+pub(super) async fn remove_user(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Answer<RemovedView> {
     app.service.remove_user(&caller, &name).await?;
-    Ok(Json(json!({ "removed": name })))
+    Ok(Json(RemovedView { removed: name }))
 }
 
 pub(super) async fn grants(
@@ -77,32 +78,41 @@ pub(super) async fn give_grant(
     State(app): State<App>,
     caller: Caller,
     Body(request): Body<GrantRequest>,
-) -> Result<(StatusCode, Json<GrantView>), ApiError> {
-    Ok((StatusCode::CREATED, Json(app.service.give_grant(&caller, request).await?)))
+) -> Result<Created<GrantView>, ApiError> {
+    Ok(Created(app.service.give_grant(&caller, request).await?))
 }
 
 pub(super) async fn request_grant(
     State(app): State<App>,
     caller: Caller,
     Body(request): Body<GrantRequest>,
-) -> Result<(StatusCode, Json<GrantView>), ApiError> {
-    Ok((StatusCode::CREATED, Json(app.service.request_grant(&caller, request).await?)))
+) -> Result<Created<GrantView>, ApiError> {
+    Ok(Created(app.service.request_grant(&caller, request).await?))
 }
 
-pub(super) async fn approve_grant(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer<GrantView> {
-    Ok(Json(app.service.approve_grant(&caller, grant_id(&id)?).await?))
+pub(super) async fn approve_grant(State(app): State<App>, caller: Caller, id: GrantId) -> Answer<GrantView> {
+    Ok(Json(app.service.approve_grant(&caller, id.0).await?))
 }
 
 pub(super) async fn revoke_grant(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    id: GrantId,
     Body(how): Body<Revocation>,
-) -> Result<Json<impl serde::Serialize>, ApiError> {
-    Ok(Json(app.service.revoke_grant(&caller, grant_id(&id)?, how).await?))
+) -> Answer<RevokedView> {
+    Ok(Json(app.service.revoke_grant(&caller, id.0, how).await?))
 }
 
-/// What is no number is no grant, as any other that isn't there.
-fn grant_id(text: &str) -> Result<u64, ApiError> {
-    text.parse().map_err(|_| ServiceError::NoSuchGrant(0).into())
+/// The number in a path. What is no number is no grant, as any other that isn't there.
+pub(crate) struct GrantId(pub(crate) u64);
+
+impl FromRequestParts<App> for GrantId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, app)
+            .await
+            .map_err(|_| ApiError::from(ServiceError::NoSuchPage))?;
+        text.parse().map(Self).map_err(|_| ServiceError::NoSuchGrant(0).into())
+    }
 }

@@ -1,18 +1,21 @@
 //! Sessions and tokens, as pages. All of them are about the login user, whoever they act as.
 
+use super::describe::{Created, Made, WithCookie};
 use super::{Answer, ApiError, App, Asked, Body, Oneself, StrangersBody, asks, for_whom, known};
 use crate::authn::{AuthnError, Kind, Peer, says_it_is_ours, set_cookie};
 use crate::caller::Caller;
 use crate::error::ServiceError;
 use crate::service::{LoginRequest, NewPassword, OwnPassword, TokenRequest};
-use crate::views::{CredentialView, NewCredentialView};
+use crate::views::{
+    AccountView, CredentialView, EndedView, LoggedOutView, NewCredentialView, RemovedView, SignedInView, WhoamiView,
+};
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderValue, header};
+use axum::response::IntoResponse as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Who asks, and as whom that would be: an association that has ended takes nobody the word about it.
@@ -52,16 +55,14 @@ pub(crate) async fn login(
     State(app): State<App>,
     visitor: Visitor,
     StrangersBody(request): StrangersBody<LoginRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<Made<WithCookie<SignedInView>>, ApiError> {
     let made = app.service.login(visitor.peer, request).await?;
-    if !visitor.is_our_page {
-        return Ok(Json(made).into_response());
-    }
-    let cookie = session_cookie(&app, &made, visitor.peer);
-    let said = json!({ "id": made.id, "login_user": made.login_user, "expires_at": made.expires_at });
+    let cookie = visitor.is_our_page.then(|| session_cookie(&app, &made, visitor.peer)).flatten();
+    let token = (!visitor.is_our_page).then_some(made.token);
+    let said = SignedInView { id: made.id, login_user: made.login_user, expires_at: made.expires_at, token };
     let mut response = Json(said).into_response();
     response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
-    Ok(response)
+    Ok(response.into())
 }
 
 pub(super) fn session_cookie(app: &App, made: &NewCredentialView, peer: Peer) -> Option<HeaderValue> {
@@ -69,29 +70,36 @@ pub(super) fn session_cookie(app: &App, made: &NewCredentialView, peer: Peer) ->
     set_cookie(&made.token, lasts, peer.is_tls())
 }
 
-pub(crate) async fn whoami(State(app): State<App>, me: Me) -> Answer<Value> {
-    let p = &me.principal;
+pub(crate) async fn whoami(State(app): State<App>, me: Me) -> Answer<WhoamiView> {
+    let p = me.principal;
     let roles = [("admin", p.roles.admin), ("impersonate", p.roles.impersonate), ("auditor", p.roles.auditor)];
-    let roles: Vec<&str> = roles.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
-    let login_user = p.login_user.as_str();
     let (acting_as, problem) = match me.caller {
         Ok(caller) => (caller.acting.map(|a| a.user.to_string()), None),
-        Err(ServiceError::Refused(refusal)) => (None, Some(json!(refusal))),
+        Err(ServiceError::Refused(refusal)) => (None, Some(refusal)),
         Err(error) => return Err(error.into()),
     };
+    let login_user = p.login_user.to_string();
     // root administers; it is nobody a job runs as. Whose association has ended is nobody either.
     let user = match (&acting_as, &problem) {
-        (Some(user), _) => Some(user.as_str()),
-        (None, None) => (login_user != "root").then_some(login_user),
+        (Some(user), _) => Some(user.clone()),
+        (None, None) => (login_user != "root").then(|| login_user.clone()),
         (None, Some(_)) => None,
     };
-    let credential = app.service.shown(p).await?;
-    Ok(Json(json!({
-        "login_user": login_user, "uid": p.uid, "roles": roles, "user": user, "acting_as": acting_as,
-        "problem": problem, "source": p.source, "channel": p.channel, "client": p.client,
-        "scopes": crate::authn::scope_words(p.scopes),
-        "expires_at": credential.as_ref().and_then(|c| c.expires_at.clone()), "credential": credential,
-    })))
+    let credential = app.service.shown(&p).await?;
+    Ok(Json(WhoamiView {
+        login_user,
+        uid: p.uid,
+        roles: roles.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect(),
+        user,
+        acting_as,
+        problem,
+        source: p.source,
+        channel: p.channel,
+        client: p.client,
+        scopes: crate::authn::scope_words(p.scopes),
+        expires_at: credential.as_ref().and_then(|c| c.expires_at.clone()),
+        credential,
+    }))
 }
 
 /// Also has a browser forget the cookie.
@@ -99,22 +107,22 @@ pub(crate) async fn logout(
     State(app): State<App>,
     Oneself(principal): Oneself,
     peer: axum::Extension<Peer>,
-) -> Result<Response, ApiError> {
+) -> Result<Made<WithCookie<LoggedOutView>>, ApiError> {
     let ended = app.service.logout(&principal).await?;
-    let mut response = Json(json!({ "ended": ended })).into_response();
+    let mut response = Json(LoggedOutView { ended }).into_response();
     if let Some(cookie) = set_cookie("", Duration::ZERO, peer.is_tls()) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
-    Ok(response)
+    Ok(response.into())
 }
 
 pub(crate) async fn change_password(
     State(app): State<App>,
     Oneself(principal): Oneself,
     Body(request): Body<OwnPassword>,
-) -> Answer<Value> {
+) -> Answer<AccountView> {
     app.service.change_password(&principal, request).await?;
-    Ok(Json(json!({ "account": principal.login_user.as_str() })))
+    Ok(Json(AccountView { account: principal.login_user.to_string() }))
 }
 
 pub(crate) async fn set_password(
@@ -122,17 +130,21 @@ pub(crate) async fn set_password(
     caller: Caller,
     Path(name): Path<String>,
     Body(request): Body<NewPassword>,
-) -> Answer<Value> {
+) -> Answer<AccountView> {
     app.service.set_password(&caller, &name, request).await?;
-    Ok(Json(json!({ "account": name })))
+    Ok(Json(AccountView { account: name }))
 }
 
-pub(crate) async fn remove_account(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Answer<Value> {
+pub(crate) async fn remove_account(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Answer<RemovedView> {
     app.service.remove_account(&caller, &name).await?;
-    Ok(Json(json!({ "removed": name })))
+    Ok(Json(RemovedView { removed: name }))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct OfWhom {
     user: Option<String>,
@@ -158,24 +170,24 @@ pub(crate) async fn end_session(
     State(app): State<App>,
     Oneself(principal): Oneself,
     Path(id): Path<String>,
-) -> Answer<Value> {
+) -> Answer<EndedView> {
     app.service.end_credential(&principal, Kind::Session, &id).await?;
-    Ok(Json(json!({ "ended": id })))
+    Ok(Json(EndedView { ended: id }))
 }
 
 pub(crate) async fn end_token(
     State(app): State<App>,
     Oneself(principal): Oneself,
     Path(id): Path<String>,
-) -> Answer<Value> {
+) -> Answer<EndedView> {
     app.service.end_credential(&principal, Kind::Token, &id).await?;
-    Ok(Json(json!({ "ended": id })))
+    Ok(Json(EndedView { ended: id }))
 }
 
 pub(crate) async fn make_token(
     State(app): State<App>,
     Oneself(principal): Oneself,
     Body(request): Body<TokenRequest>,
-) -> Result<(StatusCode, Json<NewCredentialView>), ApiError> {
-    Ok((StatusCode::CREATED, Json(app.service.make_token(&principal, request).await?)))
+) -> Result<Created<NewCredentialView>, ApiError> {
+    Ok(Created(app.service.make_token(&principal, request).await?))
 }

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::sse::{Event as Sse, KeepAlive, Sse as Answer};
 use futures_util::Stream;
 use policy::Sight;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -17,7 +18,7 @@ use store::JobRow;
 
 const GATHER: Duration = Duration::from_millis(100);
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct EventsQuery {
     job: Option<u64>,

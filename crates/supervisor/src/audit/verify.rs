@@ -8,6 +8,7 @@ use super::ledger::Stem;
 use super::line::{self, LINE_MAX, Line, Tail, fixed};
 use super::seal::Seal;
 use super::writer::signed_tail;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -34,7 +35,7 @@ pub struct Options {
 }
 
 /// A record, or a place, where the audit is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
     pub file: PathBuf,
     /// 0: the file as a whole.
@@ -44,7 +45,7 @@ pub struct Finding {
 }
 
 /// What was looked at, and found.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Report {
     pub files: Vec<PathBuf>,
     /// Names of the chains.

@@ -57,7 +57,7 @@ pub(crate) fn check(report: &Report, row: &SessionRow, key: Option<&PublicKey>) 
 }
 
 /// Where a session's proof stands: whoever may read the launcher's log on the host finds the same line there.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct ProofView {
     /// The host's public key, which signed it.
     host_key: String,

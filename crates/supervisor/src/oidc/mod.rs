@@ -18,6 +18,7 @@ pub use settings::{OidcSettings, RequiredClaim};
 
 use crate::error::StartError;
 use policy::{LoginUser, Refusal};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -62,7 +63,7 @@ pub(crate) struct Program {
 }
 
 /// How somebody begins: nothing for a browser, all three for a program.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Begin {
     port: Option<u16>,
@@ -88,8 +89,9 @@ impl Begin {
 }
 
 /// What a browser brings back.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "ProviderAnswer")]
 pub(crate) struct Answer {
     state: Option<String>,
     code: Option<String>,

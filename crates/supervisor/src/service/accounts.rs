@@ -10,22 +10,26 @@ use crate::clock;
 use crate::error::ServiceError;
 use crate::events::Event;
 use policy::{LoginUser, Principal, Refusal};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 const LEAST: usize = 8;
 
 /// What an administrator sends to set somebody's password.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewPassword {
+    #[schemars(with = "String")]
     password: Password,
 }
 
 /// What somebody sends to change their own.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OwnPassword {
+    #[schemars(with = "String")]
     old: Password,
+    #[schemars(with = "String")]
     new: Password,
 }
 

@@ -8,10 +8,11 @@ use crate::error::ServiceError;
 use crate::oidc::{Answer, Asked, Back, Begin, Failure, Proved, Subject};
 use crate::views::NewCredentialView;
 use policy::{LoginUser, Refusal, User};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// What a program sends to have its session.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeRequest {
     code: String,

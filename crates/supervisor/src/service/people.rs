@@ -13,6 +13,7 @@ use crate::identity::{micros, person, roles, understood, user};
 use crate::views::{GrantView, UserView};
 use job::{JobAction, JobState, Requires};
 use policy::{For, Groups, Holder, JobNames, Kind, NoRight, Principal, Refusal, User};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{GrantFilter, GrantRow, NewGrant, NewUser, Raw, UserRow};
@@ -26,7 +27,7 @@ const TIME_MAX: usize = 64;
 const JOBS_AT_ONCE: u32 = 500;
 
 /// What an administrator says of a user; what is left out stays as it is.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct UserChange {
     name: String,
@@ -47,7 +48,7 @@ pub(crate) struct UserChange {
     listed: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct GrantRequest {
     login_user: Option<String>,
@@ -59,7 +60,7 @@ pub(crate) struct GrantRequest {
     jobs: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct GrantsQuery {
     login_user: Option<String>,
@@ -69,21 +70,21 @@ pub(crate) struct GrantsQuery {
     after: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct UsersQuery {
     limit: Option<u32>,
     after: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Revocation {
     kill: bool,
 }
 
 /// As whom someone acts and may act.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ActingView {
     login_user: String,
     active: Option<String>,
@@ -95,7 +96,7 @@ pub(crate) struct ActingView {
     ask: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PermittedView {
     proxy_user: String,
     grant: u64,
@@ -103,7 +104,7 @@ pub(crate) struct PermittedView {
     reason: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct SwitchView {
     active: Option<String>,
     /// As whom it was before.
@@ -111,7 +112,7 @@ pub(crate) struct SwitchView {
 }
 
 /// What became of the jobs of a grant that ended.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct RevokedView {
     grant: u64,
     blocked: Vec<u64>,

@@ -11,6 +11,7 @@ use crate::identity::micros;
 use crate::oidc::Subject;
 use crate::views::{CredentialView, NewCredentialView};
 use policy::{Channel, LoginUser, Principal, Refusal, Roles, Scopes};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use store::{NewToken, NewUser, TokenRow};
 
@@ -24,7 +25,7 @@ const TOKEN_DAYS: i64 = 90;
 const DAY: i64 = 86_400_000_000;
 
 /// What is sent to have a token made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenRequest {
     name: String,
@@ -35,10 +36,11 @@ pub(crate) struct TokenRequest {
 }
 
 /// What is sent to sign in.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginRequest {
     user: String,
+    #[schemars(with = "String")]
     password: Password,
     /// Of the session, for people.
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod credentials;
+mod document;
 mod fake_worker;
 mod farm;
 mod foresight;
@@ -21,6 +22,7 @@ use crate::authn::{Denial, Peer, SignIn};
 use crate::start::{Config, Running, start_with};
 use axum::Router;
 use axum::body::Body;
+use axum::http::response::Parts;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -113,8 +115,8 @@ impl Supervised {
         if !running.app.service.settings.own_accounts {
             running.app.service.sign_in = passwords();
         }
-        let router = api::router(api::routes(), running.app.clone());
-        let for_workers = api::router(api::worker_routes(), running.app.clone());
+        let router = api::for_people(running.app.clone());
+        let for_workers = api::for_workers(running.app.clone());
         Self { running, router, for_workers }
     }
 
@@ -123,15 +125,17 @@ impl Supervised {
     }
 
     pub(crate) async fn call(&self, peer: Peer, method: &str, path: &str, body: Value) -> (StatusCode, Vec<u8>) {
-        answer(self.router.clone(), peer, method, path, body).await
+        let (head, bytes) = answer(self.router.clone(), peer, method, path, body.clone()).await;
+        document::holds(method, path, &body, head.status, kind(&head.headers), &bytes);
+        (head.status, bytes)
     }
 
     /// At the workers' socket.
     pub(crate) async fn report(&self, uid: u32, reports: &wire::Reports) -> (StatusCode, String) {
         let body = serde_json::to_value(reports).expect("json");
         let router = self.for_workers.clone();
-        let (status, bytes) = answer(router, Peer::Unix { uid }, "POST", wire::REPORTS_PATH, body).await;
-        (status, String::from_utf8(bytes).expect("text"))
+        let (head, bytes) = answer(router, Peer::Unix { uid }, "POST", wire::REPORTS_PATH, body).await;
+        (head.status, String::from_utf8(bytes).expect("text"))
     }
 
     /// With headers; the answer's headers, too.
@@ -142,7 +146,8 @@ impl Supervised {
         headers: &[(&str, &str)],
         body: Value,
     ) -> (StatusCode, HeaderMap, Value) {
-        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let sent = body;
+        let body = if sent.is_null() { Body::empty() } else { Body::from(sent.to_string()) };
         let request = Request::builder().method(method).uri(path);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let mut request = request.body(body).expect("request");
@@ -150,6 +155,7 @@ impl Supervised {
         let (head, body) = self.router.clone().oneshot(request).await.expect("answer").into_parts();
         let whole = tokio::time::timeout(Duration::from_secs(20), body.collect());
         let bytes = whole.await.expect("in time").expect("body").to_bytes();
+        document::holds(method, path, &sent, head.status, kind(&head.headers), &bytes);
         (head.status, head.headers, serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
@@ -216,14 +222,18 @@ impl Supervised {
     }
 }
 
-async fn answer(router: Router, peer: Peer, method: &str, path: &str, body: Value) -> (StatusCode, Vec<u8>) {
+async fn answer(router: Router, peer: Peer, method: &str, path: &str, body: Value) -> (Parts, Vec<u8>) {
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     let mut request = Request::builder().method(method).uri(path).body(body).expect("request");
     request.extensions_mut().insert(peer);
-    let response = router.oneshot(request).await.expect("answer");
-    let status = response.status();
-    let whole = tokio::time::timeout(Duration::from_secs(20), response.into_body().collect());
-    (status, whole.await.expect("in time").expect("body").to_bytes().to_vec())
+    let (head, body) = router.oneshot(request).await.expect("answer").into_parts();
+    let whole = tokio::time::timeout(Duration::from_secs(20), body.collect());
+    let bytes = whole.await.expect("in time").expect("body").to_bytes().to_vec();
+    (head, bytes)
+}
+
+fn kind(headers: &HeaderMap) -> Option<&str> {
+    headers.get("content-type").and_then(|kind| kind.to_str().ok())
 }
 
 /// A stream of events.

@@ -217,7 +217,7 @@ async fn what_runs_as_a_proxy_user_leaves_nothing_that_outlasts_it() {
         assert_eq!(refused(&farm, BOB, method, path, body).await, (403, "scope".to_owned()), "{method} {path}");
     }
     farm.running.app.service.settings.proxy_users_sign_in = false;
-    let router = crate::api::router(crate::api::routes(), farm.running.app.clone());
+    let router = crate::api::for_people(farm.running.app.clone());
     let mut request = Request::get("/api/v1/jobs").body(Body::empty()).expect("built");
     request.extensions_mut().insert(Peer::Unix { uid: BOB });
     assert_eq!(router.oneshot(request).await.expect("answer").status(), StatusCode::FORBIDDEN);

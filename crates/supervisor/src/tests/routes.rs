@@ -18,6 +18,7 @@ fn table() -> Vec<Row> {
     vec![
         ("GET", "/healthz", none.clone(), [200; 5]),
         ("GET", "/readyz", none.clone(), [200; 5]),
+        ("GET", "/api/v1/openapi.json", none.clone(), [200; 5]),
         ("GET", "/api/v1/whoami", none.clone(), [401, 401, 200, 200, 200]),
         ("POST", "/api/v1/login", json!({ "user": "ada", "password": "right" }), [200; 5]),
         // Nobody has configured a provider.
@@ -84,7 +85,7 @@ async fn everybody_at_every_page() {
     worker.crash();
     eventually("the worker is gone", async || farm.get("/api/v1/workers").await[0]["state"] == "down").await;
     let rows: BTreeSet<(&str, &str)> = table().iter().map(|(method, path, ..)| (*method, *path)).collect();
-    let routes: BTreeSet<(&str, &str)> = api::routes().iter().map(|(method, path, _)| (*method, *path)).collect();
+    let routes: BTreeSet<(&str, &str)> = api::routes().iter().map(|p| (p.method, p.path)).collect();
     assert_eq!(rows, routes, "every route has a row, and every row a route");
     let unix = |uid| Peer::Unix { uid };
     let peers = [tcp(), unix(NOBODY), unix(BOB), unix(ADA), unix(operator())];
@@ -262,7 +263,7 @@ async fn output_is_read_filtered_and_followed() {
 async fn only_named_accounts_reach_the_workers_socket() {
     let dir = tempfile::tempdir().expect("dir");
     let farm = Supervised::start(dir.path()).await;
-    let paths: BTreeSet<&str> = api::worker_routes().iter().map(|(_, path, _)| *path).collect();
+    let paths: BTreeSet<&str> = api::worker_routes().iter().map(|p| p.path).collect();
     assert_eq!(paths.len(), 3);
     for path in paths {
         let (status, _) = farm.call(Peer::Unix { uid: operator() }, "GET", path, Value::Null).await;

@@ -161,7 +161,13 @@ impl Supervised {
 
     /// Only the head of the answer: its body may have no end.
     pub(crate) async fn status(&self, peer: Peer, method: &str, path: &str) -> StatusCode {
-        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).expect("request");
+        self.head(peer, (method, path), &[]).await
+    }
+
+    pub(crate) async fn head(&self, peer: Peer, (method, path): (&str, &str), headers: &[(&str, &str)]) -> StatusCode {
+        let request = Request::builder().method(method).uri(path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let mut request = request.body(Body::empty()).expect("request");
         request.extensions_mut().insert(peer);
         self.router.clone().oneshot(request).await.expect("answer").status()
     }

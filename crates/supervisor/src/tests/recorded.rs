@@ -23,6 +23,7 @@ use By::{Ada, Anybody, Operator, Session};
 
 struct Row {
     route: (&'static str, &'static str),
+    query: &'static str,
     by: By,
     body: Value,
     act: &'static str,
@@ -33,12 +34,16 @@ struct Row {
 }
 
 fn row(method: &'static str, path: &'static str, by: By, body: Value, act: &'static str) -> Row {
-    Row { route: (method, path), by, body, act, of: ("", ""), called: "" }
+    Row { route: (method, path), query: "", by, body, act, of: ("", ""), called: "" }
 }
 
 impl Row {
     fn of(self, answer: &'static str, field: &'static str) -> Self {
         Self { of: (answer, field), ..self }
+    }
+
+    fn asking(self, query: &'static str) -> Self {
+        Self { query, ..self }
     }
 
     fn called(self, called: &'static str) -> Self {
@@ -66,6 +71,11 @@ fn table() -> Vec<Row> {
         row("DELETE", "/api/v1/accounts/{name}", Operator, none(), "password"),
         // One runs, the other waits for the only slot.
         row("POST", "/api/v1/jobs", Ada, new(), "submit").called("running"),
+        row("GET", "/api/v1/jobs/{id}/logs", Ada, none(), "view_log").of("running", "job"),
+        row("GET", "/api/v1/audit", Operator, none(), "audit_read"),
+        row("GET", "/api/v1/audit/verify", Operator, none(), "audit_verify"),
+        row("GET", "/api/v1/audit/whence", Operator, none(), "audit_read")
+            .asking("?path=/nowhere&uid=1&time=2026-11-22T10:00:00Z"),
         job("suspend", "/api/v1/jobs/{id}/suspend").of("running", "job"),
         job("resume", "/api/v1/jobs/{id}/resume").of("running", "job"),
         row("POST", "/api/v1/workers/{name}/drain", Operator, json!({ "drained": true }), "drain"),
@@ -86,13 +96,22 @@ fn table() -> Vec<Row> {
     ]
 }
 
+/// The act that a page leaves.
+pub(super) fn act_of(page: (&str, &str)) -> Option<&'static str> {
+    match table().into_iter().find(|row| row.route == page) {
+        Some(row) => Some(row.act),
+        None => (page == ("POST", "/api/v1/oidc/session")).then_some("login"),
+    }
+}
+
 /// Those that have no row here: one only asks, with a long question; the other needs a provider, and `oidc` looks for its
 /// record.
 const ELSEWHERE: [(&str, &str); 2] = [("POST", "/api/v1/policy/diff"), ("POST", "/api/v1/oidc/session")];
 
 #[tokio::test]
 async fn whatever_changes_something_leaves_its_record() {
-    let rows: BTreeSet<(&str, &str)> = table().iter().map(|row| row.route).collect();
+    let rows = table();
+    let rows: BTreeSet<(&str, &str)> = rows.iter().map(|row| row.route).filter(|route| route.0 != "GET").collect();
     let routes = api::routes();
     let changing =
         routes.iter().map(|p| (p.method, p.path)).filter(|route| route.0 != "GET" && !ELSEWHERE.contains(route));
@@ -112,7 +131,7 @@ async fn whatever_changes_something_leaves_its_record() {
             Some("accounts") => "ada",
             _ => "render",
         };
-        let path = template.replace("{id}", &id).replace("{name}", name);
+        let path = template.replace("{id}", &id).replace("{name}", name) + row.query;
         if row.act == "suspend" {
             let job = path.trim_end_matches("/suspend").to_owned();
             eventually("it runs", async || farm.get(&job).await["state"] == "running").await;

@@ -1082,11 +1082,37 @@ pub(crate) struct AuditWhence {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Check a supervisor.toml, worker.toml or launcher.conf
+    /// Check a supervisor.toml, worker.toml, launcher.conf, or Qube!'s qb.conf or qbwrk.conf
+    #[command(after_help = "\
+Of Qube!'s files everything is said that is found, with file and line; exit code 1 if there are errors.
+
+Examples:
+  stead config check /etc/stead/supervisor.toml
+  stead config check /etc/qbwrk.conf
+  stead config check --expand /etc/qbwrk.conf        without templates and macros, for every host
+  stead config check --kind qbwrk.conf my-workers")]
+    Check(ConfigCheck),
+    /// What holds for a worker, each value with where it comes from
     #[command(after_help = "\
 Examples:
-  stead config check /etc/stead/supervisor.toml")]
-    Check(ConfigCheck),
+  stead config show --worker lin-07 --qbwrk-conf /etc/qbwrk.conf
+  stead config show --worker lin-07 --qbwrk-conf new.conf --qb-conf lin-07.qb.conf")]
+    Show(ConfigShow),
+}
+
+/// The kinds of files, by the names they have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigKind {
+    #[value(name = "supervisor.toml")]
+    Supervisor,
+    #[value(name = "worker.toml")]
+    Worker,
+    #[value(name = "launcher.conf")]
+    Launcher,
+    #[value(name = "qbwrk.conf")]
+    QbWrk,
+    #[value(name = "qb.conf")]
+    Qb,
 }
 
 #[derive(Debug, Args)]
@@ -1094,8 +1120,40 @@ pub(crate) struct ConfigCheck {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// What the file is, if its name does not say so
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kind: Option<ConfigKind>,
+    /// Print a qb.conf or qbwrk.conf as it is without templates and macros; passwords are not shown
+    #[arg(long)]
+    pub(crate) expand: bool,
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlatformArg {
+    Linux,
+    Osx,
+    Winnt,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShow {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The worker's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) worker: String,
+    /// The supervisor's file for its workers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qbwrk_conf: Option<PathBuf>,
+    /// The worker's own file; its worker_lookup says which of the two wins
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qb_conf: Option<PathBuf>,
+    /// The worker's operating system
+    #[arg(long, value_name = "NAME", default_value = "linux")]
+    pub(crate) platform: PlatformArg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -1295,6 +1353,8 @@ mod tests {
             "stead supervisor --data /d --operator root --worker-uid 7 --worker-uid 8 --listen 127.0.0.1:0",
             "stead doctor --json",
             "stead config check f",
+            "stead config check --json --kind qbwrk.conf --expand f",
+            "stead config show --worker lin-07 --qbwrk-conf f --qb-conf g --platform winnt --json",
             "stead audit verify",
             "stead audit verify a b --anchor x --key 00 --json",
             "stead audit verify --workers --launch-log l --data /d --since 3d",

@@ -172,27 +172,7 @@ fn malformed(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 
 /// The setting a mistyped key may have meant.
 fn nearest(key: &str) -> Option<&'static str> {
-    KEYS.into_iter()
-        .chain(oidc::KEYS)
-        .map(|k| (distance(key, k), k))
-        .filter(|(d, k)| *d <= k.len() / 3)
-        .min()
-        .map(|(_, k)| k)
-}
-
-/// Levenshtein's distance in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let next = (corner + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            corner = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row[b.len()]
+    compat_qube::nearest(key, KEYS.into_iter().chain(oidc::KEYS))
 }
 
 #[cfg(test)]

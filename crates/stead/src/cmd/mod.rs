@@ -3,7 +3,7 @@
 mod act;
 mod acting;
 pub(crate) mod audit;
-mod config;
+pub(crate) mod config;
 mod doctor;
 mod explain;
 mod grants;
@@ -20,7 +20,6 @@ mod workers;
 
 pub(crate) use act::act;
 pub(crate) use acting::acting;
-pub(crate) use config::check as config_check;
 pub(crate) use doctor::doctor;
 pub(crate) use explain::explain;
 pub(crate) use grants::{grants, let_act};

@@ -11,12 +11,18 @@ const RENDER: u32 = 1520;
 
 /// A farm with one slot, the proxy user render (of whom bob knows nothing), and no process for ada.
 fn farm() -> Farm {
+    farm_where("")
+}
+
+/// The same, on a host that this shell text makes another.
+fn farm_where(host: &str) -> Farm {
     let mut all = accounts();
     let bob = all.iter().find(|a| a.name == "bob").cloned().expect("bob");
     let home = "/home/render".to_owned();
     all.push(Account { name: "render".into(), uid: RENDER, gid: RENDER, home, groups: Vec::new(), ..bob });
     let conf = "mkdir -p /etc/stead && echo 'denied_accounts = ada' > /etc/stead/launcher.conf";
-    let farm = Farm::user_mode().on(Stage::raise_with(&all)).with(&["--slots", "1"]).after(conf).start();
+    let conf = format!("{conf}\n{host}");
+    let farm = Farm::user_mode().on(Stage::raise_with(&all)).with(&["--slots", "1"]).after(&conf).start();
     let _ = farm.stead_as("root", &["users", "add", "render", "--type", "proxy"]).ok();
     farm
 }
@@ -259,4 +265,162 @@ fn one_acts_as_one_at_a_time_from_wherever() {
     assert!(ada(&["as", "--clear"]).ok().out().contains("no longer act as render"));
     assert_eq!(ids(&ada(&["jobs", "--as", "render", "--json"])), [job.0]);
     assert!(ada(&["as"]).ok().out().contains("act as yourself"), "--as changes nothing");
+}
+
+/// What a job's program does at the socket of people by its uid alone, in several disguises; a line for each. `$ASK` is
+/// the question.
+const DISGUISES: &str = r#"
+says() { echo "$1 $(cat "$1.out") end"; }
+eval "$ASK" > plain.out 2>&1; echo "exit $?" >> plain.out; says plain
+( setsid sh -c 'eval "$ASK" > away.out 2>&1; echo "exit $?" >> away.out; mv away.out away.done' & )
+while [ ! -e away.done ]; do sleep 0.05; done; mv away.done away.out; says away
+unshare --user --map-root-user --mount --pid --fork --cgroup sh -c 'eval "$ASK"' > spaces.out 2>&1; echo "exit $?" >> spaces.out; says spaces
+curl -s --unix-socket "${STEAD_SOCKET}" http://x/api/v1/jobs > raw.out 2>&1; says raw
+perl -MIO::Socket::UNIX -e '
+# A child connects and ends; its parent has the connection.
+socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die;
+if (!fork) { connect($s, pack_sockaddr_un($ENV{STEAD_SOCKET})) or die; exit 0 }
+wait;
+syswrite $s, "GET /api/v1/jobs HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+print while <$s>;
+' > orphan.out 2>&1; says orphan
+"#;
+
+fn disguised(farm: &Farm, ask: &str) -> String {
+    let stead = farm.run_as("ada", "sh", &["-c", "command -v stead"]).ok().out();
+    let socket = format!("{}/run/socket", farm.data());
+    format!(
+        "PATH=$PATH:$(dirname {}); export PATH ASK='{ask}' STEAD_SOCKET={socket} STEAD_URL=unix:{socket}\n{DISGUISES}",
+        stead.trim()
+    )
+}
+
+/// What was said of one disguise.
+fn part<'a>(log: &'a str, name: &str) -> &'a str {
+    let begin = log.find(&format!("{name} ")).unwrap_or_else(|| panic!("no {name} in {log}"));
+    let rest = &log[begin..];
+    &rest[..rest.find(" end\n").unwrap_or(rest.len())]
+}
+
+#[track_caller]
+fn is_nobody_inside(farm: &Farm, job: JobId) {
+    farm.complete(job);
+    let log = farm.log(job);
+    for (name, exit) in [("plain", true), ("away", true), ("spaces", true), ("raw", false)] {
+        let said = part(&log, name);
+        assert!(said.contains("in_a_session") && said.contains("submit --token"), "{name}: {log}");
+        assert!(!exit || said.contains("exit 3"), "{name}: {log}");
+    }
+    // The child may be seen before it ends.
+    let orphan = part(&log, "orphan");
+    assert!(orphan.contains("HTTP/1.1 401"), "{log}");
+    assert!(orphan.contains("peer_gone") || orphan.contains("in_a_session"), "{log}");
+}
+
+/// By a grant, by a role, or under the account of everybody: the uid of a job's process is not who asks.
+#[test]
+fn a_job_is_nobody_by_its_uid_alone() {
+    if !root_or_skip() || !programs_or_skip(&["curl", "perl", "unshare"]) {
+        return;
+    }
+    let farm = farm();
+    grant(&farm, &[]);
+    let list = disguised(&farm, "stead jobs --json");
+    is_nobody_inside(&farm, farm.submit_sh("ada", &["--as", "render"], &list));
+    is_nobody_inside(&farm, farm.submit_sh("root", &["--user", "bob"], &disguised(&farm, "stead submit -- true")));
+    let kill = disguised(&farm, "stead kill 1");
+    is_nobody_inside(&farm, farm.submit_sh("root", &["--user", "render"], &kill));
+    let jobs = farm.stead_as("root", &["jobs", "--json"]).ok().json();
+    assert_eq!(jobs.as_array().expect("a list").len(), 3, "nothing was submitted: {jobs:#}");
+    let refused = farm.stead_as("root", &["audit", "search", "--outcome", "refused", "--json"]).ok().out();
+    assert!(refused.contains("in_a_session") && refused.contains(&format!("uid {RENDER}")), "{refused}");
+
+    // Nor is a program of that account that no session holds, unless the farm says so.
+    let outside = farm.stead_as("render", &["jobs"]).exits(3);
+    let _ = outside.complains(&["proxy_users_sign_in", "stead as"]);
+    let _ = farm.stead_as("bob", &["jobs"]).ok();
+
+    // With its token it is what the token says, wherever it goes.
+    let submit = "stead submit --json -- true";
+    let job = farm.submit_sh("ada", &["--as", "render", "--token"], &disguised(&farm, submit));
+    farm.complete(job);
+    let log = farm.log(job);
+    for name in ["plain", "away"] {
+        let said = part(&log, name);
+        let json = said.lines().find_map(|line| line.find('{').map(|at| &line[at..]));
+        let answer: Value = serde_json::from_str(json.unwrap_or_else(|| panic!("{name}: {log}"))).expect("json");
+        let made = farm.job(JobId(answer["job"].as_u64().expect("a number")));
+        assert_eq!((&made["login_user"], &made["user"]), (&json!("ada"), &json!("render")), "{made:#}");
+    }
+    assert!(part(&log, "raw").contains("in_a_session"), "curl shows none: {log}");
+}
+
+/// On a host without control groups the shepherds are the sign.
+const NO_GROUPS: &str = "mount -t tmpfs -o ro none /sys/fs/cgroup";
+
+#[test]
+fn a_job_is_nobody_by_its_uid_alone_without_control_groups() {
+    if !root_or_skip() || !programs_or_skip(&["curl", "perl", "unshare"]) {
+        return;
+    }
+    let farm = farm_where(NO_GROUPS);
+    grant(&farm, &[]);
+    let list = disguised(&farm, "stead jobs --json");
+    let job = farm.submit_sh("ada", &["--as", "render"], &format!("cat /proc/self/cgroup\n{list}"));
+    is_nobody_inside(&farm, job);
+    assert!(!farm.log(job).contains("/stead-"), "{}", farm.log(job));
+    in_ones_own_job(&Farm::user_mode().with(&["--slots", "1"]).after(NO_GROUPS).start());
+}
+
+#[test]
+fn in_ones_own_job_one_submits_as_oneself() {
+    if root_or_skip() && programs_or_skip(&["curl", "perl", "unshare"]) {
+        in_ones_own_job(&Farm::user_mode().with(&["--slots", "1"]).start());
+    }
+}
+
+/// Of a job of one's own one is the same person: as much as the token of that job.
+#[track_caller]
+fn in_ones_own_job(farm: &Farm) {
+    let job = farm.submit_sh("ada", &[], &disguised(farm, "stead submit --json -- true && stead kill 1"));
+    farm.complete(job);
+    let log = farm.log(job);
+    for name in ["plain", "away", "spaces"] {
+        assert!(part(&log, name).contains("scope") && part(&log, name).contains("exit 3"), "{name}: {log}");
+    }
+    assert_eq!(ids(&farm.stead_as("ada", &["jobs", "--json"])).len(), 4, "three were submitted: {log}");
+    let found = farm.stead_as("root", &["audit", "search", "--actor", "ada", "--act", "submit", "--json"]).ok().out();
+    assert_eq!(found.matches(&format!("uid 1501, job {job}")).count(), 3, "{found}");
+    assert_eq!(found.matches("\"session\"").count(), 3, "{found}");
+}
+
+/// The account that everybody's jobs run under is nobody, in a job and elsewhere.
+#[test]
+fn the_shared_account_is_nobody() {
+    if !root_or_skip() || !programs_or_skip(&["curl", "perl", "unshare"]) {
+        return;
+    }
+    let farm = Farm::proxy_mode("qubeproxy").start();
+    is_nobody_inside(&farm, farm.submit_sh("ada", &[], &disguised(&farm, "stead jobs --json")));
+    let _ = farm.stead_as("qubeproxy", &["jobs"]).exits(3).complains(&["proxy_users_sign_in"]);
+}
+
+/// Where the supervisor can't see who connects, nobody is known by the socket alone: not even who is outside of a job.
+#[test]
+fn on_a_host_that_hides_processes_nobody_is_known_by_the_socket() {
+    if !root_or_skip() || !programs_or_skip(&["curl", "perl", "unshare"]) {
+        return;
+    }
+    let farm = farm_where("mount -o remount,hidepid=2 /proc");
+    assert!(farm.said().contains("/proc hides others' processes"), "{}", farm.said());
+    grant(&farm, &[]);
+    for who in ["ada", "bob", "render"] {
+        let _ = farm.stead_as(who, &["jobs"]).exits(3).complains(&["peer_unseen", "hidepid="]);
+    }
+    let job = farm.submit_sh("root", &["--user", "render"], &disguised(&farm, "stead jobs"));
+    farm.complete(job);
+    let log = farm.log(job);
+    for name in ["plain", "away", "spaces"] {
+        assert!(part(&log, name).contains("peer_unseen") && part(&log, name).contains("exit 3"), "{name}: {log}");
+    }
 }

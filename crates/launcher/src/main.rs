@@ -90,7 +90,9 @@ fn run(words: Vec<String>) -> Result<(), Fatal> {
         Some("serve") => match serve::serve(&serve_options(args)?)? {
             None => Ok(()),
             Some(task) => {
-                title::set(&["stead-launcher", "shepherd", &task.warrant.session.to_string()]);
+                // The supervisor reads it, too, where there are no control groups: a session's shepherd is above it.
+                let (session, host) = (task.warrant.session.to_string(), warrant::hex(&task.host.0));
+                title::set(&["stead-launcher", "shepherd", &session, &host]);
                 shepherd::run(&task)
             }
         },

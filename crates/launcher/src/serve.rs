@@ -609,6 +609,7 @@ impl Launcher {
         let task = Box::new(Task {
             warrant: warrant.clone(),
             warrant_hash: hash,
+            host: self.host_key.public().id(),
             conf: self.conf.clone(),
             service_uids: self.service_uids.clone(),
             throwaway: self.throwaway,

@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use warrant::launcher_wire::RefusalKind;
 use warrant::proof::RunAs;
 use warrant::session_wire::Orders;
-use warrant::{Purpose, SessionEnd, Warrant};
+use warrant::{KeyId, Purpose, SessionEnd, Warrant};
 
 /// How long a session goes on without a worker.
 const ORPHAN_LIMIT_MS: u64 = 600_000;
@@ -36,6 +36,8 @@ pub(crate) struct Task {
     pub(crate) warrant: Warrant,
     /// SHA-256 of its signed bytes.
     pub(crate) warrant_hash: [u8; 32],
+    /// The host's key, by its name: tells sessions of this launcher from another's.
+    pub(crate) host: KeyId,
     pub(crate) conf: Conf,
     pub(crate) service_uids: Vec<u32>,
     pub(crate) throwaway: Option<u32>,

@@ -21,6 +21,8 @@ pub struct Roles {
 pub enum Channel {
     /// A local socket: the kernel says who is there.
     Unix,
+    /// The same, and a process of a job is there.
+    Session,
     Tcp,
 }
 
@@ -29,6 +31,7 @@ impl Channel {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unix => "unix",
+            Self::Session => "session",
             Self::Tcp => "tcp",
         }
     }

@@ -361,6 +361,11 @@ impl Store {
         self.writer.write(move |c| Box::pin(keep::worker_seen(c, name, now))).await
     }
 
+    /// Whether a worker, seen at any time, runs everybody's jobs under that account.
+    pub async fn is_shared_account(&self, name: &str) -> Result<bool> {
+        read::is_shared_account(&self.readers, name).await.map_err(|e| self.explain(e))
+    }
+
     pub async fn meta(&self, key: &str) -> Result<Option<String>> {
         read::meta(&self.readers, key).await.map_err(|e| self.explain(e))
     }

@@ -708,6 +708,11 @@ pub(crate) async fn exclusions(pool: &Pool) -> Result<Vec<Exclusion>> {
         .collect()
 }
 
+pub(crate) async fn is_shared_account(pool: &Pool, name: &str) -> Result<bool> {
+    let row = query("SELECT 1 FROM workers WHERE mode = 'proxy' AND proxy_account = $1 LIMIT 1").bind(name);
+    Ok(row.fetch_optional(pool).await?.is_some())
+}
+
 pub(crate) async fn meta(pool: &Pool, key: &str) -> Result<Option<String>> {
     let row = query("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(pool).await?;
     row.as_ref().map(|row| get(row, "value")).transpose()

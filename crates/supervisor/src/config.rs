@@ -56,7 +56,8 @@ pub struct Settings {
     pub session_max_days: u64,
     /// How long a token lasts at most.
     pub token_max_days: u64,
-    /// Proxy users may sign in with a password of their own, and are known by their uid on the socket: as themselves only.
+    /// Proxy users may sign in with a password of their own, and they and the accounts of proxy mode are known by their
+    /// uid on the socket: as themselves only.
     pub proxy_users_sign_in: bool,
     /// People sign in at an OpenID provider.
     pub oidc: Option<OidcSettings>,
@@ -85,7 +86,7 @@ impl Default for Settings {
             session_idle_minutes: 720,
             session_max_days: 7,
             token_max_days: 366,
-            proxy_users_sign_in: true,
+            proxy_users_sign_in: false,
             oidc: None,
         }
     }

@@ -83,7 +83,7 @@ pub(crate) enum ServiceError {
     ProviderDown(String),
     #[error("only an administrator may {0}")]
     AdminOnly(&'static str),
-    #[error("this token is not for that: it lacks the scope {0}")]
+    #[error("that takes the scope {0}, which this token, or a process of a job, doesn't have")]
     Scope(&'static str),
     #[error("only an auditor or an administrator may read the audit")]
     AuditorOnly,

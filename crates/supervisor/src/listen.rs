@@ -75,9 +75,10 @@ pub(crate) async fn serve_unix(
                     continue;
                 };
                 let router = router.clone();
-                let peer = Peer::Unix { uid: peer.uid() };
                 let stop = stop.clone();
                 tokio::spawn(async move {
+                    // Before the first byte: who connected may end.
+                    let Ok(peer) = Peer::of(&stream) else { return };
                     answer(stream, router, peer, None, stop).await;
                     drop((permit, turn));
                 });

@@ -91,22 +91,29 @@ impl Service {
     pub(crate) async fn admit(&self, principal: &mut Principal) -> Result<(), ServiceError> {
         let people = self.identity.people(principal.login_user.as_str(), None).await?;
         principal.roles = policy::admit(principal, &people).map_err(ServiceError::Refused)?;
-        let is_proxy = people.login.as_ref().is_some_and(|person| person.kind == Kind::Proxy);
-        if is_proxy && principal.uid.is_some() && !principal.is_operator {
-            self.admit_proxy(principal)?;
+        // The kernel's word about who has a uid, and the uid is everybody's whose jobs run under it.
+        if principal.uid.is_some() && !principal.is_operator {
+            let name = principal.login_user.as_str();
+            let is_proxy = people.login.as_ref().is_some_and(|person| person.kind == Kind::Proxy);
+            if is_proxy || self.store.is_shared_account(name).await? {
+                self.admit_shared(principal, is_proxy)?;
+            }
         }
         Ok(())
     }
 
-    /// A proxy user's uid is that of everybody's jobs that run as it. What they leave behind must not outlast their grant.
-    fn admit_proxy(&self, principal: &mut Principal) -> Result<(), ServiceError> {
+    /// What others' jobs leave behind under such a uid must not outlast their right to it.
+    fn admit_shared(&self, principal: &mut Principal, is_proxy: bool) -> Result<(), ServiceError> {
         if !self.settings.proxy_users_sign_in {
             let name = &principal.login_user;
+            let what =
+                if is_proxy { "is a proxy user" } else { "is the account that workers run everybody's jobs under" };
             return Err(ServiceError::Refused(Refusal {
                 rule: "proxy_users_sign_in".to_owned(),
                 value: name.to_string(),
-                text: format!("{name} is a proxy user, and those are nobody by themselves here"),
-                hint: "come as yourself, and act as it: `stead as`; a job shows its token: `stead submit --token`"
+                text: format!("{name} {what}: its uid says nothing of who asks"),
+                hint: "come as yourself, and act as it: `stead as`; a job shows its token: `stead submit --token`; \
+                       proxy_users_sign_in = true in supervisor.toml trusts the uid"
                     .to_owned(),
             }));
         }

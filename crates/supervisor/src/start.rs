@@ -2,7 +2,7 @@
 
 use crate::api::{self, App};
 use crate::audit::{self, Act, Audit, Record, Written};
-use crate::authn::{Accounts, Authn, Credentials, HostAccounts, Operator, SignIn};
+use crate::authn::{self, Accounts, Authn, Credentials, HostAccounts, Operator, SignIn};
 use crate::config::Settings;
 use crate::dispatch::{Dispatcher, Helpers};
 use crate::error::StartError;
@@ -103,6 +103,12 @@ pub(crate) async fn start_with(
     own_dir(&dir.join("audit"), own, 0o700, true)?;
     own_dir(&config.data.join("run"), own, 0o755, false)?;
 
+    if !authn::sees_others() {
+        tracing::warn!(
+            "/proc hides others' processes from this account (hidepid=, gid= of its mount): nobody but root is known by \
+             the local socket alone"
+        );
+    }
     let store = Store::open(&dir.join("store.db")).await?;
     let keys = Keys::load(&dir)?;
     let farm = keys.farm_hex();

@@ -364,7 +364,13 @@ impl FromRequestParts<App> for Caller {
 /// Who the request comes from, if they are let in.
 async fn known(parts: &Parts, app: &App) -> Result<Known, ApiError> {
     let peer = parts.extensions.get::<Peer>().copied().ok_or(AuthnError::NotSignedIn)?;
-    let mut known = app.authn.request(peer, parts).await?;
+    let mut known = match app.authn.request(peer, parts).await {
+        Ok(known) => known,
+        Err(error) => {
+            app.service.nobody(peer, &error).await?;
+            return Err(error.into());
+        }
+    };
     app.service.admit(&mut known.principal).await?;
     Ok(known)
 }

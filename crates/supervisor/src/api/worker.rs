@@ -24,7 +24,8 @@ impl FromRequestParts<App> for Uid {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         match parts.extensions.get::<Peer>() {
-            Some(Peer::Unix { uid }) => Ok(Self(*uid)),
+            // A desktop's worker may itself have been started anywhere.
+            Some(Peer::Unix { uid } | Peer::Session { uid, .. } | Peer::Untold { uid, .. }) => Ok(Self(*uid)),
             Some(Peer::Tcp { .. }) | None => Err(AuthnError::NotSignedIn.into()),
         }
     }

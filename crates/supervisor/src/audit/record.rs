@@ -15,6 +15,8 @@ const VALUE_MAX: usize = 512;
 pub(crate) enum Channel {
     /// The local socket: the kernel said who.
     Unix,
+    /// The local socket, from within a job.
+    Session,
     Tcp,
     /// A worker, in its own name.
     Worker,
@@ -27,6 +29,7 @@ impl From<policy::Channel> for Channel {
     fn from(channel: policy::Channel) -> Self {
         match channel {
             policy::Channel::Unix => Self::Unix,
+            policy::Channel::Session => Self::Session,
             policy::Channel::Tcp => Self::Tcp,
         }
     }

@@ -2,19 +2,24 @@
 //!
 //! On the people's socket the kernel names the peer's uid. That uid must have a name, and that name must have that
 //! uid: an id without an entry, an alias of another account, the overflow id or a failing directory is a refusal that
-//! says so, never somebody else. A request that shows a credential ([`tokens`]) is that credential's whatever the
-//! channel: a bad one is a refusal, never the peer's own identity. Doesn't decide what anyone may do: that is
-//! `policy`'s.
+//! says so, never somebody else. Of a process that a session holds the uid proves less ([`inside`]). A request that
+//! shows a credential ([`tokens`]) is that credential's whatever the channel: a bad one is a refusal, never the peer's
+//! own identity. Doesn't decide what anyone may do: that is `policy`'s.
 
 mod checker;
 mod guesses;
+mod inside;
 mod own;
 pub(crate) mod password;
+mod peer;
 mod shown;
 mod tokens;
 
 pub(crate) use own::hash as hash_password;
 pub(crate) use password::{Denial, Password, SignIn};
+#[cfg(test)]
+pub(crate) use peer::Held;
+pub(crate) use peer::{Peer, Untold, sees_others};
 pub(crate) use shown::{cookie, says_it_is_ours, set_cookie, shown};
 pub(crate) use tokens::{Credentials, Kind, Secret, narrower, scope_words, scopes};
 
@@ -22,7 +27,6 @@ use axum::http::request::Parts;
 use policy::{Channel, LoginUser, Principal, Roles, Scopes, User};
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,28 +34,6 @@ use std::time::{Duration, Instant};
 const OVERFLOW_UID: u32 = 65_534;
 /// How long a look-up is believed. Short: an account may be removed at any time.
 const BELIEVED: Duration = Duration::from_secs(3);
-
-/// The end of a connection, as the kernel sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Peer {
-    Unix { uid: u32 },
-    Tcp { address: SocketAddr },
-}
-
-impl Peer {
-    /// Nobody is answered by TLS yet.
-    pub(crate) const fn is_tls(self) -> bool {
-        false
-    }
-
-    /// The other end, for people.
-    pub(crate) fn client(self) -> String {
-        match self {
-            Self::Unix { uid } => format!("uid {uid}"),
-            Self::Tcp { address } => address.ip().to_string(),
-        }
-    }
-}
 
 /// Why somebody has no identity here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +60,16 @@ pub(crate) enum AuthnError {
     CrossSite,
     #[error("nobody can tell whose credential this is")]
     Unavailable,
+    #[error("this process runs in job {0}, and the job is not its account's own: the account alone says nothing here")]
+    InSession(u64),
+    #[error(
+        "this process runs in a session that is not this farm's, or not known to it: its account says nothing here"
+    )]
+    InOtherSession,
+    #[error("the process that connected has ended: nobody can tell who asks")]
+    PeerGone,
+    #[error("nobody can tell whether this process runs in a job: the supervisor doesn't see it in /proc")]
+    PeerUnseen,
 }
 
 impl AuthnError {
@@ -94,6 +86,9 @@ impl AuthnError {
             Self::TwoCredentials => "one_credential",
             Self::CrossSite => "cross_site",
             Self::Unavailable => "unavailable",
+            Self::InSession(_) | Self::InOtherSession => "in_a_session",
+            Self::PeerGone => "peer_gone",
+            Self::PeerUnseen => "peer_unseen",
         }
     }
 
@@ -112,6 +107,14 @@ impl AuthnError {
             Self::TwoCredentials => "show one: one Authorization header, or the cookie",
             Self::CrossSite => "ask from the farm's own pages, or with a token in the Authorization header",
             Self::Unavailable => "try again; if it lasts, see the supervisor's own log",
+            Self::InSession(_) | Self::InOtherSession => {
+                "have the job carry a token: `stead submit --token`, and its tasks find it by STEAD_TOKEN_FILE; or sign in"
+            }
+            Self::PeerGone => "let the process that connects be the one that asks, and stay until it is answered",
+            Self::PeerUnseen => {
+                "sign in (`stead login`) or show a token; or let the supervisor's account see all of /proc (hidepid= and \
+                 gid= of its mount)"
+            }
         }
     }
 }
@@ -182,15 +185,24 @@ impl Authn {
     /// The person behind a request: by the credential it shows, else by its connection.
     pub(crate) async fn request(&self, peer: Peer, parts: &Parts) -> Result<Known, AuthnError> {
         match (shown(parts, peer.is_tls())?, &self.credentials) {
-            (None, _) => Ok(Known { principal: self.principal(peer).await?, bound: None }),
+            (None, _) => self.by_connection(peer).await,
             (Some(shown), Some(credentials)) => credentials.holder(&shown, peer).await,
             (Some(_), None) => Err(AuthnError::NoCredential),
         }
     }
 
     /// The person behind a connection.
+    async fn by_connection(&self, peer: Peer) -> Result<Known, AuthnError> {
+        match peer {
+            // What has the supervisor's own id can do everything to it anyway.
+            Peer::Session { uid, held } if uid != self.operator.uid => self.inside(uid, held).await,
+            _ => Ok(Known { principal: self.principal(peer).await?, bound: None }),
+        }
+    }
+
+    /// The person behind a connection of a process that no session holds.
     pub(crate) async fn principal(&self, peer: Peer) -> Result<Principal, AuthnError> {
-        let Peer::Unix { uid } = peer else { return Err(AuthnError::NotSignedIn) };
+        let uid = self.uid_that_counts(peer)?;
         let is_operator = uid == self.operator.uid;
         let login_user = match &self.operator.name {
             Some(name) if is_operator => name.clone(),
@@ -215,6 +227,19 @@ impl Authn {
             scopes: Scopes::ALL,
             source,
         })
+    }
+
+    /// The uid of a peer, if it says who that is. Whoever is root could be anywhere.
+    fn uid_that_counts(&self, peer: Peer) -> Result<u32, AuthnError> {
+        match peer {
+            Peer::Unix { uid } => Ok(uid),
+            Peer::Session { uid, .. } | Peer::Untold { uid, .. } if uid == self.operator.uid => Ok(uid),
+            Peer::Untold { uid: 0, .. } => Ok(0),
+            Peer::Untold { why: Untold::Gone, .. } => Err(AuthnError::PeerGone),
+            Peer::Untold { why: Untold::Unseen, .. } => Err(AuthnError::PeerUnseen),
+            Peer::Session { .. } => Err(AuthnError::InOtherSession),
+            Peer::Tcp { .. } => Err(AuthnError::NotSignedIn),
+        }
     }
 
     /// Whether what made this principal still does. The kernel's word about a connection stays true.
@@ -324,6 +349,22 @@ pub(crate) mod tests {
         }
         let tcp = Peer::Tcp { address: "127.0.0.1:1".parse().expect("address") };
         assert_eq!(authn.principal(tcp).await, Err(AuthnError::NotSignedIn));
+    }
+
+    #[tokio::test]
+    async fn in_a_session_only_the_farms_own_account_is_taken_at_its_word() {
+        let authn = authn(None);
+        let (held, why) = (Held::default(), Untold::Unseen);
+        let inside =
+            async |uid| authn.by_connection(Peer::Session { uid, held }).await.map(|known| known.principal.uid);
+        assert_eq!(inside(998).await, Ok(Some(998)));
+        for uid in [0, 1501, 1999] {
+            assert_eq!(inside(uid).await, Err(AuthnError::InOtherSession), "{uid}");
+            assert_eq!(authn.principal(Peer::Session { uid, held }).await, Err(AuthnError::InOtherSession), "{uid}");
+        }
+        let untold = async |uid| authn.principal(Peer::Untold { uid, why }).await.map(|p| p.login_user.to_string());
+        assert_eq!(untold(0).await, Ok("root".to_owned()));
+        assert_eq!(untold(1501).await, Err(AuthnError::PeerUnseen));
     }
 
     #[tokio::test]

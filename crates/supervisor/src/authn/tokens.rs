@@ -7,7 +7,7 @@ use super::{AuthnError, Known, Peer};
 use crate::clock;
 use crate::config::Settings;
 use crate::identity::micros;
-use policy::{Channel, LoginUser, Principal, Roles, Scopes, User};
+use policy::{LoginUser, Principal, Roles, Scopes, User};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -138,6 +138,10 @@ impl Credentials {
         Self(Arc::new(Inner { store, idle, used: Mutex::default() }))
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
     /// Whose the credential is that a request shows.
     pub(crate) async fn holder(&self, shown: &str, peer: Peer) -> Result<Known, AuthnError> {
         let (kind, secret) = Secret::parse(shown).ok_or(AuthnError::NoCredential)?;
@@ -229,7 +233,7 @@ impl Credentials {
     }
 }
 
-fn unreadable(error: store::StoreError) -> AuthnError {
+pub(super) fn unreadable(error: store::StoreError) -> AuthnError {
     tracing::error!(%error, "a credential can't be looked up");
     AuthnError::Unavailable
 }
@@ -249,17 +253,13 @@ fn holder(kind: Kind, row: &TokenRow, peer: Peer) -> Result<Known, String> {
         // Whatever the row says.
         Kind::Job => narrower(scopes, Scopes::JOB),
     };
-    let channel = match peer {
-        Peer::Unix { .. } => Channel::Unix,
-        Peer::Tcp { .. } => Channel::Tcp,
-    };
     let principal = Principal {
         login_user,
         uid: None,
         roles: Roles::default(),
         // What the kernel's word gives is not in a credential.
         is_operator: false,
-        channel,
+        channel: peer.channel(),
         client: peer.client(),
         credential: Some(row.id),
         scopes,

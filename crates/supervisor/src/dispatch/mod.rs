@@ -23,7 +23,7 @@ mod token;
 pub(crate) use channel::channel;
 pub(crate) use farm::Progress;
 pub(crate) use jobs::{Job, JobsError, Needs, who};
-pub(crate) use pin::PinError;
+pub(crate) use pin::{PinError, pinned_key};
 #[cfg(test)]
 pub(crate) use place::tests::hello as hello_for_tests;
 

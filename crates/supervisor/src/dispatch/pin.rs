@@ -3,7 +3,7 @@
 
 use super::Dispatcher;
 use super::place::HelloError;
-use store::StoreError;
+use store::{Store, StoreError};
 use warrant::{PublicKey, unhex};
 use wire::Hello;
 
@@ -69,12 +69,17 @@ impl Dispatcher {
 
     /// The host's key that the worker was first seen with.
     pub(super) async fn pinned_key(&self, worker: &str) -> Result<Option<PublicKey>, StoreError> {
-        let pinned = self.store().meta(&format!("host_key/{worker}")).await?;
-        let bytes = pinned.and_then(|hex| unhex(&hex)?.try_into().ok());
-        Ok(bytes.and_then(|bytes| PublicKey::from_bytes(&bytes)))
+        pinned_key(self.store(), worker).await
     }
 }
 
 fn entry(worker: &str) -> String {
     format!("peer_uid/{worker}")
+}
+
+/// The host's key that a worker was first seen with, if it is one.
+pub(crate) async fn pinned_key(store: &Store, worker: &str) -> Result<Option<PublicKey>, StoreError> {
+    let pinned = store.meta(&format!("host_key/{worker}")).await?;
+    let bytes = pinned.and_then(|hex| unhex(&hex)?.try_into().ok());
+    Ok(bytes.and_then(|bytes| PublicKey::from_bytes(&bytes)))
 }

@@ -1,7 +1,7 @@
 //! Sessions of those for whom an OpenID provider vouches. How it is asked is `oidc`'s.
 
 use super::Service;
-use super::sign_in::{channel, named, newcomer};
+use super::sign_in::{named, newcomer};
 use crate::audit::{Act, Actor, Record};
 use crate::authn::Peer;
 use crate::error::ServiceError;
@@ -88,7 +88,7 @@ impl Service {
             Failure::RefusedTo(refusal, subject) => (refusal, Some(*subject)),
             Failure::Down(text) => return ServiceError::ProviderDown(text),
         };
-        let actor = Actor { channel: channel(peer).into(), client: Some(peer.client()), ..Actor::default() };
+        let actor = Actor { channel: peer.channel().into(), client: Some(peer.client()), ..Actor::default() };
         let record = Record::refused(Act::Login, actor).object(&refusal.value).with("rule", &refusal.rule);
         let record = record.with("by", "oidc");
         let record = match subject {

@@ -2,7 +2,7 @@
 
 use super::Service;
 use crate::audit::{Act, Actor, Intent, Record};
-use crate::authn::{Denial, Kind, Password, Peer, Secret, narrower, scope_words, scopes};
+use crate::authn::{AuthnError, Denial, Kind, Password, Peer, Secret, narrower, scope_words, scopes};
 use crate::caller::{Asks, Caller};
 use crate::clock;
 use crate::error::ServiceError;
@@ -10,7 +10,7 @@ use crate::events::Event;
 use crate::identity::micros;
 use crate::oidc::Subject;
 use crate::views::{CredentialView, NewCredentialView};
-use policy::{Channel, LoginUser, Principal, Refusal, Roles, Scopes};
+use policy::{LoginUser, Principal, Refusal, Roles, Scopes};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use store::{NewToken, NewUser, TokenRow};
@@ -82,12 +82,25 @@ impl Service {
     /// Writes down that somebody didn't sign in. Who they said they were is only what they said.
     async fn denied(&self, peer: Peer, said: &str, denial: Denial) -> ServiceError {
         let said: String = said.chars().take(SAID_MAX).collect();
-        let actor = Actor { channel: channel(peer).into(), client: Some(peer.client()), ..Actor::default() };
+        let actor = Actor { channel: peer.channel().into(), client: Some(peer.client()), ..Actor::default() };
         let record = Record::refused(Act::Login, actor).object(&said).with("rule", denial.rule());
         match self.audit.refusal(record).await {
             Ok(()) => denial.into(),
             Err(error) => error.into(),
         }
+    }
+
+    /// Writes down that a process of a job, or what may be one, wanted to be more than its job.
+    pub(crate) async fn nobody(&self, peer: Peer, error: &AuthnError) -> Result<(), ServiceError> {
+        let job = match error {
+            AuthnError::InSession(job) => Some(*job),
+            AuthnError::InOtherSession | AuthnError::PeerGone | AuthnError::PeerUnseen => None,
+            _ => return Ok(()),
+        };
+        let actor = Actor { channel: peer.channel().into(), client: Some(peer.client()), ..Actor::default() };
+        let record = Record::refused(Act::Login, actor).with("rule", error.rule());
+        let record = job.into_iter().fold(record, Record::job);
+        Ok(self.audit.refusal(record).await?)
     }
 
     /// Whoever signs in for the first time has a row from then on, which gives nothing. A proxy user who has one may be
@@ -314,18 +327,11 @@ pub(super) fn newcomer(login_user: LoginUser, peer: Peer, source: &str) -> Princ
         uid: None,
         roles: Roles::default(),
         is_operator: false,
-        channel: channel(peer),
+        channel: peer.channel(),
         client: peer.client(),
         credential: None,
         scopes: Scopes::ALL,
         source: source.to_owned(),
-    }
-}
-
-pub(super) const fn channel(peer: Peer) -> Channel {
-    match peer {
-        Peer::Unix { .. } => Channel::Unix,
-        Peer::Tcp { .. } => Channel::Tcp,
     }
 }
 

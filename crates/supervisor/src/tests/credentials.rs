@@ -421,7 +421,7 @@ async fn whoever_knows_the_password_has_a_session() {
 #[tokio::test]
 async fn whoever_does_not_is_told_what_helps_and_no_more() {
     let dir = tempfile::tempdir().expect("dir");
-    let farm = Supervised::start(dir.path()).await;
+    let mut farm = Supervised::start(dir.path()).await;
     let store = farm.running.app.service.store.clone();
     let user = |name: &str, kind: &str, disabled| NewUser {
         name: name.into(),
@@ -462,9 +462,12 @@ async fn whoever_does_not_is_told_what_helps_and_no_more() {
     let audit = audit(dir.path());
     assert!(audit.contains("password_wrong") && audit.contains("user_disabled"), "{audit}");
     assert!(!audit.contains("canary") && !audit.contains(&long[..100]));
-    // A proxy user who may sign in is itself.
+    // A proxy user does not sign in; one who may is itself.
     let peer = Peer::Tcp { address: "127.0.0.2:50000".parse().expect("address") };
     let body = json!({ "user": "render", "password": "right" });
+    let (status, _, answer) = farm.send(peer, ("POST", "/api/v1/login"), &[], body.clone()).await;
+    assert_eq!((status.as_u16(), &answer["error"]["rule"]), (403, &json!("proxy_users_sign_in")), "{answer}");
+    farm.configure(|settings| settings.proxy_users_sign_in = true);
     let (status, _, answer) = farm.send(peer, ("POST", "/api/v1/login"), &[], body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     let [(_, me), _] = with_bearer(&farm, answer["token"].as_str().expect("text")).await;

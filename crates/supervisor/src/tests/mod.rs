@@ -6,6 +6,7 @@ mod document;
 mod fake_worker;
 mod farm;
 mod foresight;
+mod inside;
 #[cfg(feature = "oidc")]
 mod oidc;
 mod people;
@@ -118,6 +119,12 @@ impl Supervised {
         let router = api::for_people(running.app.clone());
         let for_workers = api::for_workers(running.app.clone());
         Self { running, router, for_workers }
+    }
+
+    /// The same supervisor, as if its settings were others.
+    pub(crate) fn configure(&mut self, change: impl FnOnce(&mut crate::config::Settings)) {
+        change(&mut self.running.app.service.settings);
+        self.router = api::for_people(self.running.app.clone());
     }
 
     pub(crate) fn router(&self) -> Router {

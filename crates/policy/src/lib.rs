@@ -16,7 +16,7 @@ pub use decide::{decide, version};
 pub use identify::{FarmFacts, identify};
 pub use people::{
     Acting, Ask, Association, For, Grant, GrantState, Groups, Holder, JobNames, Kind, NoRight, People, Person, acting,
-    acts, admit, may_be_proxy, may_grant, right,
+    acts, admit, is_listed, may_be_proxy, may_grant, right,
 };
 pub use types::{
     ACCOUNT_UNKNOWN, Accept, Channel, Decision, Effect, Excluded, Identified, Place, Principal, ProxyAccount, Refusal,

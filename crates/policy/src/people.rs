@@ -562,6 +562,14 @@ fn gives(grant: &Grant, wanted: For<'_>, people: &People, now: i64) -> Result<()
     Ok(())
 }
 
+/// Whether a grant of this holder could give anything: only administrators put somebody in the list.
+pub fn is_listed(holder: &Holder, people: &People) -> Result<(), Refusal> {
+    match listed(holder, people) {
+        Some(true) => Ok(()),
+        Some(false) | None => Err(not_listed(&holder.to_string())),
+    }
+}
+
 /// What the list of those who may act says; nothing, if they aren't in it.
 fn listed(holder: &Holder, people: &People) -> Option<bool> {
     let said = people.may_act.iter().filter(|(who, _)| who == holder).map(|(_, allowed)| *allowed);
@@ -678,7 +686,7 @@ fn not_listed(who: &str) -> Refusal {
         rule: "may_act".into(),
         value: who.to_owned(),
         text: format!("{who} is not in the list of those who may act as another"),
-        hint: "an administrator puts them there (table may_act)".into(),
+        hint: format!("an administrator puts them there: `stead users may-act {who}`"),
     }
 }
 

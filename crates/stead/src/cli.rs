@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// As whom a job runs on each worker, or would, and by which rules
     Explain(Explain),
     /// Who you are to the supervisor
-    Whoami(Common),
+    Whoami(Asking),
     /// Act as a proxy user from now on, or as yourself again
     As(As),
     /// Who may act as whom, until when
@@ -115,7 +115,20 @@ pub(crate) struct Common {
     pub(crate) data: Option<PathBuf>,
 }
 
-/// As whom a command about jobs is given.
+/// What commands take that can be given as another.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Asking {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ask the farm that lives in DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) acting: Acting,
+}
+
+/// As whom a command is given.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Acting {
     /// Act as a proxy user, by a grant, for this command alone
@@ -297,9 +310,7 @@ Examples:
   stead submit --after 41 -- notify-the-team")]
 pub(crate) struct Submit {
     #[command(flatten)]
-    pub(crate) common: Common,
-    #[command(flatten)]
-    pub(crate) acting: Acting,
+    pub(crate) common: Asking,
     #[command(flatten)]
     pub(crate) job: JobOptions,
     /// Wait until the job has ended; exit code 5 unless it is complete
@@ -422,9 +433,7 @@ Examples:
   stead jobs --json --limit 20")]
 pub(crate) struct Jobs {
     #[command(flatten)]
-    pub(crate) common: Common,
-    #[command(flatten)]
-    pub(crate) acting: Acting,
+    pub(crate) common: Asking,
     #[command(flatten)]
     pub(crate) page: Page,
     /// Only jobs that run as USER
@@ -446,9 +455,7 @@ Examples:
   stead tasks 42.render --json")]
 pub(crate) struct Tasks {
     #[command(flatten)]
-    pub(crate) common: Common,
-    #[command(flatten)]
-    pub(crate) acting: Acting,
+    pub(crate) common: Asking,
     #[command(flatten)]
     pub(crate) page: Page,
     /// Only this step (index or name)
@@ -504,9 +511,7 @@ Examples:
   stead wait 42 43 --timeout 1h")]
 pub(crate) struct Wait {
     #[command(flatten)]
-    pub(crate) common: Common,
-    #[command(flatten)]
-    pub(crate) acting: Acting,
+    pub(crate) common: Asking,
     /// Give up after this time (exit code 5)
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<String>,
@@ -522,9 +527,7 @@ Examples:
   stead block 42:105             one frame")]
 pub(crate) struct Act {
     #[command(flatten)]
-    pub(crate) common: Common,
-    #[command(flatten)]
-    pub(crate) acting: Acting,
+    pub(crate) common: Asking,
     /// Kept with the job and in the audit record
     #[arg(long)]
     pub(crate) reason: Option<String>,
@@ -641,7 +644,7 @@ pub(crate) struct GrantTerms {
 #[derive(Debug, Args)]
 pub(crate) struct GrantAdd {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     #[command(flatten)]
     pub(crate) terms: GrantTerms,
     /// Who may act, or group:NAME
@@ -655,7 +658,7 @@ pub(crate) struct GrantAdd {
 #[derive(Debug, Args)]
 pub(crate) struct GrantRequest {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     #[command(flatten)]
     pub(crate) terms: GrantTerms,
     /// As whom
@@ -666,7 +669,7 @@ pub(crate) struct GrantRequest {
 #[derive(Debug, Args)]
 pub(crate) struct GrantApprove {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     #[arg(value_name = "GRANT")]
     pub(crate) id: u64,
 }
@@ -674,7 +677,7 @@ pub(crate) struct GrantApprove {
 #[derive(Debug, Args)]
 pub(crate) struct GrantRevoke {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     /// End what runs by it, too
     #[arg(long)]
     pub(crate) kill: bool,
@@ -685,7 +688,7 @@ pub(crate) struct GrantRevoke {
 #[derive(Debug, Args)]
 pub(crate) struct GrantList {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     #[command(flatten)]
     pub(crate) page: Page,
     /// Only those of LOGIN (or group:NAME)
@@ -718,6 +721,24 @@ An option that may be given several times replaces what was there. An empty text
     Show(UserShow),
     /// Remove a user, their grants, tokens and sessions
     Remove(UserShow),
+    /// List 1: who may act as another at all
+    #[command(after_help = "\
+Examples:
+  stead users may-act                          who is in it?
+  stead users may-act ada group:artists        they may
+  stead users may-act bob --no                 he may not, whoever gives him a grant
+  stead users may-act bob --forget             the list says nothing of him any more
+
+For administrators. Besides, it takes a grant: `stead grants add`.")]
+    MayAct(Listing),
+    /// List 2: which proxy users may be acted as at all
+    #[command(after_help = "\
+Examples:
+  stead users may-be-acted-as
+  stead users may-be-acted-as render --no      nobody acts as render for the time being
+
+For administrators.")]
+    MayBeActedAs(Listing),
     /// Set a password of the farm's own accounts (own_accounts in supervisor.toml)
     #[command(after_help = "\
 Examples:
@@ -729,6 +750,22 @@ Examples:
 Without NAME one's own is changed, which takes the old one; with it an administrator sets somebody's. All sessions and
 tokens of that person end. On standard input the old one comes first, each on a line of its own.")]
     Password(UserPassword),
+}
+
+/// One of the two lists.
+#[derive(Debug, Args)]
+pub(crate) struct Listing {
+    #[command(flatten)]
+    pub(crate) common: Asking,
+    /// They may not
+    #[arg(long, requires = "names", conflicts_with = "forget")]
+    pub(crate) no: bool,
+    /// Say nothing of them any more
+    #[arg(long, requires = "names")]
+    pub(crate) forget: bool,
+    /// Who may [default: show the list]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -769,7 +806,7 @@ pub(crate) enum RoleArg {
 #[derive(Debug, Args)]
 pub(crate) struct UserAdd {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     /// [default: login]
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) kind: Option<TypeArg>,
@@ -815,7 +852,7 @@ pub(crate) struct UserAdd {
 #[derive(Debug, Args)]
 pub(crate) struct UserList {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     #[command(flatten)]
     pub(crate) page: Page,
 }
@@ -823,7 +860,7 @@ pub(crate) struct UserList {
 #[derive(Debug, Args)]
 pub(crate) struct UserShow {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 }
@@ -856,7 +893,7 @@ Nothing is changed. For administrators.")]
 #[derive(Debug, Args)]
 pub(crate) struct PolicyDiff {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     /// So many of the last jobs
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) jobs: u32,
@@ -873,7 +910,7 @@ Examples:
   stead worker run --data /var/lib/stead --name render-3 --launcher /var/lib/stead/run/launcher.socket --mode user")]
     Run(Box<WorkerRun>),
     /// List the workers
-    List(Common),
+    List(Asking),
     /// Let a worker finish what it runs and take nothing new
     #[command(after_help = "\
 Examples:
@@ -885,7 +922,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Drain {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: Asking,
     /// Let it take jobs again
     #[arg(long)]
     pub(crate) undo: bool,
@@ -1325,6 +1362,12 @@ mod tests {
             "stead as --list --json",
             "stead jobs --as render",
             "stead logs 4 --as render",
+            "stead whoami --as render",
+            "stead grants list --as render",
+            "stead grants revoke 7 --as render",
+            "stead users show render --as render",
+            "stead worker list --as render",
+            "stead policy diff f --as render",
             "stead kill 4 --as render",
             "stead grants add ada render --until 18:00 --from 2h --reason r --workers farm --jobs a-*",
             "stead grants request render --until tomorrow",
@@ -1337,6 +1380,10 @@ mod tests {
             "stead users list --json",
             "stead users show n",
             "stead users remove n",
+            "stead users may-act",
+            "stead users may-act ada group:artists --json",
+            "stead users may-act ada --no --as render",
+            "stead users may-be-acted-as render --forget",
             "stead policy diff f --jobs 10 --json",
             "stead whoami --json",
             "stead login",
@@ -1383,6 +1430,8 @@ mod tests {
             "stead submit a b",
             "stead submit --chunk 3 -- a",
             "stead wait",
+            "stead users may-act --no",
+            "stead users may-act ada --no --forget",
             "stead kill",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");

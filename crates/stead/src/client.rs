@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::cli::Asking;
 use crate::credentials::{self, Keeper, Secret};
 use crate::failure::{ApiError, Failure};
 
@@ -108,6 +109,11 @@ impl Client {
     pub(crate) fn locate(data: Option<&Path>) -> Result<Self, Failure> {
         let shows = credentials::of_environment()?.map_or(Shows::Kept, Shows::This);
         Ok(Self { places: places(data, &Surroundings::of_process())?, acting_as: None, shows })
+    }
+
+    /// For a command that can be given as another.
+    pub(crate) fn of(asking: &Asking) -> Result<Self, Failure> {
+        Self::locate(asking.data.as_deref())?.acting_as(asking.acting.acting_as.as_deref())
     }
 
     pub(crate) fn at_socket(path: impl Into<PathBuf>) -> Self {

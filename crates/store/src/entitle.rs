@@ -8,7 +8,7 @@ use crate::convert::{i, number};
 use crate::dialect::Conn;
 use crate::error::StoreError;
 use crate::identity::{ASSOCIATION, ASSOCIATIONS, GRANT, GRANTS, association_row, grant_row};
-use crate::people::{AssociationRow, GrantRow, NewGrant, NewToken, NewUser};
+use crate::people::{AssociationRow, GrantRow, List, NewGrant, NewToken, NewUser};
 use crate::submit::keep_audit;
 use crate::types::AuditRef;
 use crate::{Result, Store};
@@ -43,6 +43,15 @@ impl Store {
         let sql = "INSERT INTO may_act (who, allowed) VALUES ($1, $2) ON CONFLICT (who) DO NOTHING";
         let who = who.to_owned();
         self.writer.write(move |c| Box::pin(set_allowed(c, sql, who, true, None))).await
+    }
+
+    /// Takes somebody out of a list: it says nothing of them any more, which is no. Says whether they were in it.
+    pub async fn unlist(&self, list: List, name: &str, audit: Option<AuditRef>) -> Result<bool> {
+        let sql = match list {
+            List::MayAct => "DELETE FROM may_act WHERE who = $1",
+            List::MayBeActedAs => "DELETE FROM may_be_acted_as WHERE proxy_user = $1",
+        };
+        self.delete(sql, name, audit).await
     }
 
     /// List 2.

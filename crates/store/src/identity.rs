@@ -6,6 +6,7 @@ use sqlx::{Row as _, query};
 use crate::cell::{Cells, Raw, Table};
 use crate::convert::{get, i, unknown};
 use crate::dialect::{Conn, Pool, Row};
+use crate::people::List;
 use crate::people::{AccountRow, AssociationRow, GrantFilter, GrantRow, IdentityRows, TokenRow, UserRow};
 use crate::{JobRow, Result, Store};
 
@@ -155,6 +156,11 @@ impl Store {
     /// By name, from behind `after` on. Rows whose name isn't text are on the first page, or nowhere.
     pub async fn users(&self, limit: u32, after: Option<&str>) -> Result<Vec<Raw<UserRow>>> {
         users(&self.readers, limit, after).await.map_err(|e| self.explain(e))
+    }
+
+    /// All of one of the two lists, by name, and whether they may.
+    pub async fn listed(&self, list: List) -> Result<Vec<Raw<(String, bool)>>> {
+        listed(&self.readers, list).await.map_err(|e| self.explain(e))
     }
 
     pub async fn grant(&self, id: u64) -> Result<Option<Raw<GrantRow>>> {
@@ -353,6 +359,21 @@ async fn users(pool: &Pool, limit: u32, after: Option<&str>) -> Result<Vec<Raw<U
     };
     let rows = select.fetch_all(pool).await?;
     Ok(rows.iter().map(|row| user_row(&whole(row, &USERS))).collect())
+}
+
+async fn listed(pool: &Pool, list: List) -> Result<Vec<Raw<(String, bool)>>> {
+    let may_act = concat!("SELECT ", may_act_columns!(), " FROM may_act ORDER BY who");
+    let may_be = concat!("SELECT ", may_be_columns!(), " FROM may_be_acted_as ORDER BY proxy_user");
+    let (select, table, name) = match list {
+        List::MayAct => (may_act, &MAY_ACT, "who"),
+        List::MayBeActedAs => (may_be, &MAY_BE_ACTED_AS, "proxy_user"),
+    };
+    let rows = query(select).fetch_all(pool).await?;
+    let read = |row| {
+        let cells = whole(row, table);
+        Ok((cells.text(name)?, cells.flag("allowed")?))
+    };
+    Ok(rows.iter().map(read).collect())
 }
 
 async fn grant(pool: &Pool, id: u64) -> Result<Option<Raw<GrantRow>>> {

@@ -174,3 +174,10 @@ pub struct IdentityRows {
     pub grants: Vec<Raw<GrantRow>>,
     pub association: Option<Raw<AssociationRow>>,
 }
+
+/// The two lists of who may act as another and who may be acted as, at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    MayAct,
+    MayBeActedAs,
+}

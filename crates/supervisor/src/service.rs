@@ -4,11 +4,13 @@
 //! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
 
 mod accounts;
+mod lists;
 mod oidc;
 mod people;
 mod sign_in;
 
 pub(crate) use accounts::{NewPassword, OwnPassword};
+pub(crate) use lists::Listing;
 pub(crate) use oidc::{CodeRequest, SignedIn};
 pub(crate) use people::{
     ActingView, GrantRequest, GrantsQuery, Revocation, RevokedView, SwitchView, UserChange, UsersQuery,

@@ -94,6 +94,25 @@ impl UserView {
     }
 }
 
+/// What one of the two lists says of somebody.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ListedView {
+    pub(crate) name: String,
+    /// `null` where the list says nothing of them, which is no.
+    pub(crate) allowed: Option<bool>,
+    /// Why the row gives nothing.
+    pub(crate) fault: Option<String>,
+}
+
+impl ListedView {
+    pub(crate) fn of(row: Raw<(String, bool)>) -> Self {
+        match row {
+            Ok((name, allowed)) => Self { name, allowed: Some(allowed), fault: None },
+            Err(bad) => Self { fault: Some(bad.to_string()), name: bad.key, allowed: None },
+        }
+    }
+}
+
 /// A grant as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct GrantView {

@@ -18,7 +18,7 @@ enum Target {
 }
 
 pub(crate) async fn act(verb: &str, options: &Act) -> Result<(), Failure> {
-    let client = Client::locate(options.common.data.as_deref())?.acting_as(options.acting.acting_as.as_deref())?;
+    let client = Client::of(&options.common)?;
     let mut answers = Vec::new();
     for (job, target) in targets(&client, &options.targets).await? {
         let tasks = match target {

@@ -50,7 +50,7 @@ pub(crate) async fn grants(options: &Grants) -> Result<(), Failure> {
         Grants::Approve(o) => (&o.common, format!("{PAGE}/{}/approve", o.id), json!({})),
         Grants::Revoke(o) => (&o.common, format!("{PAGE}/{}/revoke", o.id), json!({ "kill": o.kill })),
     };
-    let answer: Value = Client::locate(common.data.as_deref())?.post(&path, &body).await?;
+    let answer: Value = Client::of(common)?.post(&path, &body).await?;
     if common.json {
         out::json(&answer);
     } else if matches!(options, Grants::Revoke(_)) {
@@ -123,7 +123,7 @@ fn revoked(revoked: &Revoked) -> String {
 }
 
 async fn list(options: &GrantList) -> Result<(), Failure> {
-    let client = Client::locate(options.common.data.as_deref())?;
+    let client = Client::of(&options.common)?;
     let rows = rows(&client, options).await?;
     if options.common.json {
         out::json(&Value::Array(rows));

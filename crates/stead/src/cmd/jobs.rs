@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use crate::cli::{Common, Jobs};
+use crate::cli::{Asking, Jobs};
 use crate::client::{Client, with_query};
 use crate::failure::Failure;
 use crate::model::{self, Job, Me};
 use crate::out::{self, Target};
 
 pub(crate) async fn jobs(options: &Jobs) -> Result<(), Failure> {
-    let client = Client::locate(options.common.data.as_deref())?.acting_as(options.acting.acting_as.as_deref())?;
+    let client = Client::of(&options.common)?;
     let states = (!options.state.is_empty()).then(|| options.state.join(","));
     let path = with_query(
         "/api/v1/jobs",
@@ -50,8 +50,8 @@ fn row(job: &Job) -> Vec<String> {
     ]
 }
 
-pub(crate) async fn whoami(options: &Common) -> Result<(), Failure> {
-    let client = Client::locate(options.data.as_deref())?;
+pub(crate) async fn whoami(options: &Asking) -> Result<(), Failure> {
+    let client = Client::of(options)?;
     let answer: Value = client.get("/api/v1/whoami").await?;
     if options.json {
         out::json(&answer);

@@ -42,7 +42,7 @@ struct Foretold {
 pub(crate) async fn diff(options: &PolicyDiff) -> Result<(), Failure> {
     let mut change = read(Input::open(&options.file)?, &options.file.display().to_string())?;
     change["jobs"] = json!(options.jobs);
-    let answer: Value = Client::locate(options.common.data.as_deref())?.post("/api/v1/policy/diff", &change).await?;
+    let answer: Value = Client::of(&options.common)?.post("/api/v1/policy/diff", &change).await?;
     if options.common.json {
         out::json(&answer);
         return Ok(());

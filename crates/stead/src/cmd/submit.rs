@@ -12,7 +12,7 @@ use crate::submission::{Sources, request};
 
 pub(crate) async fn submit(options: &Submit) -> Result<(), Failure> {
     let spec = Sources::open(options.template.as_ref(), &options.command, &options.job)?.spec(&options.job)?;
-    let client = Client::locate(options.common.data.as_deref())?.acting_as(options.acting.acting_as.as_deref())?;
+    let client = Client::of(&options.common)?;
     let answer: Value = client.post("/api/v1/jobs", &request(&spec, &options.job)?).await?;
     let job = answer["job"].as_u64().ok_or_else(|| Failure::Answer(format!("no job number in {answer}")))?;
     if options.common.json {

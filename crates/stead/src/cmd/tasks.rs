@@ -13,7 +13,7 @@ use crate::out::{self, Target};
 const PAGE: usize = 1000;
 
 pub(crate) async fn tasks(options: &Tasks) -> Result<(), Failure> {
-    let client = Client::locate(options.common.data.as_deref())?.acting_as(options.acting.acting_as.as_deref())?;
+    let client = Client::of(&options.common)?;
     let address = address(&options.job)?;
     let step = options.step.clone().or_else(|| address.step.as_ref().map(step_text));
     let path = with_query(

@@ -13,6 +13,8 @@ use crate::out::{self, Target, plain};
 use crate::prompt;
 use crate::submission::pairs;
 
+mod lists;
+
 const PAGE: &str = "/api/v1/users";
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,10 +43,12 @@ pub(crate) async fn users(options: &Users) -> Result<(), Failure> {
     let (common, name) = match options {
         Users::List(o) => return list(o).await,
         Users::Password(o) => return password(o).await,
+        Users::MayAct(o) => return lists::list("may-act", o).await,
+        Users::MayBeActedAs(o) => return lists::list("may-be-acted-as", o).await,
         Users::Add(o) => (&o.common, &o.name),
         Users::Show(o) | Users::Remove(o) => (&o.common, &o.name),
     };
-    let client = Client::locate(common.data.as_deref())?;
+    let client = Client::of(common)?;
     let path = format!("{PAGE}/{}", escape(name));
     let answer: Value = match options {
         Users::Add(o) => client.post(PAGE, &change(o)?).await?,
@@ -157,7 +161,7 @@ fn number(
 }
 
 async fn list(options: &UserList) -> Result<(), Failure> {
-    let client = Client::locate(options.common.data.as_deref())?;
+    let client = Client::of(&options.common)?;
     let parameters = [("limit", options.page.limit.map(|n| n.to_string())), ("after", options.page.after.clone())];
     let answer: Value = client.get(&with_query(PAGE, &parameters)).await?;
     if options.common.json {

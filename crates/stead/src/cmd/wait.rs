@@ -18,7 +18,7 @@ const PATIENCE_503: Duration = Duration::from_secs(120);
 const RETRY: Duration = Duration::from_millis(250);
 
 pub(crate) async fn wait(options: &Wait) -> Result<(), Failure> {
-    let client = Client::locate(options.common.data.as_deref())?.acting_as(options.acting.acting_as.as_deref())?;
+    let client = Client::of(&options.common)?;
     let limit = match options.timeout.as_deref() {
         Some(text) => Some(job::parse_duration(text).map_err(|e| Failure::usage(format!("--timeout: {e}")))?),
         None => None,

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::{Common, Drain};
+use crate::cli::{Asking, Drain};
 use crate::client::{Client, escape};
 use crate::failure::Failure;
 use crate::model::{self, Worker};
 use crate::out::{self, Target};
 
-pub(crate) async fn list(options: &Common) -> Result<(), Failure> {
-    let client = Client::locate(options.data.as_deref())?;
+pub(crate) async fn list(options: &Asking) -> Result<(), Failure> {
+    let client = Client::of(options)?;
     let answer: Value = client.get("/api/v1/workers").await?;
     if options.json {
         out::json(&answer);
@@ -41,7 +41,7 @@ pub(crate) async fn list(options: &Common) -> Result<(), Failure> {
 }
 
 pub(crate) async fn drain(options: &Drain) -> Result<(), Failure> {
-    let client = Client::locate(options.common.data.as_deref())?;
+    let client = Client::of(&options.common)?;
     let path = format!("/api/v1/workers/{}/drain", escape(&options.name));
     let answer: Value = client.post(&path, &json!({"drained": !options.undo})).await?;
     if options.common.json {

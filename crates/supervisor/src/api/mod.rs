@@ -22,7 +22,7 @@ use crate::caller::{Asks, Caller};
 use crate::error::ServiceError;
 use crate::foresight::Change;
 use crate::foresight::DiffView;
-use crate::service::{ActRequest, Service, Submission};
+use crate::service::{ActRequest, Listing, Service, Submission};
 use crate::views::{ActedView, DrainedView, ExplainView, FarmView, JobView, SubmittedView, TaskView, WorkerView};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::handler::Handler;
@@ -40,6 +40,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use store::List;
 
 /// Largest body of a request of a person, and of a worker.
 const BODY_MAX: usize = 32 << 20;
@@ -121,6 +122,34 @@ impl Page {
     }
 }
 
+/// The pages of one of the two lists.
+fn list_pages(list: List, pages: [(&'static str, &'static str, &'static str); 3]) -> [Page; 3] {
+    let [all, set, unlist] = pages;
+    [
+        Page::new("GET", all.0, all.1, all.2, move |State(app): State<App>, caller: Caller| {
+            people::listed(app, caller, list)
+        }),
+        Page::new(
+            "PUT",
+            set.0,
+            set.1,
+            set.2,
+            move |State(app): State<App>, caller: Caller, Path(name): Path<String>, Body(said): Body<Listing>| async move {
+                people::set_listed(app, caller, list, &name, Some(said.allowed)).await
+            },
+        ),
+        Page::new(
+            "DELETE",
+            unlist.0,
+            unlist.1,
+            unlist.2,
+            move |State(app): State<App>, caller: Caller, Path(name): Path<String>| async move {
+                people::set_listed(app, caller, list, &name, None).await
+            },
+        ),
+    ]
+}
+
 /// The pages of people. The OpenAPI document says of them what is here and what their handlers' types say.
 pub(crate) fn routes() -> Vec<Page> {
     let act = |action: JobAction| {
@@ -129,7 +158,7 @@ pub(crate) fn routes() -> Vec<Page> {
             Ok::<_, ApiError>(Json(ActedView { job: id.0, state }))
         }
     };
-    vec![
+    let mut pages = vec![
         Page::new("GET", "/healthz", "healthz", "Whether the supervisor runs.", async || "ok"),
         Page::new("GET", "/readyz", "readyz", "Whether the supervisor answers requests.", async || "ready"),
         Page::new("GET", "/api/v1/openapi.json", "openapi", "This document.", document::page),
@@ -291,7 +320,36 @@ pub(crate) fn routes() -> Vec<Page> {
         ),
         Page::new("GET", "/api/v1/audit/whence", "whence", "Who was behind a file or a process.", audit::whence)
             .refuses(&[404]),
-    ]
+    ];
+    pages.extend(list_pages(
+        List::MayAct,
+        [
+            ("/api/v1/may-act", "may_act", "List who may act as another at all."),
+            (
+                "/api/v1/may-act/{name}",
+                "set_may_act",
+                "Say whether somebody, or `group:NAME`, may act as another at all.",
+            ),
+            ("/api/v1/may-act/{name}", "unlist_may_act", "Take somebody out of the list of those who may act."),
+        ],
+    ));
+    pages.extend(list_pages(
+        List::MayBeActedAs,
+        [
+            ("/api/v1/may-be-acted-as", "may_be_acted_as", "List who may be acted as at all."),
+            (
+                "/api/v1/may-be-acted-as/{name}",
+                "set_may_be_acted_as",
+                "Say whether a proxy user may be acted as at all.",
+            ),
+            (
+                "/api/v1/may-be-acted-as/{name}",
+                "unlist_may_be_acted_as",
+                "Take somebody out of the list of those who may be acted as.",
+            ),
+        ],
+    ));
+    pages
 }
 
 /// The pages of workers, on their own socket: no part of the interface, so they are in no document.

@@ -6,12 +6,13 @@ use crate::error::ServiceError;
 use crate::service::{
     ActingView, GrantRequest, GrantsQuery, Revocation, RevokedView, SwitchView, UserChange, UsersQuery,
 };
-use crate::views::{GrantView, RemovedView, UserView};
+use crate::views::{GrantView, ListedView, RemovedView, UserView};
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use store::List;
 
 // Whoever's association has ended still has to be able to see and end it: these ask for oneself.
 
@@ -101,6 +102,20 @@ pub(super) async fn revoke_grant(
     Body(how): Body<Revocation>,
 ) -> Answer<RevokedView> {
     Ok(Json(app.service.revoke_grant(&caller, id.0, how).await?))
+}
+
+pub(super) async fn listed(app: App, caller: Caller, list: List) -> Answer<Vec<ListedView>> {
+    Ok(Json(app.service.listed(&caller, list).await?))
+}
+
+pub(super) async fn set_listed(
+    app: App,
+    caller: Caller,
+    list: List,
+    name: &str,
+    allowed: Option<bool>,
+) -> Answer<ListedView> {
+    Ok(Json(app.service.set_listed(&caller, list, name, allowed).await?))
 }
 
 /// The number in a path. What is no number is no grant, as any other that isn't there.

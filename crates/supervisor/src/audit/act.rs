@@ -76,6 +76,8 @@ acts! {
     UserCreate = "user_create",
     UserChange = "user_change",
     UserRemove = "user_remove",
+    /// One of the two lists: who may act, who may be acted as.
+    ListChange = "list_change",
     GrantGive = "grant_give",
     GrantRequest = "grant_request",
     GrantApprove = "grant_approve",

@@ -466,7 +466,13 @@ impl Service {
         };
         let mut people = (*self.identity.people(login, Some(proxy.as_str())).await?).clone();
         people.is_system = self.identity.is_system(proxy.as_str()).await;
-        if let Err(refusal) = policy::may_grant(holder, &proxy, &people) {
+        let may = policy::may_grant(holder, &proxy, &people);
+        // Only an administrator says who may act at all. Asking for a grant says nothing of that.
+        let may = may.and_then(|()| match state == "active" && !caller.is_admin() {
+            true => policy::is_listed(holder, &people),
+            false => Ok(()),
+        });
+        if let Err(refusal) = may {
             return Err(self.refused(&caller.principal, act, refusal).await);
         }
         let by = caller.principal.login_user.to_string();
@@ -489,7 +495,7 @@ impl Service {
         let seal = self.identity.seal().clone();
         let stored = self.store.add_grant(new, move |row| seal.of(row), audit(&intent), clock::now()).await;
         let id = self.carried_out(&intent, stored).await?;
-        if state == "active" {
+        if state == "active" && caller.is_admin() {
             self.store.list_may_act(&holder.to_string()).await?;
         }
         Ok(id)
@@ -512,6 +518,13 @@ impl Service {
             };
             return Err(self.refused(&caller.principal, Act::GrantApprove, refusal).await);
         }
+        if !caller.is_admin() {
+            let who = if let Holder::Login(login) = &holder { login.as_str() } else { "" };
+            let people = self.identity.people(who, Some(&row.proxy_user)).await?;
+            if let Err(refusal) = policy::is_listed(&holder, &people) {
+                return Err(self.refused(&caller.principal, Act::GrantApprove, refusal).await);
+            }
+        }
         let record = Record::intent(Act::GrantApprove, caller.actor()).object(&row.proxy_user).with("of", id);
         let intent = self.audit.intent(record).await?;
         let seal = self.identity.seal().clone();
@@ -519,7 +532,9 @@ impl Service {
         if !self.carried_out(&intent, stored).await? {
             return Err(ServiceError::Conflict(format!("grant {id} is revoked: a revoked grant stays so")));
         }
-        self.store.list_may_act(&holder.to_string()).await?;
+        if caller.is_admin() {
+            self.store.list_may_act(&holder.to_string()).await?;
+        }
         self.grant_view(id).await
     }
 
@@ -620,7 +635,7 @@ fn audit(intent: &Intent) -> Option<store::AuditRef> {
 }
 
 /// A credential for less changes nothing of this.
-fn manages(principal: &Principal) -> Result<(), ServiceError> {
+pub(super) fn manages(principal: &Principal) -> Result<(), ServiceError> {
     if principal.scopes.manage { Ok(()) } else { Err(ServiceError::Scope("manage")) }
 }
 
@@ -628,7 +643,7 @@ fn names(list: Option<&str>) -> impl Iterator<Item = &str> {
     list.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
-fn holder(text: &str) -> Result<Holder, ServiceError> {
+pub(super) fn holder(text: &str) -> Result<Holder, ServiceError> {
     Holder::parse(text)
         .map_err(|e| ServiceError::input("login_user", format!("{text:?} is neither NAME nor group:NAME: {e}")))
 }

@@ -141,6 +141,7 @@ async fn proxies_are_never_chained_and_nobody_grants_themselves() {
     assert_eq!(refused(&farm, op, "POST", "/api/v1/grants", chained).await.1, "proxy_user_acts");
     // Who answers for a proxy user gives others its name, not themselves.
     let to = |name| json!({ "login_user": name, "proxy_user": "comp" });
+    farm.ask(op, "PUT", "/api/v1/may-act/ada", json!({ "allowed": true })).await;
     farm.ask(BOB, "POST", "/api/v1/grants", to("ada")).await;
     for oneself in ["bob", "group:artists"] {
         assert_eq!(refused(&farm, BOB, "POST", "/api/v1/grants", to(oneself)).await.1, "grant_to_self");
@@ -183,6 +184,52 @@ async fn asked_for_by_one_and_approved_by_another() {
     farm.ask(ADA, "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
     let again = refused(&farm, operator(), "POST", &format!("/api/v1/grants/{id}/approve"), json!({})).await;
     assert_eq!(again.0, 409, "a revoked grant stays so");
+}
+
+#[tokio::test]
+async fn only_an_administrator_says_who_may_act_at_all() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let op = operator();
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "render", "answers": ["bob"] })).await;
+    let give = json!({ "login_user": "ada", "proxy_user": "render" });
+    let asked = farm.ask(ADA, "POST", "/api/v1/grants/request", json!({ "proxy_user": "render" })).await;
+    let approve = format!("/api/v1/grants/{}/approve", asked["id"]);
+    let by_bob = async |path: &str, body: &Value| refused(&farm, BOB, "POST", path, body.clone()).await;
+    let may_act = async || farm.ask(op, "GET", "/api/v1/may-act", Value::Null).await;
+    // Never in the list, taken out of it, and kept out of it: the one who answers for render changes none of that.
+    for allowed in [None, Some(true), Some(false)] {
+        match allowed {
+            None => {}
+            Some(true) => {
+                farm.ask(op, "PUT", "/api/v1/may-act/ada", json!({ "allowed": true })).await;
+                farm.by_hand(dir.path(), "DELETE FROM may_act").await;
+            }
+            Some(false) => {
+                farm.ask(op, "PUT", "/api/v1/may-act/ada", json!({ "allowed": false })).await;
+            }
+        }
+        let before = may_act().await;
+        let refused = (403, "may_act".to_owned());
+        assert_eq!(by_bob("/api/v1/grants", &give).await, refused, "{allowed:?}");
+        assert_eq!(by_bob(&approve, &json!({})).await, refused, "{allowed:?}");
+        assert_eq!(may_act().await, before, "{allowed:?}");
+    }
+    farm.ask(op, "PUT", "/api/v1/may-act/ada", json!({ "allowed": true })).await;
+    farm.ask(BOB, "POST", &approve, json!({})).await;
+    farm.ask(BOB, "POST", "/api/v1/grants", give).await;
+    farm.ask(ADA, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    // Out of the list nothing is left of it, at the next request.
+    farm.ask(op, "DELETE", "/api/v1/may-act/ada", Value::Null).await;
+    assert_eq!(refused(&farm, ADA, "GET", "/api/v1/jobs", Value::Null).await, (403, "association_ended".to_owned()));
+    farm.ask(op, "PUT", "/api/v1/may-act/ada", json!({ "allowed": true })).await;
+    farm.ask(ADA, "GET", "/api/v1/jobs", Value::Null).await;
+    farm.ask(op, "PUT", "/api/v1/may-be-acted-as/render", json!({ "allowed": false })).await;
+    assert_eq!(refused(&farm, ADA, "GET", "/api/v1/jobs", Value::Null).await.0, 403);
+    for (path, status) in [("may-act/render", 400), ("may-act/A*", 400), ("may-be-acted-as/ada", 400)] {
+        let path = format!("/api/v1/{path}");
+        assert_eq!(refused(&farm, op, "PUT", &path, json!({ "allowed": true })).await.0, status, "{path}");
+    }
 }
 
 #[tokio::test]

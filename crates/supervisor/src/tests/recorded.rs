@@ -86,6 +86,11 @@ fn table() -> Vec<Row> {
         job("retry", "/api/v1/jobs/{id}/retry").of("waiting", "job"),
         row("POST", "/api/v1/users", Operator, json!({ "name": "render", "type": "proxy" }), "user_create"),
         row("POST", "/api/v1/users", Operator, json!({ "name": "render", "note": "n" }), "user_change"),
+        row("PUT", "/api/v1/may-be-acted-as/{name}", Operator, json!({ "allowed": false }), "list_change"),
+        row("DELETE", "/api/v1/may-be-acted-as/{name}", Operator, none(), "list_change"),
+        row("PUT", "/api/v1/may-be-acted-as/{name}", Operator, json!({ "allowed": true }), "list_change"),
+        row("PUT", "/api/v1/may-act/{name}", Operator, json!({ "allowed": true }), "list_change"),
+        row("DELETE", "/api/v1/may-act/{name}", Operator, none(), "list_change"),
         row("POST", "/api/v1/grants", Operator, pair(), "grant_give").called("given"),
         row("PUT", "/api/v1/as", Ada, json!({ "proxy_user": "render" }), "switch"),
         row("DELETE", "/api/v1/as", Ada, none(), "switch"),
@@ -128,7 +133,7 @@ async fn whatever_changes_something_leaves_its_record() {
         let id = answers.get(row.of.0).map(|answer| answer[row.of.1].to_string()).unwrap_or_default();
         let name = match template.split('/').nth(3) {
             Some("workers") => "desk",
-            Some("accounts") => "ada",
+            Some("accounts" | "may-act") => "ada",
             _ => "render",
         };
         let path = template.replace("{id}", &id).replace("{name}", name) + row.query;

@@ -125,6 +125,12 @@ fn table() -> Vec<Row> {
         row("GET", "/api/v1/users", none(), admin),
         row("GET", "/api/v1/users/{name}", none(), admin),
         row("DELETE", "/api/v1/users/{name}", none(), admin),
+        row("GET", "/api/v1/may-act", none(), admin),
+        row("PUT", "/api/v1/may-act/{name}", json!({ "allowed": true }), admin),
+        row("DELETE", "/api/v1/may-act/{name}", none(), admin),
+        row("GET", "/api/v1/may-be-acted-as", none(), admin),
+        row("PUT", "/api/v1/may-be-acted-as/{name}", json!({ "allowed": false }), admin),
+        row("DELETE", "/api/v1/may-be-acted-as/{name}", none(), admin),
         row("GET", "/api/v1/grants", none(), known),
         row(
             "POST",

@@ -552,10 +552,12 @@ impl Watch<'_> {
 
     /// Kills all there is; goes on until nothing is left, however long that takes.
     fn finish(&mut self) {
+        self.session.group.kill();
+        self.reap();
         let group = &self.session.group;
-        group.kill();
         let mut left = Vec::new();
-        if !group.can_kill() {
+        // Its account's own systemd may have put a process into another group: that is still our child in the end.
+        if !group.can_kill() || (group.is_empty() && sys::has_children()) {
             left = sys::descendants(own_pid(), &[]);
             // Stopped first, so that none forks while the others are killed.
             for signal in [libc::SIGSTOP, libc::SIGKILL] {

@@ -602,6 +602,15 @@ pub(crate) fn reap() -> Option<Reaped> {
     })
 }
 
+/// Whether there is any child, ended or not.
+pub(crate) fn has_children() -> bool {
+    // SAFETY: plain data.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: a buffer of the right type.
+    unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, look) == 0 }
+}
+
 /// The exit code, or the signal that ended the child.
 pub(crate) fn ending(status: i32) -> Result<u8, u8> {
     if libc::WIFSIGNALED(status) {

@@ -1039,6 +1039,35 @@ fn what_a_session_leaves_dies_with_it() {
     }
 }
 
+/// An account's own systemd may have its processes put into a group of its own.
+#[test]
+fn what_was_put_into_another_group_dies_too() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let mut worker = stage.start();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let v2 = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
+    let Some(top) = v2.filter(|_| worker.abilities.cgroup_kill) else { return };
+    let warrant = stage.warrant(&worker, "ada");
+    let session = stage.launched(&mut worker, &warrant);
+    assert_eq!(session.say("tree"), "grown");
+    let [shepherd] = titled(warrant.session)[..] else { panic!("one shepherd") };
+    let is_its = |pid: &i32| sys::proc_stat(*pid).is_some_and(|(parent, ..)| parent == shepherd);
+    let tree = until("the tree stands", || {
+        Some(processes_of(warrant.session)).filter(|pids| pids.len() == 4 && pids.iter().all(is_its))
+    });
+    for pid in tree {
+        fs::write(format!("{top}/cgroup.procs"), pid.to_string()).expect("moved");
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups");
+        assert!(groups.lines().any(|line| line == "0::/"), "{groups}");
+    }
+    session.order("exit");
+    assert_eq!(worker.end_of(warrant.session).0, SessionEnd::Exited(7));
+    assert_eq!(processes_of(warrant.session), [0; 0]);
+}
+
 /// Where the host has no control groups, the process tree is walked, and unenforced limits are said or refused.
 #[test]
 fn without_control_groups_nothing_survives_either() {

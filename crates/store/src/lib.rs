@@ -312,8 +312,8 @@ impl Store {
     }
 
     /// The job that a person's earlier request with this id made.
-    pub async fn job_of_request(&self, login_user: &str, request: &str) -> Result<Option<u64>> {
-        read::job_of_request(&self.readers, login_user, request).await.map_err(|e| self.explain(e))
+    pub async fn job_of_request(&self, login_user: &str, user: &str, request: &str) -> Result<Option<u64>> {
+        read::job_of_request(&self.readers, login_user, user, request).await.map_err(|e| self.explain(e))
     }
 
     /// The tasks a session holds that are to end instead of going on: what it has to be told when it is back.

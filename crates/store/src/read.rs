@@ -648,9 +648,10 @@ pub(crate) async fn unaudited_ends(pool: &Pool) -> Result<Vec<SessionRow>> {
     rows.iter().map(session_row).collect()
 }
 
-pub(crate) async fn job_of_request(pool: &Pool, login_user: &str, request: &str) -> Result<Option<u64>> {
-    let row = query("SELECT job FROM requests WHERE login_user = $1 AND request = $2")
+pub(crate) async fn job_of_request(pool: &Pool, login_user: &str, user: &str, request: &str) -> Result<Option<u64>> {
+    let row = query("SELECT job FROM requests WHERE login_user = $1 AND run_user = $2 AND request = $3")
         .bind(login_user)
+        .bind(user)
         .bind(request)
         .fetch_optional(pool)
         .await?;

@@ -87,8 +87,9 @@ fn check_links(steps: &[NewStep]) -> Result<()> {
 
 async fn requested_before(conn: &mut Conn, job: &NewJob) -> Result<Option<u64>> {
     let Some(request) = &job.request_id else { return Ok(None) };
-    let row = query("SELECT job FROM requests WHERE login_user = $1 AND request = $2")
+    let row = query("SELECT job FROM requests WHERE login_user = $1 AND run_user = $2 AND request = $3")
         .bind(&job.login_user)
+        .bind(&job.user)
         .bind(request)
         .fetch_optional(conn)
         .await?;
@@ -189,8 +190,9 @@ async fn insert_step(conn: &mut Conn, id: u64, index: u32, step: &NewStep, job: 
 async fn keep_spec(conn: &mut Conn, id: u64, job: &NewJob) -> Result<()> {
     query("INSERT INTO specs (job, spec) VALUES ($1, $2)").bind(i(id)).bind(&job.spec).execute(&mut *conn).await?;
     if let Some(request) = &job.request_id {
-        query("INSERT INTO requests (login_user, request, job) VALUES ($1, $2, $3)")
+        query("INSERT INTO requests (login_user, run_user, request, job) VALUES ($1, $2, $3, $4)")
             .bind(&job.login_user)
+            .bind(&job.user)
             .bind(request)
             .bind(i(id))
             .execute(conn)

@@ -92,7 +92,14 @@ async fn a_request_is_one_job() {
     assert_eq!(farm.store.submit(asked(), T0).await.expect("job"), first);
     let other = NewJob { login_user: "bob".into(), ..asked() };
     assert_ne!(farm.store.submit(other, T0).await.expect("job"), first);
-    assert_eq!(farm.store.jobs(JobFilter { limit: 10, ..JobFilter::default() }).await.expect("jobs").len(), 2);
+    // The same person as another user is another.
+    let proxied = || NewJob { user: "render".into(), ..asked() };
+    let second = farm.store.submit(proxied(), T0).await.expect("job");
+    assert_ne!(second, first);
+    assert_eq!(farm.store.submit(proxied(), T0).await.expect("job"), second);
+    let of = async |user| farm.store.job_of_request(&asked().login_user, user, "r1").await.expect("read");
+    assert_eq!([of(&asked().user).await, of("render").await, of("bob").await], [Some(first), Some(second), None]);
+    assert_eq!(farm.store.jobs(JobFilter { limit: 10, ..JobFilter::default() }).await.expect("jobs").len(), 3);
 }
 
 #[tokio::test]

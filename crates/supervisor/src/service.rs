@@ -155,7 +155,7 @@ impl Service {
             self.visible(caller, after.job).await?;
         }
         if let Some(request) = &submission.request_id
-            && let Some(known) = self.store.job_of_request(who.login_user.as_str(), request).await?
+            && let Some(known) = self.store.job_of_request(who.login_user.as_str(), who.user.as_str(), request).await?
         {
             return Ok(known);
         }

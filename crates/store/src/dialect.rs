@@ -117,10 +117,13 @@ impl Place {
             return StoreError::Closed;
         }
         let path = self.path.clone();
-        let Some((code, detail)) = code_of(&error) else {
+        let Some((extended, detail)) = code_of(&error) else {
             return StoreError::Database(Arc::new(error));
         };
-        match code {
+        if extended == NO_ROOM_FOR_INDEX {
+            return StoreError::DiskFull { path };
+        }
+        match extended & 0xff {
             8 => StoreError::ReadOnly { path },
             13 => StoreError::DiskFull { path },
             11 => StoreError::Corrupt { path, detail },
@@ -132,11 +135,14 @@ impl Place {
     }
 }
 
-/// SQLite's primary result code.
+/// The index of the log can't grow (SQLITE_IOERR_SHMSIZE): it is a file on the same disk.
+const NO_ROOM_FOR_INDEX: u32 = 10 | 19 << 8;
+
+/// SQLite's extended result code.
 fn code_of(error: &sqlx::Error) -> Option<(u32, String)> {
     let error = error.as_database_error()?;
     let extended: u32 = error.code()?.parse().ok()?;
-    Some((extended & 0xff, error.message().to_owned()))
+    Some((extended, error.message().to_owned()))
 }
 
 fn known_schema() -> i64 {

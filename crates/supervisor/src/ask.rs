@@ -9,8 +9,8 @@ use crate::identity::{Carried, micros};
 use crate::logs::{Filter, Reader};
 use crate::service::{Service, no_such_job, step_of};
 use crate::views::{
-    ConfigView, ExclusionView, ExplainView, FarmView, JobView, QueueView, RefusedView, RunAsView, SessionView,
-    TaskView, VerdictView, WorkerView,
+    AuditView, ConfigView, ExclusionView, ExplainView, FarmView, JobView, QueueView, RefusedView, RunAsView,
+    SessionView, TaskView, VerdictView, WorkerView,
 };
 use futures_util::future::join_all;
 use job::{JobState, Plan, StepRef, TaskState};
@@ -397,9 +397,13 @@ impl Service {
             data: None,
             config: None,
             exclusions: None,
+            troubles: None,
+            audit: None,
         };
         if caller.is_admin() {
             farm.exclusions = Some(self.store.exclusions().await?.into_iter().map(ExclusionView::from).collect());
+            farm.troubles = Some(self.health.troubles().await);
+            farm.audit = Some(AuditView::of(self.audit.state()));
             farm.data = Some(self.facts.data.display().to_string());
             farm.config = Some(ConfigView {
                 listen: self.settings.listen.clone(),

@@ -46,6 +46,20 @@ pub struct Settings {
     pub audit_anchor: Option<AnchorTo>,
     /// How large a file of the audit grows before the next begins.
     pub audit_file_mib: u64,
+    /// How much of the disk is kept back for endings (kill, revoke, …) when it is full; at most a sixteenth of it.
+    pub disk_ballast_mib: u64,
+    /// With less free than this nothing is begun; at most a sixteenth of the disk.
+    pub disk_floor_mib: u64,
+    /// Connections of people at once, on the socket and on the port.
+    pub connections_max: u64,
+    /// Of one account on the socket.
+    pub connections_per_uid: u64,
+    /// Of one address on the port; of version 6, of one network of 64 bits.
+    pub connections_per_address: u64,
+    /// Bytes of requests of one person that are being worked on.
+    pub bodies_per_user_mib: u64,
+    /// The same of everybody.
+    pub bodies_max_mib: u64,
     /// Only grants count that somebody else than they serve has approved.
     pub grants_need_approval: bool,
     /// Passwords are those of the farm's own accounts instead of the host's.
@@ -81,6 +95,13 @@ impl Default for Settings {
             log_max_mib: 1024,
             audit_anchor: None,
             audit_file_mib: 256,
+            connections_max: 2048,
+            connections_per_uid: 256,
+            connections_per_address: 256,
+            bodies_per_user_mib: 64,
+            bodies_max_mib: 512,
+            disk_ballast_mib: 32,
+            disk_floor_mib: 64,
             grants_need_approval: false,
             own_accounts: false,
             session_idle_minutes: 720,
@@ -92,7 +113,7 @@ impl Default for Settings {
     }
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 22] = [
     "listen",
     "jobs_keep_days",
     "logs_keep_days",
@@ -101,6 +122,13 @@ const KEYS: [&str; 15] = [
     "log_max_mib",
     "audit_anchor",
     "audit_file_mib",
+    "connections_max",
+    "connections_per_uid",
+    "connections_per_address",
+    "bodies_per_user_mib",
+    "bodies_max_mib",
+    "disk_ballast_mib",
+    "disk_floor_mib",
     "grants_need_approval",
     "own_accounts",
     "session_idle_minutes",
@@ -147,6 +175,29 @@ impl Settings {
         }
         if !(1..=1 << 20).contains(&settings.audit_file_mib) {
             return out_of_range("audit_file_mib", settings.audit_file_mib, "1 to 1048576");
+        }
+        for (key, connections) in [
+            ("connections_max", settings.connections_max),
+            ("connections_per_uid", settings.connections_per_uid),
+            ("connections_per_address", settings.connections_per_address),
+        ] {
+            if !(1..=65_536).contains(&connections) {
+                return out_of_range(key, connections, "1 to 65536");
+            }
+        }
+        for (key, mib) in
+            [("bodies_per_user_mib", settings.bodies_per_user_mib), ("bodies_max_mib", settings.bodies_max_mib)]
+        {
+            // Less than one request may have would refuse it for ever.
+            if !(32..=65_536).contains(&mib) {
+                return out_of_range(key, mib, "32 to 65536");
+            }
+        }
+        if !(1..=1 << 14).contains(&settings.disk_ballast_mib) {
+            return out_of_range("disk_ballast_mib", settings.disk_ballast_mib, "1 to 16384");
+        }
+        if !(1..=1 << 20).contains(&settings.disk_floor_mib) {
+            return out_of_range("disk_floor_mib", settings.disk_floor_mib, "1 to 1048576");
         }
         if let Some(oidc) = &settings.oidc {
             let absent =
@@ -233,7 +284,7 @@ mod tests {
                 "listen" => "127.0.0.1:1".into(),
                 "audit_anchor" => "syslog".into(),
                 "grants_need_approval" | "own_accounts" | "proxy_users_sign_in" => true.into(),
-                _ => toml::Value::Integer(30),
+                _ => toml::Value::Integer(32),
             };
             (k.to_owned(), value)
         })))

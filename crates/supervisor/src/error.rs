@@ -78,6 +78,9 @@ pub(crate) enum ServiceError {
     NoSuchPage,
     #[error("{}", .0.text)]
     Refused(Refusal),
+    /// There is too little room on the disk to begin anything.
+    #[error("{}", .0.text)]
+    NoRoom(Refusal),
     /// Whoever would have to vouch for somebody doesn't answer.
     #[error("{0}")]
     ProviderDown(String),

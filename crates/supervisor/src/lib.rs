@@ -18,12 +18,14 @@ mod dispatch;
 mod error;
 mod events;
 mod foresight;
+mod health;
 mod identity;
 mod keys;
 mod listen;
 mod logs;
 #[cfg_attr(not(feature = "oidc"), allow(dead_code, reason = "a build without it refuses at the door"))]
 mod oidc;
+mod room;
 mod scheduler;
 mod service;
 mod start;

@@ -11,21 +11,22 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+const HEAD_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(15) };
 const HEAD_MAX: usize = 64 << 10;
-const CONNECTIONS_MAX: usize = 2048;
-/// Nobody takes all connections away from the others.
-pub(crate) const OF_ONE_UID_MAX: usize = 256;
+/// Who is told that there is no room for them, and for how long.
+const TOLD_MAX: usize = 64;
+const TELLING: Duration = Duration::from_secs(1);
 
 /// Binds a unix socket that everybody may connect to; who they are is asked of the kernel. Takes the place of a
 /// socket that nobody answers.
@@ -54,107 +55,200 @@ fn loopback(text: &str) -> Result<SocketAddr, StartError> {
     if address.ip().is_loopback() { Ok(address) } else { Err(StartError::NotLoopback(address)) }
 }
 
+/// What is behind a door: until everything is there, only that it is being started.
+#[derive(Debug, Clone)]
+pub(crate) struct Doorway {
+    inside: Arc<OnceLock<Router>>,
+    before: Router,
+}
+
+impl Doorway {
+    pub(crate) fn closed(before: Router) -> Self {
+        Self { inside: Arc::default(), before }
+    }
+
+    /// Opens once.
+    pub(crate) fn open(&self, inside: Router) {
+        let _ = self.inside.set(inside);
+    }
+
+    fn router(&self) -> Router {
+        self.inside.get().unwrap_or(&self.before).clone()
+    }
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) total: usize,
+    /// Of one account, or of one address.
+    pub(crate) of_one: usize,
+}
+
 /// Answers the accounts that `allowed` names on a unix socket until `stop`.
 pub(crate) async fn serve_unix(
     listener: UnixListener,
-    router: Router,
+    doorway: Doorway,
     allowed: impl Fn(u32) -> bool,
-    of_one_uid: usize,
+    limits: Limits,
     stop: watch::Receiver<bool>,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let turns = Turns::default();
+    let turns = Turns::new(limits);
     let mut stopped = stop.clone();
-    loop {
-        let Some((stream, permit)) = next(&connections, listener.accept(), &mut stopped).await else { return };
-        let Some((stream, _)) = stream else { continue };
+    while let Some((stream, _)) = next(|| listener.accept(), &mut stopped).await {
         match stream.peer_cred() {
-            Ok(peer) if allowed(peer.uid()) => {
-                let Some(turn) = turns.take(peer.uid(), of_one_uid) else {
-                    tracing::warn!(uid = peer.uid(), "connection refused: it has {of_one_uid} already");
-                    continue;
-                };
-                let router = router.clone();
-                let stop = stop.clone();
-                tokio::spawn(async move {
-                    // Before the first byte: who connected may end.
-                    let Ok(peer) = Peer::of(&stream) else { return };
-                    answer(stream, router, peer, None, stop).await;
-                    drop((permit, turn));
-                });
-            }
+            Ok(peer) if allowed(peer.uid()) => match turns.take(peer.uid()) {
+                Ok(turn) => {
+                    let (doorway, stop) = (doorway.clone(), stop.clone());
+                    tokio::spawn(async move {
+                        // Before the first byte: who connected may end.
+                        let Ok(peer) = Peer::of(&stream) else { return };
+                        answer(stream, doorway, peer, None, stop).await;
+                        drop(turn);
+                    });
+                }
+                Err(full) => {
+                    tracing::warn!(uid = peer.uid(), limit = full.limit, "connection refused: {}", full.rule);
+                    turns.turn_away(stream, full);
+                }
+            },
             Ok(peer) => tracing::warn!(uid = peer.uid(), "connection refused: this socket is for other accounts"),
             Err(error) => tracing::warn!(%error, "the kernel names no peer for a connection"),
         }
     }
 }
 
-/// How many connections each account has.
-#[derive(Debug, Default, Clone)]
-struct Turns(Arc<Mutex<HashMap<u32, usize>>>);
+/// Answers people on a loopback port until `stop`.
+pub(crate) async fn serve_tcp(listener: TcpListener, doorway: Doorway, limits: Limits, stop: watch::Receiver<bool>) {
+    let Ok(own) = listener.local_addr() else { return };
+    let turns = Turns::new(limits);
+    let mut stopped = stop.clone();
+    while let Some((stream, address)) = next(|| listener.accept(), &mut stopped).await {
+        match turns.take(neighbourhood(address.ip())) {
+            Ok(turn) => {
+                let (doorway, stop) = (doorway.clone(), stop.clone());
+                tokio::spawn(async move {
+                    answer(stream, doorway, Peer::Tcp { address }, Some(own), stop).await;
+                    drop(turn);
+                });
+            }
+            Err(full) => {
+                tracing::warn!(client = %address.ip(), limit = full.limit, "connection refused: {}", full.rule);
+                turns.turn_away(stream, full);
+            }
+        }
+    }
+}
 
-/// One connection of an account; given back when dropped.
+/// Who has one address of version 6 mostly has 2^64 of them.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// Which limit a connection met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Full {
+    rule: &'static str,
+    limit: usize,
+}
+
+/// How many connections there are, and of whom.
 #[derive(Debug)]
-struct Turn(Turns, u32);
+struct Turns<K> {
+    limits: Limits,
+    taken: Arc<Mutex<HashMap<K, usize>>>,
+    /// For those who are told that there is no room.
+    told: Arc<Semaphore>,
+}
 
-impl Turns {
-    fn take(&self, uid: u32, max: usize) -> Option<Turn> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(uid).or_default();
-        if *count >= max {
-            return None;
+/// One connection; given back when dropped.
+#[derive(Debug)]
+struct Turn<K: Eq + Hash>(Arc<Mutex<HashMap<K, usize>>>, K);
+
+impl<K: Copy + Eq + Hash> Turns<K> {
+    fn new(limits: Limits) -> Self {
+        Self { limits, taken: Arc::default(), told: Arc::new(Semaphore::new(TOLD_MAX)) }
+    }
+
+    fn take(&self, key: K) -> Result<Turn<K>, Full> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        // Counted, not kept besides: there are some thousands at most, and few of them anew.
+        if taken.values().sum::<usize>() >= self.limits.total {
+            return Err(Full { rule: "connections_max", limit: self.limits.total });
+        }
+        let count = taken.entry(key).or_default();
+        if *count >= self.limits.of_one {
+            return Err(Full { rule: "connections_of_one", limit: self.limits.of_one });
         }
         *count += 1;
-        Some(Turn(self.clone(), uid))
+        Ok(Turn(self.taken.clone(), key))
     }
-}
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match counts.get_mut(&self.1) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(counts.remove(&self.1)),
+    /// Tells the client why, if it listens; of many at once only some are told.
+    fn turn_away(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, full: Full) {
+        if let Ok(permit) = self.told.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(TELLING, tell(stream, full)).await;
+                drop(permit);
+            });
         }
     }
 }
 
-/// Answers people on a loopback port until `stop`.
-pub(crate) async fn serve_tcp(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
-    let Ok(own) = listener.local_addr() else { return };
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut stopped = stop.clone();
-    loop {
-        let Some((stream, permit)) = next(&connections, listener.accept(), &mut stopped).await else { return };
-        let Some((stream, address)) = stream else { continue };
-        let (router, stop) = (router.clone(), stop.clone());
-        tokio::spawn(async move {
-            answer(stream, router, Peer::Tcp { address }, Some(own), stop).await;
-            drop(permit);
-        });
+impl<K: Eq + Hash> Drop for Turn<K> {
+    fn drop(&mut self) {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(&self.1) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(taken.remove(&self.1)),
+        }
     }
 }
 
-/// The next connection with its permit; `None` when it is time to stop.
-async fn next<T>(
-    connections: &Arc<Semaphore>,
-    accept: impl Future<Output = std::io::Result<T>>,
-    stopped: &mut watch::Receiver<bool>,
-) -> Option<(Option<T>, tokio::sync::OwnedSemaphorePermit)> {
+async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, Full { rule, limit }: Full) -> std::io::Result<()> {
+    let (status, whose) = if rule == "connections_max" {
+        ("503 Service Unavailable", "all clients")
+    } else {
+        ("429 Too Many Requests", "this client")
+    };
+    let body = format!(
+        "{{\"error\":{{\"code\":\"too_many\",\"message\":\"{whose} together have {limit} connections open already\",\
+         \"rule\":\"{rule}\",\"value\":\"{limit}\",\"hint\":\"close some, or have an administrator raise it in supervisor.toml\"}}}}"
+    );
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await?;
+    stream.shutdown().await?;
+    // What it had sent is read: closed before that, it would lose the answer.
+    let mut rest = [0; 4096];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+/// The next connection; `None` when it is time to stop.
+async fn next<T, F>(accept: impl Fn() -> F, stopped: &mut watch::Receiver<bool>) -> Option<T>
+where
+    F: Future<Output = std::io::Result<T>>,
+{
     let accepted = async {
-        let permit = connections.clone().acquire_owned().await.ok()?;
-        match accept.await {
-            Ok(stream) => Some((Some(stream), permit)),
-            Err(error) => {
-                // Out of descriptors, mostly: give those in use time to be closed.
-                tracing::warn!(%error, "can't accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                Some((None, permit))
+        loop {
+            match accept().await {
+                Ok(stream) => return stream,
+                Err(error) => {
+                    // Out of descriptors, mostly: give those in use time to be closed.
+                    tracing::warn!(%error, "can't accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
         }
     };
     tokio::select! {
-        accepted = accepted => accepted,
+        accepted = accepted => Some(accepted),
         () = is_time_to_stop(stopped) => None,
     }
 }
@@ -166,13 +260,13 @@ async fn is_time_to_stop(stop: &mut watch::Receiver<bool>) {
 
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
+    doorway: Doorway,
     peer: Peer,
     own: Option<SocketAddr>,
     mut stop: watch::Receiver<bool>,
 ) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
+        let router = doorway.router();
         async move {
             if let Some(own) = own
                 && !is_own_host(&request, own)
@@ -241,14 +335,25 @@ mod tests {
 
     #[test]
     fn one_account_leaves_room_for_others() {
-        let turns = Turns::default();
-        let mut taken: Vec<Turn> = (0..5).map(|_| turns.take(7, 5).expect("room")).collect();
-        assert!(turns.take(7, 5).is_none());
-        assert!(turns.take(8, 5).is_some());
+        let turns = Turns::new(Limits { total: 6, of_one: 5 });
+        let mut taken: Vec<Turn<u32>> = (0..5).map(|_| turns.take(7).expect("room")).collect();
+        assert_eq!(turns.take(7).expect_err("full"), Full { rule: "connections_of_one", limit: 5 });
+        let other = turns.take(8).expect("room");
+        assert_eq!(turns.take(9).expect_err("full"), Full { rule: "connections_max", limit: 6 });
         taken.pop();
-        assert!(turns.take(7, 5).is_some());
+        assert!(turns.take(7).is_ok());
         taken.clear();
-        assert!(turns.0.lock().expect("lock").is_empty());
+        drop(other);
+        assert!(turns.taken.lock().expect("lock").is_empty());
+    }
+
+    #[test]
+    fn addresses_that_one_client_has_count_together() {
+        let of = |text: &str| neighbourhood(text.parse().expect("an address"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1:2:3"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) use people::{
 };
 pub(crate) use sign_in::{LoginRequest, TokenRequest};
 
-use crate::audit::{Act, Actor, Audit, Intent, Outcome, Record};
+use crate::audit::{Act, Actor, Audit, AuditError, Ending, Intent, Outcome, Record};
 use crate::authn::SignIn;
 use crate::caller::{Asks, Caller};
 use crate::clock;
@@ -25,9 +25,11 @@ use crate::config::Settings;
 use crate::dispatch::{DispatchError, Dispatcher, Job, JobsError, Needs, who};
 use crate::error::ServiceError;
 use crate::events::{Event, Events};
+use crate::health::Health;
 use crate::identity::Identity;
 use crate::logs::Logs;
 use crate::oidc::Oidc;
+use crate::room::Room;
 use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
 use policy::{Acting, FarmFacts, Identified, Kind, Principal, Refusal, Request, Sight, Via, Who};
@@ -36,7 +38,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
 use std::sync::Arc;
-use store::{After, JobRow, NewJob, NewStep, Store, StoreError};
+use store::{After, AuditRef, JobRow, NewJob, NewStep, Store, StoreError};
 
 /// Most tasks that can be named one by one in an act.
 const TASKS_MAX: usize = 10_000;
@@ -57,6 +59,8 @@ pub(crate) struct Service {
     pub(crate) settings: Settings,
     pub(crate) facts: Facts,
     pub(crate) workshop: Workshop,
+    pub(crate) room: Room,
+    pub(crate) health: Health,
 }
 
 /// What doesn't change while the supervisor runs.
@@ -135,6 +139,7 @@ impl Service {
     pub(crate) async fn submit(&self, caller: &Caller, submission: Submission) -> Result<u64, ServiceError> {
         let principal = &caller.principal;
         caller.needs(principal.scopes.submit, "submit")?;
+        self.room.begin().map_err(ServiceError::NoRoom)?;
         check_request_id(submission.request_id.as_deref())?;
         let (spec, plan) = self.understood(principal, submission.spec).await?;
         let request = Request { user: submission.user, job: Some(plan.name().to_owned()) };
@@ -166,7 +171,7 @@ impl Service {
             .with("tasks", plan.steps().iter().map(|s| s.tasks).sum::<u64>())
             .with("token", spec.token)
             .with("body", body_of(&spec));
-        let intent = self.audit.intent(record).await?;
+        let intent = self.intent(record).await?;
         let text = spec.to_json()?;
         let bytes = text.len();
         let job = NewJob {
@@ -249,21 +254,24 @@ impl Service {
             .with("of", &row.user)
             .with("reason", &reason)
             .with("tasks", tasks.as_ref().map(Vec::len));
-        let intent = match action {
-            // Ends something, and gives nobody another identity: possible without room for its record.
-            JobAction::Kill => self.audit.intent_or_later(record).await?,
-            _ => Some(self.audit.intent(record).await?),
-        };
-        let audit = intent.as_ref().map(Intent::reference);
         let reason = Some(said_by(principal, action, reason));
         let now = clock::now();
-        let acted = match tasks {
-            None => self.store.act(job, action, reason, audit, now).await,
-            Some(tasks) => self.store.act_on_tasks(job, tasks, action, reason, audit, now).await,
+        let store = &self.store;
+        let act = |audit| {
+            let (tasks, reason) = (tasks.clone(), reason.clone());
+            async move {
+                match tasks {
+                    None => store.act(job, action, reason, audit, now).await,
+                    Some(tasks) => store.act_on_tasks(job, tasks, action, reason, audit, now).await,
+                }
+            }
         };
-        let acted = match &intent {
-            Some(intent) => self.carried_out(intent, acted).await?,
-            None => acted?,
+        let acted = match action {
+            JobAction::Kill | JobAction::Block | JobAction::Suspend => self.ends(record, act).await?,
+            JobAction::Retry | JobAction::Unblock | JobAction::Resume => {
+                let intent = self.intent(record).await?;
+                self.carried_out(&intent, act(Some(intent.reference())).await).await?
+            }
         };
         self.dispatcher.acted(action, &acted);
         Ok(acted.state)
@@ -277,9 +285,13 @@ impl Service {
             return Err(ServiceError::NoSuchWorker(name.to_owned()));
         }
         let record = Record::intent(Act::Drain, Actor::of(principal)).object(name).with("drained", drained);
-        let intent = self.audit.intent(record).await?;
-        let drain = self.store.set_drained(name, drained, Some(intent.reference())).await;
-        self.carried_out(&intent, drain).await?;
+        let drain = |audit| self.store.set_drained(name, drained, audit);
+        if drained {
+            self.ends(record, drain).await?;
+        } else {
+            let intent = self.intent(record).await?;
+            self.carried_out(&intent, drain(Some(intent.reference())).await).await?;
+        }
         self.dispatcher.set_drained(name, drained);
         Ok(())
     }
@@ -298,11 +310,44 @@ impl Service {
         }
     }
 
+    /// The record of what is about to begin, if there is room for it and for what follows from it.
+    async fn intent(&self, record: Record) -> Result<Intent, ServiceError> {
+        self.room.begin().map_err(ServiceError::NoRoom)?;
+        Ok(self.audit.intent(record).await?)
+    }
+
+    /// What only ends something, and gives nobody another identity: it is done even on a full disk, with what is kept
+    /// back there for it. Where even that doesn't do for its record, the record follows.
+    async fn ends<T, F>(&self, record: Record, end: impl Fn(Option<AuditRef>) -> F) -> Result<T, ServiceError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let recorded = self.recorded(record).await?;
+        let done = self.room.through(|| end(recorded.reference())).await;
+        match recorded {
+            Ending::Recorded(intent) => self.carried_out(&intent, done).await,
+            Ending::Later(late) => {
+                self.audit.settle(late, done.as_ref().err().map(ToString::to_string)).await;
+                Ok(done?)
+            }
+        }
+    }
+
+    async fn recorded(&self, record: Record) -> Result<Ending, AuditError> {
+        loop {
+            match self.audit.intent(record.clone()).await {
+                Ok(intent) => return Ok(Ending::Recorded(intent)),
+                Err(error) if error.is_full() && self.room.give() => {}
+                Err(_) => return self.audit.intent_or_later(record).await,
+            }
+        }
+    }
+
     /// What the store did of an act that is on record. Where it is known not to be done, that is written down, too.
     async fn carried_out<T>(&self, intent: &Intent, done: Result<T, StoreError>) -> Result<T, ServiceError> {
         if let Err(error) = &done
             && self.is_absent(intent).await
-            && let Err(error) = self.audit.write(intent.not_done(Outcome::Failed, error)).await
+            && let Err(error) = self.audit.write_or_later(intent.not_done(Outcome::Failed, error)).await
         {
             tracing::error!(%error, "it is not in the audit that an act was not done");
         }
@@ -313,7 +358,7 @@ impl Service {
     async fn settle_repeated(&self, intent: &Intent, job: u64) -> Result<(), ServiceError> {
         if self.is_absent(intent).await {
             let record = intent.not_done(Outcome::Ok, "the request was carried out before").job(job);
-            self.audit.write(record).await?;
+            self.audit.write_or_later(record).await?;
         }
         Ok(())
     }

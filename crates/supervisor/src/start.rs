@@ -1,19 +1,22 @@
 //! Start and stop: everything that can be refused is refused before the first connection is taken.
 
-use crate::api::{self, App};
-use crate::audit::{self, Act, Audit, Record, Written};
+use crate::api::{self, App, Budget};
+use crate::audit::{self, Act, Audit, AuditError, Record, Written};
 use crate::authn::{self, Accounts, Authn, Credentials, HostAccounts, Operator, SignIn};
 use crate::config::Settings;
 use crate::dispatch::{Dispatcher, Helpers};
 use crate::error::StartError;
 use crate::events::Events;
+use crate::health::Health;
 use crate::identity::{Host, HostGroups, Identity, Seal};
 use crate::keys::Keys;
-use crate::listen;
+use crate::listen::{self, Doorway, Limits};
 use crate::logs::Logs;
 use crate::oidc::Oidc;
+use crate::room::Room;
 use crate::service::{Facts, Service};
 use crate::workshop::Workshop;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use policy::LoginUser;
 use std::io::Write as _;
@@ -21,12 +24,16 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
+use store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Under which key the store knows the name of the audit chain.
 const AUDIT_CHAIN: &str = "audit_chain";
+
+const DESCRIPTORS: u64 = 65_536;
+/// Connections of workers; a host has a few.
+const WORKERS_MAX: usize = 4096;
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -109,16 +116,26 @@ pub(crate) async fn start_with(
              the local socket alone"
         );
     }
-    let store = Store::open(&dir.join("store.db")).await?;
-    let keys = Keys::load(&dir)?;
-    let farm = keys.farm_hex();
-    let audit = open_audit(&dir.join("audit"), &settings, &store).await?;
-    let events = Events::new();
-    let logs = Logs::new(dir.join("logs"), settings.log_max_mib << 20);
-    let tcp = listen::tcp(&settings.listen).await?;
-    let url = tcp.local_addr().map(|a| format!("http://{a}")).map_err(|error| file(&dir, error))?;
     let socket = config.data.join("run").join("socket");
     let people = listen::unix(&socket).await?;
+    let tcp = listen::tcp(&settings.listen).await?;
+    let url = tcp.local_addr().map(|a| format!("http://{a}")).map_err(|error| file(&dir, error))?;
+    // From here on people are answered, if only that it takes a while; dropped, `stop` ends that.
+    let (stop, stopped) = watch::channel(false);
+    let doorway = Doorway::closed(api::starting());
+    let [on_socket, on_port] = limits(&settings);
+    let mut servers = vec![
+        tokio::spawn(listen::serve_unix(people, doorway.clone(), |_| true, on_socket, stopped.clone())),
+        tokio::spawn(listen::serve_tcp(tcp, doorway.clone(), on_port, stopped.clone())),
+    ];
+
+    let room = Room::open(&dir, &settings).map_err(|error| file(&dir, error))?;
+    let store = open_store(&dir.join("store.db"), &room).await?;
+    let keys = Keys::load(&dir)?;
+    let farm = keys.farm_hex();
+    let audit = open_audit(&dir.join("audit"), &settings, &store, &room).await?;
+    let events = Events::new();
+    let logs = Logs::new(dir.join("logs"), settings.log_max_mib << 20);
     let workers = listen::unix(&config.data.join("run").join("worker.socket")).await?;
 
     let oidc = Oidc::new(settings.oidc.as_ref(), &url, own)?;
@@ -138,6 +155,7 @@ pub(crate) async fn start_with(
             owners: Authn::new(owners, runs_it.clone()),
             identity: identity.clone(),
             url: socket_url(&socket)?,
+            room: room.clone(),
         },
     )
     .await?;
@@ -155,27 +173,28 @@ pub(crate) async fn start_with(
         settings,
         facts,
         workshop,
+        health: Health::new(store.clone(), audit.clone(), room.clone()),
+        room: room.clone(),
     };
     let credentials = Credentials::new(store.clone(), &service.settings);
-    let app = App { service, authn: Authn::new(accounts, runs_it).with_credentials(credentials) };
-    let (stop, stopped) = watch::channel(false);
+    let bodies = Budget::new(service.settings.bodies_per_user_mib, service.settings.bodies_max_mib);
+    let app = App { service, authn: Authn::new(accounts, runs_it).with_credentials(credentials), bodies };
     let allowed = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
     #[cfg(test)]
     let for_tests = app.clone();
-    let router = api::for_people(app.clone());
-    let worker_router = api::for_workers(app);
-    let servers = vec![
-        tokio::spawn(listen::serve_unix(people, router.clone(), |_| true, listen::OF_ONE_UID_MAX, stopped.clone())),
-        tokio::spawn(listen::serve_unix(
-            workers,
-            worker_router,
-            move |uid| allowed.contains(&uid),
-            usize::MAX,
-            stopped.clone(),
-        )),
-        tokio::spawn(listen::serve_tcp(tcp, router, stopped)),
-    ];
-    let dispatching = tokio::spawn(dispatcher.clone().run());
+    let for_workers = Doorway::closed(api::for_workers(app.clone()));
+    doorway.open(api::for_people(app));
+    servers.push(tokio::spawn(listen::serve_unix(
+        workers,
+        for_workers,
+        move |uid| allowed.contains(&uid),
+        Limits { total: WORKERS_MAX, of_one: WORKERS_MAX },
+        stopped,
+    )));
+    let running = dispatcher.clone();
+    let dispatching = tokio::spawn(async move {
+        tokio::join!(running.run(), room.keep());
+    });
     Ok(Running {
         url,
         socket,
@@ -222,6 +241,20 @@ impl Running {
     }
 }
 
+/// On the socket, and on the port. Files need descriptors, too: connections never take all of them.
+fn limits(settings: &Settings) -> [Limits; 2] {
+    let descriptors = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) => {
+            let wanted = hard.min(DESCRIPTORS);
+            if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft }
+        }
+        Err(_) => 1024,
+    };
+    let most = usize::try_from(settings.connections_max.min(descriptors / 4)).unwrap_or(usize::MAX);
+    let of = |one: u64| Limits { total: most, of_one: usize::try_from(one).unwrap_or(usize::MAX).min(most) };
+    [of(settings.connections_per_uid), of(settings.connections_per_address)]
+}
+
 /// For those whose current folder is another.
 fn socket_url(socket: &Path) -> Result<String, StartError> {
     std::path::absolute(socket).map(|path| format!("unix:{}", path.display())).map_err(|e| file(socket, e))
@@ -231,11 +264,34 @@ fn login_name(name: &str) -> Result<LoginUser, StartError> {
     LoginUser::parse(name).map_err(|reason| StartError::Operator { name: name.to_owned(), reason })
 }
 
+/// A supervisor that finds the disk full starts all the same: it is needed to end what fills it.
+async fn open_store(path: &Path, room: &Room) -> Result<Store, StoreError> {
+    room.through(|| Store::open(path)).await
+}
+
+fn open_chain(dir: &Path, options: &audit::Options, room: &Room) -> Result<(Audit, audit::Found), AuditError> {
+    loop {
+        match Audit::open(dir, options) {
+            Err(error) if room.give_for_start(&error) => {}
+            opened => return opened,
+        }
+    }
+}
+
+async fn write_at_start(audit: &Audit, record: Record, room: &Room) -> Result<(), AuditError> {
+    loop {
+        match audit.write(record.clone()).await {
+            Err(error) if room.give_for_start(&error) => {}
+            written => return written.map(drop),
+        }
+    }
+}
+
 /// Opens the chain, unless it ends before what the store knows of it, and says in it that the supervisor starts and
 /// which acts nobody knows the outcome of.
-async fn open_audit(dir: &Path, settings: &Settings, store: &Store) -> Result<Audit, StartError> {
+async fn open_audit(dir: &Path, settings: &Settings, store: &Store, room: &Room) -> Result<Audit, StartError> {
     let options = audit::Options { anchor: settings.audit_anchor.clone(), file_max: settings.audit_file_mib << 20 };
-    let (audit, found) = Audit::open(dir, &options)?;
+    let (audit, found) = open_chain(dir, &options, room)?;
     let Written { chain, sequence, .. } = &found.at;
     match store.audit_tail(chain).await? {
         Some((stored, _)) if stored > *sequence => {
@@ -248,15 +304,17 @@ async fn open_audit(dir: &Path, settings: &Settings, store: &Store) -> Result<Au
         if let Some(former) = known {
             let end = store.audit_tail(&former).await?.map(|(sequence, _)| sequence);
             tracing::warn!(former, chain, "the audit chain that the store knows is not there: another one begins");
-            audit.write(Record::new(Act::ChainReplaced).with("former", former).with("former_end", end)).await?;
+            let replaced = Record::new(Act::ChainReplaced).with("former", former).with("former_end", end);
+            write_at_start(&audit, replaced, room).await?;
         }
-        store.set_meta(AUDIT_CHAIN, chain).await?;
+        room.through(|| store.set_meta(AUDIT_CHAIN, chain)).await?;
     }
-    audit.write(Record::new(Act::Start).with("version", env!("CARGO_PKG_VERSION"))).await?;
+    let start = Record::new(Act::Start).with("version", env!("CARGO_PKG_VERSION"));
+    write_at_start(&audit, start, room).await?;
     for open in found.open {
         if store.audited(chain, open.sequence).await? != Some(open.hash) {
             tracing::warn!(chain, record = open.sequence, "nobody knows whether this act was done");
-            audit.write(open.unknown()).await?;
+            write_at_start(&audit, open.unknown(), room).await?;
         }
     }
     Ok(audit)

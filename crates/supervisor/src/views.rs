@@ -1,7 +1,9 @@
 //! The shapes of the JSON that people and scripts see (architecture §7). Every field is always there; absent is `null`.
 
+use crate::audit;
 use crate::clock::rfc3339;
 use crate::dispatch::{Progress, ProofView};
+use crate::health::Trouble;
 use job::{AttemptState, Counts, JobState, Plan, TaskState};
 use policy::{Place, ProxyAccount, Rule};
 use schemars::JsonSchema;
@@ -551,6 +553,37 @@ pub(crate) struct FarmView {
     pub(crate) data: Option<String>,
     pub(crate) config: Option<ConfigView>,
     pub(crate) exclusions: Option<Vec<ExclusionView>>,
+    /// What keeps the supervisor from its work.
+    pub(crate) troubles: Option<Vec<Trouble>>,
+    pub(crate) audit: Option<AuditView>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ReadyView {
+    pub(crate) ready: bool,
+}
+
+/// How the audit is kept.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct AuditView {
+    /// The number of its last record.
+    records: u64,
+    /// Records of endings that wait for room on the disk.
+    waiting: u64,
+    /// The last checkpoint of this supervisor.
+    signed_at: Option<String>,
+    anchored_at: Option<String>,
+}
+
+impl AuditView {
+    pub(crate) fn of(state: &audit::State) -> Self {
+        Self {
+            records: state.records(),
+            waiting: state.waiting(),
+            signed_at: state.signed_at().map(rfc3339),
+            anchored_at: state.anchored_at().map(rfc3339),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

@@ -316,6 +316,7 @@ async fn farm(options: &Common, findings: &mut Vec<Finding>) -> Option<PathBuf> 
         Err(e) => findings.push(Finding::bad("workers", e.to_string(), e.hint().unwrap_or_default())),
     }
     findings.extend(exclusions(&farm["exclusions"]));
+    findings.extend(troubles(&farm["troubles"]));
     farm["data"].as_str().map(PathBuf::from)
 }
 
@@ -331,6 +332,20 @@ fn exclusions(listed: &Value) -> Vec<Finding> {
         )
     };
     listed.as_array().map(|all| all.iter().map(finding).collect()).unwrap_or_default()
+}
+
+/// What keeps the supervisor from its work. Told to administrators.
+fn troubles(listed: &Value) -> Vec<Finding> {
+    let Some(all) = listed.as_array() else { return Vec::new() };
+    let about = |check: &str| match check {
+        "disk" => "room",
+        "store" => "store",
+        _ => "audit",
+    };
+    let text = |trouble: &Value, key: &str| trouble[key].as_str().unwrap_or("?").to_owned();
+    let finding = |t: &Value| Finding::bad(about(&text(t, "check")), text(t, "text"), text(t, "hint"));
+    let fine = Finding::fine("room", "the supervisor can write its store and its audit, and has room to end things");
+    if all.is_empty() { vec![fine] } else { all.iter().map(finding).collect() }
 }
 
 /// No farm at all is fine on a machine where none is installed.
@@ -401,6 +416,15 @@ mod tests {
         assert_eq!(cgroup_level(unified, "", ""), Level::Warn);
         assert_eq!(cgroup_level(&format!("{unified}{old}"), "", v1), Level::Fine);
         assert_eq!(cgroup_level(old, "", v1), Level::Warn);
+    }
+
+    #[test]
+    fn what_keeps_the_supervisor_from_its_work_is_an_error() {
+        assert_eq!(troubles(&json!(null)).len(), 0, "only administrators are told");
+        assert_eq!(troubles(&json!([]))[0].level, Level::Fine);
+        let found = troubles(&json!([{"check": "disk", "text": "it is full", "hint": "free some"}]));
+        assert_eq!((found[0].check, found[0].level), ("room", Level::Bad));
+        assert!(found[0].text.contains("full"));
     }
 
     #[test]

@@ -27,6 +27,21 @@ pub(super) const SUPERVISOR_TOML: &str = "\
 # Most MiB of output kept of one session.
 # log_max_mib = 1024
 
+# How many MiB of the disk are kept back so that jobs can be killed and rights taken away when it is full, and with how
+# many free nothing is begun any more; each at most a sixteenth of the disk.
+# disk_ballast_mib = 32
+# disk_floor_mib = 64
+
+# Connections of people at once: in all, of one account on the socket, of one address (IPv6: one /64) on the port. Behind
+# a proxy everybody has one address.
+# connections_max = 2048
+# connections_per_uid = 256
+# connections_per_address = 256
+
+# MiB of requests that are being worked on: of one person, and of all.
+# bodies_per_user_mib = 64
+# bodies_max_mib = 512
+
 # Whether people's passwords are those of the farm's own accounts, instead of this host's (PAM, service stead).
 # own_accounts = false
 ";

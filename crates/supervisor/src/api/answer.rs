@@ -6,6 +6,7 @@ use crate::error::ServiceError;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use policy::Refusal;
 use schemars::JsonSchema;
 use serde::Serialize;
 use store::StoreError;
@@ -28,6 +29,24 @@ pub(crate) struct ApiError {
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: &str) -> Self {
         Self { status, code, message: message.to_owned(), rule: None, value: None, hint: None, retry_after: None }
+    }
+
+    /// `not` ready: the words of what isn't.
+    pub(crate) fn not_ready(not: &str) -> Self {
+        let message = format!("the supervisor can't do its work: {not}");
+        let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &message);
+        let hint = "administrators learn more by `stead doctor`, and from the supervisor's log";
+        Self { rule: Some("ready".to_owned()), value: Some(not.to_owned()), retry_after: Some(1), ..answer.hint(hint) }
+    }
+
+    pub(crate) fn soon(self) -> Self {
+        Self { retry_after: Some(1), ..self.hint("try again in a moment") }
+    }
+
+    /// A limit was met that something else is going to free.
+    pub(crate) fn limited(self, rule: &str, max: usize, hint: &str) -> Self {
+        let value = Some(max.to_string());
+        Self { rule: Some(rule.to_owned()), value, retry_after: Some(1), ..self.hint(hint) }
     }
 
     fn hint(mut self, hint: &str) -> Self {
@@ -96,6 +115,7 @@ impl From<ServiceError> for ApiError {
                 hint: Some(refusal.hint),
                 ..plain(StatusCode::FORBIDDEN, "refused")
             },
+            ServiceError::NoRoom(refusal) => no_room(refusal),
             ServiceError::ProviderDown(_) => {
                 Self { rule: Some("oidc_provider".to_owned()), ..plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable") }
                     .hint("try again later; the supervisor's log says more to its administrator")
@@ -122,11 +142,19 @@ impl From<ServiceError> for ApiError {
             ServiceError::Store(error) => of_store(&error),
             ServiceError::Audit(error) => {
                 tracing::error!(%error, "an act was not accepted: it can't be recorded");
-                plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+                let rule = error.is_full().then(|| "disk_full".to_owned());
+                Self { rule, ..plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable") }
                     .hint("nothing was done; try again when the supervisor's disk is in order")
             }
         }
     }
+}
+
+/// It may have gone when it is asked again.
+fn no_room(refusal: Refusal) -> ApiError {
+    let Refusal { rule, value, text, hint } = refusal;
+    let answer = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &text);
+    ApiError { rule: Some(rule), value: Some(value), hint: Some(hint), retry_after: Some(5), ..answer }
 }
 
 fn of_store(error: &StoreError) -> ApiError {
@@ -149,7 +177,8 @@ fn of_store(error: &StoreError) -> ApiError {
         StoreError::NotYours { .. } => answer(StatusCode::FORBIDDEN, "refused"),
         StoreError::DiskFull { .. } => {
             tracing::error!(%error, "the store is unavailable");
-            answer(StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            let answer = answer(StatusCode::SERVICE_UNAVAILABLE, "unavailable");
+            ApiError { rule: Some("disk_full".to_owned()), retry_after: Some(5), ..answer }
         }
         // What the database says is for the operator's eyes.
         _ => {

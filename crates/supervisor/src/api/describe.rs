@@ -99,7 +99,7 @@ impl Operation {
 
     fn takes(&mut self, body: Value) {
         self.body = Some(body);
-        self.refuses(&[400, 408, 413]);
+        self.refuses(&[400, 408, 413, 429]);
     }
 
     fn json(&mut self, status: u16, schema: Value) {

@@ -4,6 +4,7 @@
 
 mod answer;
 mod audit;
+mod bodies;
 mod describe;
 mod document;
 mod logs;
@@ -14,8 +15,10 @@ mod stream;
 mod worker;
 
 pub(crate) use answer::ApiError;
+pub(crate) use bodies::Budget;
 pub use document::openapi;
 
+use self::bodies::{BODY_MAX, Payer, body};
 use crate::ask::{ExplainQuery, JobsQuery, TasksQuery};
 use crate::authn::{Authn, AuthnError, Known, Peer};
 use crate::caller::{Asks, Caller};
@@ -23,7 +26,9 @@ use crate::error::ServiceError;
 use crate::foresight::Change;
 use crate::foresight::DiffView;
 use crate::service::{ActRequest, Listing, Service, Submission};
-use crate::views::{ActedView, DrainedView, ExplainView, FarmView, JobView, SubmittedView, TaskView, WorkerView};
+use crate::views::{
+    ActedView, DrainedView, ExplainView, FarmView, JobView, ReadyView, SubmittedView, TaskView, WorkerView,
+};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::handler::Handler;
 use axum::http::request::Parts;
@@ -39,24 +44,17 @@ use policy::{Principal, User};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
 use store::List;
 
-/// Largest body of a request of a person, and of a worker.
-const BODY_MAX: usize = 32 << 20;
 /// Names a proxy user for one request.
 pub(crate) const ACTING_AS: &str = "stead-as";
-/// How long a body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
-/// The same for whoever isn't known yet: a name and a password, at once.
-const STRANGER_BODY_MAX: usize = 16 << 10;
-const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What handlers reach.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) service: Service,
     pub(crate) authn: Authn,
+    pub(crate) bodies: Budget,
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -97,11 +95,6 @@ impl Page {
 
     fn refuses(self, refusals: &'static [u16]) -> Self {
         Self { refusals, ..self }
-    }
-
-    /// For whoever isn't known yet.
-    fn for_strangers(self) -> Self {
-        Self { handler: self.handler.layer(DefaultBodyLimit::max(STRANGER_BODY_MAX)), ..self }
     }
 
     pub(crate) fn operation(&self, schemas: &mut Schemas) -> Operation {
@@ -160,7 +153,7 @@ pub(crate) fn routes() -> Vec<Page> {
     };
     let mut pages = vec![
         Page::new("GET", "/healthz", "healthz", "Whether the supervisor runs.", async || "ok"),
-        Page::new("GET", "/readyz", "readyz", "Whether the supervisor answers requests.", async || "ready"),
+        Page::new("GET", "/readyz", "readyz", "Whether the supervisor can do its work.", readyz).refuses(&[503]),
         Page::new("GET", "/api/v1/openapi.json", "openapi", "This document.", document::page),
         Page::new(
             "GET",
@@ -170,8 +163,7 @@ pub(crate) fn routes() -> Vec<Page> {
             sign_in::whoami,
         ),
         Page::new("POST", "/api/v1/login", "login", "Sign in with a password.", sign_in::login)
-            .refuses(&[401, 403, 429, 503])
-            .for_strangers(),
+            .refuses(&[401, 403, 429, 503]),
         Page::new("GET", "/api/v1/oidc/start", "oidc_start", "Begin to sign in at the OpenID provider.", oidc::start)
             .refuses(&[403, 503]),
         Page::new("GET", crate::oidc::CALLBACK, "oidc_callback", "Come back from the OpenID provider.", oidc::callback)
@@ -183,8 +175,7 @@ pub(crate) fn routes() -> Vec<Page> {
             "Exchange what the provider said for a session, as a program.",
             oidc::session,
         )
-        .refuses(&[401, 403, 503])
-        .for_strangers(),
+        .refuses(&[401, 403, 503]),
         Page::new("POST", "/api/v1/logout", "logout", "End the session that is shown.", sign_in::logout)
             .refuses(&[400]),
         Page::new("PUT", "/api/v1/password", "change_password", "Change the own password.", sign_in::change_password)
@@ -385,6 +376,7 @@ fn router(pages: impl Iterator<Item = (&'static str, MethodRouter<App>)>, app: A
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "the page takes other methods")
         })
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn(bodies::hold))
         .layer(from_fn(harmless))
         .with_state(app)
 }
@@ -420,7 +412,7 @@ impl FromRequestParts<App> for Caller {
 }
 
 /// Who the request comes from, if they are let in.
-async fn known(parts: &Parts, app: &App) -> Result<Known, ApiError> {
+async fn known(parts: &mut Parts, app: &App) -> Result<Known, ApiError> {
     let peer = parts.extensions.get::<Peer>().copied().ok_or(AuthnError::NotSignedIn)?;
     let mut known = match app.authn.request(peer, parts).await {
         Ok(known) => known,
@@ -430,6 +422,7 @@ async fn known(parts: &Parts, app: &App) -> Result<Known, ApiError> {
         }
     };
     app.service.admit(&mut known.principal).await?;
+    parts.extensions.insert(Payer::Person(known.principal.login_user.to_string()));
     Ok(known)
 }
 
@@ -493,34 +486,25 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        json_body(request, app, BODY_PATIENCE).await.map(Self)
+        json_body(request, app).await.map(Self)
     }
 }
 
-/// A JSON body of somebody who isn't known yet; its page has a limit of its own.
+/// A JSON body of somebody who isn't known yet.
 pub(crate) struct StrangersBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<App> for StrangersBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        json_body(request, app, STRANGER_PATIENCE).await.map(Self)
+        json_body(request, app).await.map(Self)
     }
 }
 
-async fn json_body<T: DeserializeOwned>(request: Request, app: &App, patience: Duration) -> Result<T, ApiError> {
-    let bytes = body(request, app, patience).await?;
+async fn json_body<T: DeserializeOwned>(request: Request, app: &App) -> Result<T, ApiError> {
+    let bytes = body(request, app).await?;
     let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
     serde_json::from_slice(&bytes).map_err(|e| ServiceError::input("body", e).into())
-}
-
-/// The whole body within its time and size.
-async fn body(request: Request, app: &App, patience: Duration) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(patience, Bytes::from_request(request, app)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(e)) => Err(ApiError::new(e.status(), "body", &e.body_text())),
-        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body took too long to arrive")),
-    }
 }
 
 async fn jobs(State(app): State<App>, caller: Caller, Asked(query): Asked<JobsQuery>) -> Answer<Vec<JobView>> {
@@ -589,6 +573,25 @@ async fn drain(
 ) -> Answer<DrainedView> {
     app.service.drain(&caller, &name, request.drained).await?;
     Ok(Json(DrainedView { worker: name, drained: request.drained }))
+}
+
+/// Whether it can do its work, for whatever sends requests its way. Strangers learn only what is not as it should be.
+async fn readyz(State(app): State<App>) -> Answer<ReadyView> {
+    let troubles = app.service.health.troubles().await;
+    if troubles.is_empty() {
+        return Ok(Json(ReadyView { ready: true }));
+    }
+    Err(ApiError::not_ready(&troubles.iter().map(|trouble| trouble.check).collect::<Vec<_>>().join(", ")))
+}
+
+/// What is answered until everything is there.
+pub(crate) fn starting() -> Router {
+    let soon = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the supervisor is starting").soon();
+    Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(async || ApiError::not_ready("starting")))
+        .fallback(async move || soon())
+        .layer(from_fn(harmless))
 }
 
 async fn farm(State(app): State<App>, caller: Caller) -> Answer<FarmView> {

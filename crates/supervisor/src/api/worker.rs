@@ -1,6 +1,7 @@
 //! The workers' socket: the channel, and what must not be lost. Only accounts named at start get here at all.
 
-use super::{ApiError, App, Asked, BODY_PATIENCE, Body, body};
+use super::bodies::Payer;
+use super::{ApiError, App, Asked, Body, body};
 use crate::authn::{AuthnError, Peer};
 use crate::dispatch;
 use crate::error::ServiceError;
@@ -25,7 +26,11 @@ impl FromRequestParts<App> for Uid {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         match parts.extensions.get::<Peer>() {
             // A desktop's worker may itself have been started anywhere.
-            Some(Peer::Unix { uid } | Peer::Session { uid, .. } | Peer::Untold { uid, .. }) => Ok(Self(*uid)),
+            Some(Peer::Unix { uid } | Peer::Session { uid, .. } | Peer::Untold { uid, .. }) => {
+                let uid = *uid;
+                parts.extensions.insert(Payer::Worker);
+                Ok(Self(uid))
+            }
             Some(Peer::Tcp { .. }) | None => Err(AuthnError::NotSignedIn.into()),
         }
     }
@@ -60,7 +65,9 @@ pub(crate) async fn log(
     Asked(Offset { offset }): Asked<Offset>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let data = body(request, &app, BODY_PATIENCE).await?;
+    // A worker keeps what a session printed until there is room.
+    app.service.room.begin().map_err(ServiceError::NoRoom)?;
+    let data = body(request, &app).await?;
     let store = &app.service.store;
     let row = store.session(session).await.map_err(ServiceError::from)?;
     let row = row.ok_or(ServiceError::Store(store::StoreError::NoSuchSession(session)))?;

@@ -1,7 +1,7 @@
 //! The words of the audit. `docs/audit.md` has the table: when each is written and what it carries.
 
 use job::JobAction;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! acts {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
@@ -101,7 +101,7 @@ impl From<JobAction> for Act {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// Written before the act, which the store carries out with the number of this record. It was done, unless a later

@@ -81,7 +81,7 @@ impl Ledger {
     /// Opens what is there. A torn last line was never acknowledged and is cut off. `None`: the chain has to begin.
     pub(super) fn open(stem: &Stem) -> Result<Option<Self>, AuditError> {
         let path = stem.path();
-        let failed = |e: io::Error| AuditError::File { path: path.clone(), error: e.to_string() };
+        let failed = |e: io::Error| AuditError::file(&path, &e);
         let closed = stem.closed().map_err(failed)?;
         let mut file = match OpenOptions::new().read(true).append(true).mode(0o600).open(&path) {
             Ok(file) => file,
@@ -119,7 +119,7 @@ impl Ledger {
             stem.sync_dir()?;
             Ok(ledger)
         };
-        begun().map_err(|e: io::Error| AuditError::File { path: path.clone(), error: e.to_string() })
+        begun().map_err(|e: io::Error| AuditError::file(&path, &e))
     }
 
     fn of(stem: &Stem, mut file: File, len: u64, number: u32) -> Result<Self, AuditError> {
@@ -238,7 +238,7 @@ fn create(path: &Path) -> io::Result<File> {
 
 /// The name of the chain from the first record of a file, and its end from the last.
 fn ends(path: &Path, file: &mut File, number: u32) -> Result<(String, Tail), AuditError> {
-    let failed = |e: io::Error| AuditError::File { path: path.to_owned(), error: e.to_string() };
+    let failed = |e: io::Error| AuditError::file(path, &e);
     let broken = |what: String| AuditError::Broken { path: path.to_owned(), broken: Broken { line: 0, what } };
     let first = line_at(file, 0).map_err(failed)?;
     let first = Line::read(&first).map_err(|bad| broken(format!("the first record: {}", bad.what)))?;

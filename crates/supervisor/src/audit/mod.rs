@@ -16,6 +16,8 @@ mod line;
 mod read;
 mod record;
 mod seal;
+mod spool;
+mod state;
 mod verify;
 mod writer;
 
@@ -26,19 +28,22 @@ pub(crate) use ledger::Stem;
 pub(crate) use line::Line;
 pub(crate) use read::{Filter, Reader, last};
 pub(crate) use record::{Actor, Record};
+pub(crate) use state::State;
 pub use verify::{Finding, Options as VerifyOptions, Report, verify_dir, verify_files};
 pub(crate) use writer::{Found, Options};
 
 use std::path::{Path, PathBuf};
 use store::AuditRef;
 use tokio::sync::{mpsc, oneshot, watch};
-use writer::{Kind, Message, Waiting, Writer};
+use writer::{Kept, Kind, Message, Waiting, Writer};
 
 /// Why nothing can be recorded. Nothing is acknowledged then.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuditError {
     #[error("can't use the audit file {}: {error}", path.display())]
     File { path: PathBuf, error: String },
+    #[error("no space left for the audit file {}: free some; nothing was done", path.display())]
+    Full { path: PathBuf },
     #[error("the audit file {} is broken: {broken}; restore it, or move the whole audit folder away to begin a new chain", path.display())]
     Broken { path: PathBuf, broken: Broken },
     #[error(
@@ -50,6 +55,21 @@ pub enum AuditError {
     Anchor { path: PathBuf, error: String },
     #[error("the audit file is not being written any more: {0}")]
     Stopped(String),
+}
+
+impl AuditError {
+    fn file(path: &Path, error: &std::io::Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full { path },
+            _ => Self::File { path, error: error.to_string() },
+        }
+    }
+
+    /// Room on the disk would help.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
 }
 
 /// Where a chain doesn't hold.
@@ -100,12 +120,35 @@ impl Intent {
     }
 }
 
+/// How the intent of what only ends something is kept.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    Recorded(Intent),
+    Later(Late),
+}
+
+impl Ending {
+    pub(crate) fn reference(&self) -> Option<AuditRef> {
+        match self {
+            Self::Recorded(intent) => Some(intent.reference()),
+            Self::Later(_) => None,
+        }
+    }
+}
+
+/// A record that waits for room on the disk.
+#[derive(Debug)]
+pub(crate) struct Late {
+    ticket: u64,
+}
+
 /// The writer's front.
 #[derive(Debug, Clone)]
 pub(crate) struct Audit {
     to_writer: mpsc::Sender<Message>,
     dir: PathBuf,
     grown: watch::Receiver<()>,
+    state: State,
     #[cfg(test)]
     full: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
@@ -123,6 +166,7 @@ impl Audit {
         #[cfg(test)]
         let full = writer.full.clone();
         let grown = writer.grown.subscribe();
+        let state = writer.state.clone();
         let (to_writer, from_front) = mpsc::channel(1024);
         std::thread::Builder::new()
             .name("audit".to_owned())
@@ -132,10 +176,16 @@ impl Audit {
             to_writer,
             dir: dir.to_owned(),
             grown,
+            state,
             #[cfg(test)]
             full,
         };
         Ok((front, found))
+    }
+
+    /// How its writer is doing.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
     }
 
     /// Where its files are.
@@ -150,8 +200,10 @@ impl Audit {
 
     /// Returns when the record is on the disk.
     pub(crate) async fn write(&self, record: Record) -> Result<Written, AuditError> {
-        let written = self.send(record, Kind::Plain).await?;
-        written.ok_or_else(|| AuditError::Stopped("a record was left out".to_owned()))
+        match self.send(record, Kind::Plain).await? {
+            Kept::Written(written) => Ok(written),
+            Kept::Counted | Kept::Later(_) => Err(AuditError::Stopped("a record was left out".to_owned())),
+        }
     }
 
     /// The same for what is done afterwards.
@@ -166,11 +218,25 @@ impl Audit {
     }
 
     /// For what must be possible even without room on the disk, because it only ends something: it is written as soon
-    /// as there is room. `None` then.
-    pub(crate) async fn intent_or_later(&self, record: Record) -> Result<Option<Intent>, AuditError> {
+    /// as there is room, and [`Audit::settle`] has said what came of it.
+    pub(crate) async fn intent_or_later(&self, record: Record) -> Result<Ending, AuditError> {
         let (act, actor, job) = (record.act, record.actor.clone(), record.job);
-        let written = self.send(record, Kind::Later).await?;
-        Ok(written.map(|written| Intent { written, act, actor, job }))
+        match self.send(record, Kind::Later).await? {
+            Kept::Written(written) => Ok(Ending::Recorded(Intent { written, act, actor, job })),
+            Kept::Later(ticket) => Ok(Ending::Later(Late { ticket })),
+            Kept::Counted => Err(AuditError::Stopped("a record was left out".to_owned())),
+        }
+    }
+
+    /// What came of an act whose record waits; `why` it was not done.
+    pub(crate) async fn settle(&self, late: Late, why: Option<String>) {
+        // A writer that has ended has the record in its file; the next start says that nobody knows.
+        let _ = self.to_writer.send(Message::Settle { ticket: late.ticket, why }).await;
+    }
+
+    /// What has happened already and is written as soon as there is room.
+    pub(crate) async fn write_or_later(&self, record: Record) -> Result<(), AuditError> {
+        self.send(record, Kind::Whenever).await.map(|_| ())
     }
 
     /// Writes what is counted and waits, signs it, and ends the writer.
@@ -182,7 +248,7 @@ impl Audit {
         }
     }
 
-    async fn send(&self, record: Record, kind: Kind) -> Result<Option<Written>, AuditError> {
+    async fn send(&self, record: Record, kind: Kind) -> Result<Kept, AuditError> {
         let stopped = || AuditError::Stopped("its writer has ended".to_owned());
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting { record, kind, reply };

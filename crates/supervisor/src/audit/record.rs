@@ -2,7 +2,7 @@
 
 use super::act::{Act, Outcome};
 use policy::Principal;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use warrant::{hex, sha256};
 
@@ -10,7 +10,7 @@ use warrant::{hex, sha256};
 const VALUE_MAX: usize = 512;
 
 /// How whoever acted was there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Channel {
     /// The local socket: the kernel said who.
@@ -36,7 +36,7 @@ impl From<policy::Channel> for Channel {
 }
 
 /// Who acted, as whom, by whose leave and from where.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Actor {
     pub(crate) login_user: Option<String>,
     pub(crate) user: Option<String>,

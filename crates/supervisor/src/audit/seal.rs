@@ -18,14 +18,17 @@ pub(super) struct Seal {
     path: PathBuf,
     current: Seed,
     next: Seed,
+    /// The one after it, if its file is ready to take the place of the former.
+    after: Option<Seed>,
 }
 
 impl Seal {
     /// Makes the first two keys of a chain.
     pub(super) fn begin(path: &Path) -> Result<Self, AuditError> {
         let made = || -> io::Result<Self> {
-            let seal = Self { path: path.to_owned(), current: fresh()?, next: fresh()? };
-            seal.keep()?;
+            let seal = Self { path: path.to_owned(), current: fresh()?, next: fresh()?, after: None };
+            seal.draft(&seal.current, &seal.next)?;
+            seal.put()?;
             Ok(seal)
         };
         made().map_err(|e| failed(path, &e))
@@ -58,7 +61,7 @@ impl Seal {
         file.read_to_string(&mut text)?;
         let mut seeds = text.lines().map(|l| line::fixed(l).map(Zeroizing::new));
         match (seeds.next().flatten(), seeds.next().flatten(), seeds.next()) {
-            (Some(current), Some(next), None) => Ok(Self { path: path.to_owned(), current, next }),
+            (Some(current), Some(next), None) => Ok(Self { path: path.to_owned(), current, next, after: None }),
             _ => Err(io::Error::other("it doesn't hold two keys: restore it, or move the whole folder away")),
         }
     }
@@ -75,32 +78,54 @@ impl Seal {
         hex(&public(&self.next).to_bytes())
     }
 
-    /// Forgets the key that has signed.
-    pub(super) fn advance(&mut self) -> io::Result<()> {
-        let after = Self { path: self.path.clone(), current: self.next.clone(), next: fresh()? };
-        after.keep()?;
-        *self = after;
+    /// Does of `advance` what needs room on the disk, before anything is signed.
+    pub(super) fn prepare(&mut self) -> io::Result<()> {
+        if self.after.is_none() {
+            let after = fresh()?;
+            self.draft(&self.next, &after)?;
+            self.after = Some(after);
+        }
         Ok(())
     }
 
-    /// Complete or as before; the bytes of the former file are overwritten.
-    fn keep(&self) -> io::Result<()> {
-        let draft = self.path.with_extension("new");
-        let text = Zeroizing::new(format!("{}\n{}\n", hex(&*self.current), hex(&*self.next)));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    /// Forgets the key that has signed.
+    pub(super) fn advance(&mut self) -> io::Result<()> {
+        self.prepare()?;
+        self.put()?;
+        if let Some(after) = self.after.take() {
+            self.current = std::mem::replace(&mut self.next, after);
+        }
+        Ok(())
+    }
+
+    /// Always as many bytes: a draft that was there is overwritten.
+    fn draft(&self, current: &Seed, next: &Seed) -> io::Result<()> {
+        let text = Zeroizing::new(format!("{}\n{}\n", hex(&**current), hex(&**next)));
+        let mut file = OpenOptions::new();
+        let mut file = file.write(true).create(true).truncate(false).mode(0o600).open(self.draft_path())?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+        file.set_len(text.len() as u64)?;
+        file.sync_all()
+    }
+
+    fn draft_path(&self) -> PathBuf {
+        self.path.with_extension("new")
+    }
+
+    /// Complete or as before; the bytes of the former file are overwritten.
+    fn put(&self) -> io::Result<()> {
         let former = match OpenOptions::new().write(true).open(&self.path) {
             Ok(file) => Some(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        std::fs::rename(&draft, &self.path)?;
+        std::fs::rename(self.draft_path(), &self.path)?;
         if let Some(dir) = self.path.parent() {
             File::open(dir)?.sync_all()?;
         }
         if let Some(mut former) = former {
-            former.write_all(&vec![b'0'; text.len()])?;
+            let len = former.metadata()?.len();
+            former.write_all(&vec![b'0'; usize::try_from(len).unwrap_or(0)])?;
             former.sync_all()?;
         }
         Ok(())
@@ -118,7 +143,7 @@ fn public(seed: &Seed) -> PublicKey {
 }
 
 fn failed(path: &Path, error: &io::Error) -> AuditError {
-    AuditError::File { path: path.to_owned(), error: error.to_string() }
+    AuditError::file(path, error)
 }
 
 #[cfg(test)]

@@ -430,7 +430,8 @@ async fn a_full_disk_refuses_acts_and_lets_a_kill_be_recorded_later() {
     audit.write(submit("ada", "render", 1)).await.expect_err("refused");
     audit.refusal(refusal()).await.expect_err("refused");
     let kill = Record::intent(Act::Kill, Actor::default()).by("ada", "render").job(7);
-    assert!(audit.intent_or_later(kill).await.expect("done").is_none());
+    let Ending::Later(late) = audit.intent_or_later(kill).await.expect("done") else { panic!("there is no room") };
+    audit.settle(late, None).await;
     audit.fill_for_tests(false);
     audit.refusal(refusal()).await.expect("written now");
     audit.close().await;
@@ -443,6 +444,50 @@ async fn a_full_disk_refuses_acts_and_lets_a_kill_be_recorded_later() {
     assert_eq!(words.iter().filter(|w| **w == "submit").count(), 1);
     let kill = acts.iter().find(|a| a["act"] == "kill").expect("kill");
     assert!(kill["happened"].is_string(), "both times are kept: {kill}");
+    assert_eq!(kill["outcome"], "ok", "it is known by then what came of it");
+}
+
+/// Three endings on a full disk: one was done, one was not, and of one nobody knows when the supervisor is gone.
+#[tokio::test]
+async fn what_waits_for_room_outlives_the_supervisor_and_says_what_came_of_it() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (audit, _) = opened(dir.path());
+    let submitted = audit.intent(submit("ada", "render", 1)).await.expect("recorded");
+    audit.fill_for_tests(true);
+    let mut late = Vec::new();
+    for job in 1..=3 {
+        let kill = Record::intent(Act::Kill, Actor::default()).by("ada", "render").job(job);
+        let Ending::Later(one) = audit.intent_or_later(kill).await.expect("kept") else { panic!("there is no room") };
+        late.push(one);
+    }
+    drop(late.pop());
+    audit.settle(late.pop().expect("the second"), Some("it had ended".to_owned())).await;
+    audit.settle(late.pop().expect("the first"), None).await;
+    audit.write_or_later(submitted.not_done(Outcome::Failed, "no room")).await.expect("kept");
+    gone(audit).await;
+
+    let (audit, found) = opened(dir.path());
+    assert_eq!(found.open, [], "the first act was not done, and that is on record");
+    gone(audit).await;
+    let (audit, found) = opened(dir.path());
+    assert_eq!(found.open, []);
+    audit.close().await;
+    whole(dir.path());
+    let chain = std::fs::read_to_string(dir.path().join("chain")).expect("text");
+    let lines: Vec<serde_json::Value> = chain.lines().map(|l| serde_json::from_str(l).expect("json")).collect();
+    let kills: Vec<_> = lines.iter().filter(|l| l["act"] == "kill").map(|l| (&l["job"], &l["outcome"])).collect();
+    assert_eq!(kills, [(&1.into(), &"ok".into()), (&2.into(), &"failed".into()), (&3.into(), &"unknown".into())]);
+    let settled: Vec<_> = lines.iter().filter(|l| l["act"] == "not_done").collect();
+    assert_eq!(settled.len(), 1);
+    assert_eq!(settled[0]["details"]["of"], submitted.written.sequence);
+    assert!(settled[0]["happened"].is_string() && settled[0]["details"]["recorded"].is_string(), "{}", settled[0]);
+}
+
+/// As after a `kill -9`: its writer finishes nothing.
+async fn gone(audit: Audit) {
+    let mut grown = audit.grown();
+    drop(audit);
+    while grown.changed().await.is_ok() {}
 }
 
 #[tokio::test]

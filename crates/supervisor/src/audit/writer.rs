@@ -7,10 +7,12 @@ use super::ledger::{Backwards, Ledger, Stem};
 use super::line::{Line, Of, Tail, fixed};
 use super::record::Record;
 use super::seal::Seal;
+use super::spool::Spool;
+use super::state::State;
 use super::{AuditError, Broken, Written};
 use crate::clock;
 use serde_json::json;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,7 +25,6 @@ const CHECKPOINT_RECORDS: u64 = 4096;
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(30);
 /// What failed for want of room is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
-const LATER_MAX: usize = 10_000;
 /// How far back intents without an end are looked for.
 const LOOK_BACK: usize = 20_000;
 /// And before a good end.
@@ -74,10 +75,22 @@ pub(crate) struct Found {
 pub(super) enum Kind {
     Plain,
     Folds,
+    /// May be written later, when it is known what came of it.
     Later,
+    /// May be written later.
+    Whenever,
 }
 
-pub(super) type Reply = oneshot::Sender<Result<Option<Written>, AuditError>>;
+/// Where a record is.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Written(Written),
+    Counted,
+    /// With this ticket it waits for room.
+    Later(u64),
+}
+
+pub(super) type Reply = oneshot::Sender<Result<Kept, AuditError>>;
 
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -89,6 +102,11 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) enum Message {
     Write(Box<Waiting>),
+    /// What came of an act whose record waits.
+    Settle {
+        ticket: u64,
+        why: Option<String>,
+    },
     Close(oneshot::Sender<()>),
 }
 
@@ -100,13 +118,14 @@ pub(super) struct Writer {
     anchor: Option<Anchor>,
     file_max: u64,
     fold: Fold,
-    later: VecDeque<Record>,
+    later: Spool,
     again: Option<Instant>,
     /// Records that no checkpoint signs yet, and since when there are any.
     unsigned: u64,
     unsigned_since: Option<Instant>,
     unsafe_to_go_on: bool,
     pub(super) grown: watch::Sender<()>,
+    pub(super) state: State,
     #[cfg(test)]
     pub(super) full: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
@@ -151,32 +170,50 @@ impl Writer {
             let path = anchor.path().to_owned();
             failed.map_or(Ok(()), |e| Err(AuditError::Anchor { path, error: e.to_string() }))?;
         }
-        let at = written(&chain, chain.tail());
-        let writer = Self {
+        let (later, left) = Spool::open(&dir.join("later"));
+        let mut writer = Self {
             chain,
             proxied,
             seal,
             anchor,
             file_max: options.file_max,
             fold: Fold::default(),
-            later: VecDeque::new(),
+            later,
             again: None,
             unsigned: end.unsigned,
             unsigned_since: Some(Instant::now()).filter(|_| end.unsigned > 0),
             unsafe_to_go_on: false,
             grown: watch::Sender::new(()),
+            state: State::default(),
             #[cfg(test)]
             full: Default::default(),
         };
-        Ok((writer, Found { at, open: end.open }))
+        let open = writer.catch_up(left, end.open)?;
+        let at = written(&writer.chain, writer.chain.tail());
+        Ok((writer, Found { at, open }))
+    }
+
+    /// Writes what a former supervisor had no room for; returns the intents of which it doesn't say what became.
+    fn catch_up(&mut self, left: Vec<Record>, mut open: Vec<Open>) -> Result<Vec<Open>, AuditError> {
+        if left.is_empty() {
+            return Ok(open);
+        }
+        self.append(&left, false).map_err(|error| self.failed(&error))?;
+        self.later.written(true);
+        let of = |record: &Record| record.details.get("of").and_then(serde_json::Value::as_u64);
+        let settled: HashSet<u64> = left.iter().filter(|r| r.act == Act::NotDone).filter_map(of).collect();
+        open.retain(|open| !settled.contains(&open.sequence));
+        Ok(open)
     }
 
     /// Ends with its front, or when a sync fails: after that nobody knows what is on the disk.
     pub(super) fn run(mut self, waiting: mpsc::Receiver<Message>) {
+        self.state.stands(self.chain.tail().sequence);
         match tokio::runtime::Builder::new_current_thread().enable_time().build() {
             Ok(runtime) => runtime.block_on(self.serve(waiting)),
             Err(error) => tracing::error!(%error, "the audit's writer doesn't start"),
         }
+        self.state.ended();
     }
 
     async fn serve(&mut self, mut waiting: mpsc::Receiver<Message>) {
@@ -196,6 +233,7 @@ impl Writer {
             let closing = loop {
                 match message {
                     Message::Write(one) => group.push(*one),
+                    Message::Settle { ticket, why } => self.later.settle(ticket, why),
                     Message::Close(reply) => break Some(reply),
                 }
                 match waiting.try_recv() {
@@ -221,7 +259,7 @@ impl Writer {
         let mut standing = Vec::new();
         for one in group {
             if one.kind == Kind::Folds && self.fold.counts(&one.record, now) {
-                let _ = one.reply.send(Ok(None));
+                let _ = one.reply.send(Ok(Kept::Counted));
             } else {
                 standing.push(one);
             }
@@ -233,9 +271,8 @@ impl Writer {
         let result = self.append(&records, false).map_err(|error| self.failed(&error));
         for (n, (record, (kind, reply))) in records.into_iter().zip(replies).enumerate() {
             let answer = match &result {
-                Ok(written) => Ok(Some(written[n].clone())),
-                Err(error) if kind != Kind::Later || !self.keep_for_later(record.clone()) => Err(error.clone()),
-                Err(_) => Ok(None),
+                Ok(written) => Ok(Kept::Written(written[n].clone())),
+                Err(error) => self.keep_for_later(&record, kind).map(Kept::Later).ok_or_else(|| error.clone()),
             };
             if kind == Kind::Folds {
                 let sequence = result.as_ref().ok().map(|written| written[n].sequence);
@@ -246,25 +283,25 @@ impl Writer {
         }
     }
 
-    fn keep_for_later(&mut self, mut record: Record) -> bool {
-        if self.later.len() >= LATER_MAX {
-            return false;
-        }
-        record.happened = Some(clock::now());
-        tracing::warn!(
-            act = record.act.as_str(),
-            job = record.job,
-            "it is done, and will be recorded when there is room"
-        );
-        self.later.push_back(record);
+    fn keep_for_later(&mut self, record: &Record, kind: Kind) -> Option<u64> {
+        let is_settled = match kind {
+            Kind::Plain | Kind::Folds => return None,
+            Kind::Later => false,
+            Kind::Whenever => true,
+        };
+        let (act, job) = (record.act.as_str(), record.job);
+        let record = Record { happened: Some(clock::now()), ..record.clone() };
+        let ticket = self.later.keep(record, is_settled)?;
+        self.state.waits(self.later.len());
+        tracing::warn!(act, job, "it will be recorded when there is room");
         self.again.get_or_insert_with(|| Instant::now() + AGAIN);
-        true
+        Some(ticket)
     }
 
     fn failed(&self, error: &io::Error) -> AuditError {
         let path = self.chain.path();
         tracing::error!(%error, path = %path.display(), "the audit can't be written");
-        AuditError::File { path, error: error.to_string() }
+        AuditError::file(&path, error)
     }
 
     /// When something has to be done without being asked.
@@ -279,15 +316,23 @@ impl Writer {
     fn on_time(&mut self) {
         self.again = None;
         let now = Instant::now();
-        let mut records: Vec<Record> = self.later.drain(..).collect();
+        let mut records = self.later.ripe(false);
         let late = records.len();
         records.extend(self.fold.over(now, false));
         if !records.is_empty() && self.append(&records, false).is_err() {
             // What was counted is not lost either.
-            self.later = records.into();
-            self.later.truncate(LATER_MAX + late);
+            for counted in records.split_off(late) {
+                self.keep_for_later(&counted, Kind::Whenever);
+            }
             self.again = Some(now + AGAIN);
             return;
+        }
+        if late > 0 {
+            self.later.written(false);
+        }
+        self.state.waits(self.later.len());
+        if self.later.len() > 0 {
+            self.again = Some(now + AGAIN);
         }
         let is_due = self.unsigned >= CHECKPOINT_RECORDS
             || self.unsigned_since.is_some_and(|since| now.duration_since(since) >= CHECKPOINT_AFTER);
@@ -295,12 +340,14 @@ impl Writer {
             tracing::error!(%error, "the audit could not be signed");
             self.again = Some(now + AGAIN);
         }
-        if let Some(anchor) = &mut self.anchor
-            && anchor.waits()
-            && let Err(error) = anchor.retry()
-        {
-            tracing::error!(%error, to = %anchor.path().display(), "the audit's anchor can't be reached");
-            self.again = Some(now + AGAIN);
+        if let Some(anchor) = self.anchor.as_mut().filter(|anchor| anchor.waits()) {
+            match anchor.retry() {
+                Ok(()) => self.state.anchored(clock::now()),
+                Err(error) => {
+                    tracing::error!(%error, to = %anchor.path().display(), "the audit's anchor can't be reached");
+                    self.again = Some(now + AGAIN);
+                }
+            }
         }
         if self.chain.len() >= self.file_max || self.proxied.len() >= self.file_max {
             self.rotate();
@@ -308,11 +355,15 @@ impl Writer {
     }
 
     fn end(&mut self) {
-        let mut records: Vec<Record> = self.later.drain(..).collect();
+        let mut records = self.later.ripe(true);
+        let late = records.len();
         records.extend(self.fold.over(Instant::now(), true));
         records.push(Record::new(Act::Stop));
-        let ended = self.append(&records, false).map(|_| ()).and_then(|()| self.checkpoint());
-        if let Err(error) = ended {
+        let ended = self.append(&records, false);
+        if ended.is_ok() && late > 0 {
+            self.later.written(true);
+        }
+        if let Err(error) = ended.and_then(|_| self.checkpoint()) {
             tracing::error!(%error, "the audit was not ended well: the next start will look at its last records");
         }
         if let Some(anchor) = self.anchor.as_mut().filter(|a| a.waits())
@@ -324,9 +375,18 @@ impl Writer {
 
     /// All records or none, in both files.
     fn append(&mut self, records: &[Record], signed: bool) -> io::Result<Vec<Written>> {
+        let appended = self.append_all(records, signed);
+        match &appended {
+            Ok(_) => self.state.stands(self.chain.tail().sequence),
+            Err(_) => self.state.failed(),
+        }
+        appended
+    }
+
+    fn append_all(&mut self, records: &[Record], signed: bool) -> io::Result<Vec<Written>> {
         #[cfg(test)]
         if self.full.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(io::Error::other("no space left"));
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let prepared = self.push(records, signed);
         let stored = prepared.and_then(|written| {
@@ -377,6 +437,8 @@ impl Writer {
         if self.unsigned == 0 {
             return Ok(());
         }
+        // Afterwards the keys change whether there is room on the disk or not.
+        self.seal.prepare()?;
         let proxied = self.proxied.tail();
         let (key, next) = (self.seal.public(), self.seal.next_public());
         let record = Record::new(Act::Checkpoint)
@@ -385,6 +447,7 @@ impl Writer {
             .with("next", &next)
             .with("proxied", json!({ "seq": proxied.sequence, "hash": hex(&proxied.hash) }));
         self.append(&[record], true)?;
+        self.state.signed(clock::now());
         (self.unsigned, self.unsigned_since) = (0, None);
         // If this fails, nothing is signed any more: the key would have signed twice.
         self.unsafe_to_go_on = true;
@@ -392,9 +455,12 @@ impl Writer {
         self.unsafe_to_go_on = false;
         if let Some(anchor) = &mut self.anchor {
             let line = anchor_line(&self.chain, "checkpoint", self.chain.tail(), &json!({ "key": key, "next": next }));
-            if let Err(error) = anchor.put(line) {
-                tracing::error!(%error, to = %anchor.path().display(), "the audit's anchor can't be reached");
-                self.again.get_or_insert_with(|| Instant::now() + AGAIN);
+            match anchor.put(line) {
+                Ok(()) => self.state.anchored(clock::now()),
+                Err(error) => {
+                    tracing::error!(%error, to = %anchor.path().display(), "the audit's anchor can't be reached");
+                    self.again.get_or_insert_with(|| Instant::now() + AGAIN);
+                }
             }
         }
         Ok(())
@@ -443,7 +509,7 @@ fn broken(path: PathBuf, what: String) -> AuditError {
 
 /// Reads the chain from its end: to the last checkpoint for the key and for `proxied`, to the last start for intents.
 fn read_end(chain: &Ledger) -> Result<End, AuditError> {
-    let failed = |e: io::Error| AuditError::File { path: chain.path(), error: e.to_string() };
+    let failed = |e: io::Error| AuditError::file(&chain.path(), &e);
     let files = chain.stem().files().map_err(failed)?;
     let mut end =
         End { named: [0; 32], unsigned: 0, open: Vec::new(), proxied: Vec::new(), proxied_signed: Tail::START };
@@ -524,7 +590,7 @@ fn open_proxied(stem: &Stem, chain: &Ledger, end: &End) -> Result<Ledger, AuditE
         );
         return Err(broken(stem.path(), what));
     }
-    let failed = |e: io::Error| AuditError::File { path: stem.path(), error: e.to_string() };
+    let failed = |e: io::Error| AuditError::file(&stem.path(), &e);
     let mut has = HashSet::new();
     for bytes in Backwards::new(stem.files().map_err(failed)?) {
         let line = Line::read(&bytes.map_err(failed)?).map_err(|bad| broken(stem.path(), bad.what))?;

@@ -35,6 +35,7 @@ use crate::events::{Event, Events};
 use crate::identity::{Carried, Identity};
 use crate::keys::Keys;
 use crate::logs::Logs;
+use crate::room::Room;
 use crate::scheduler;
 use crate::workshop::Workshop;
 use farm::{Farm, Live, Outbox, Worker};
@@ -72,6 +73,9 @@ const PLAN_PATIENCE: Duration = Duration::from_millis(50);
 const PLAN_HOLD: Duration = Duration::from_secs(15);
 /// How long nothing is handed out after a record that could not be written.
 const AUDIT_REST: Duration = Duration::from_secs(1);
+/// The same while the disk is full.
+const ROOM_REST: Duration = Duration::from_secs(1);
+const NO_ROOM: &str = "the supervisor's disk is full: nothing is begun until there is room";
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why something was not handed out or taken in.
@@ -100,6 +104,7 @@ pub(crate) struct Helpers {
     pub(crate) identity: Identity,
     /// Where jobs reach the supervisor.
     pub(crate) url: String,
+    pub(crate) room: Room,
 }
 
 struct Inner {
@@ -115,6 +120,7 @@ struct Inner {
     owners: Authn,
     identity: Identity,
     url: String,
+    room: Room,
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
@@ -146,13 +152,13 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners, identity, url }: Helpers,
+        Helpers { workshop, owners, identity, url, room }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
         let inner =
-            Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, url, wake, woken };
+            Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, url, room, wake, woken };
         let dispatcher = Self(Arc::new(inner));
         dispatcher.record_late_ends().await?;
         for row in alive {
@@ -206,6 +212,11 @@ impl Dispatcher {
         let mut sweep = Sweep::default();
         loop {
             let began = Instant::now();
+            if let Err(refusal) = self.0.room.begin() {
+                self.waits_for_room(&refusal).await;
+                tokio::time::sleep(ROOM_REST).await;
+                continue;
+            }
             let rest = match self.rounds(&mut sweep).await {
                 Ok(rest) => rest,
                 // The supervisor is ending.
@@ -238,6 +249,17 @@ impl Dispatcher {
                     Err(StoreError::Closed) => return,
                     Err(error) => tracing::error!(%error, "jobs were not told why they wait"),
                 },
+            }
+        }
+    }
+
+    /// Nothing is opened for which there may be no room in the end.
+    async fn waits_for_room(&self, refusal: &Refusal) {
+        let Ok(ready) = self.store().ready_after(READY, None, clock::now()).await else { return };
+        for step in ready {
+            // Said once; where there is no room for that either, `explain` and `/readyz` say it.
+            if self.say_of(step.job, NO_ROOM).await.is_err() {
+                return tracing::warn!(rule = refusal.rule, "jobs were not told why they wait");
             }
         }
     }
@@ -465,7 +487,7 @@ impl Dispatcher {
     /// Blocks what has not begun: what runs comes to its end, what was handed out beyond it comes back.
     pub(crate) async fn hold(&self, job: u64, reason: String) -> Result<(), DispatchError> {
         tracing::info!(job, reason, "the job is held");
-        let acted = self.store().hold(job, reason, clock::now()).await?;
+        let acted = self.0.room.through(|| self.store().hold(job, reason.clone(), clock::now())).await?;
         {
             let farm = self.farm();
             for (session, worker) in &acted.sessions {

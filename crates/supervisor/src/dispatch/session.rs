@@ -336,6 +336,10 @@ impl Driver {
         if let Some(rest) = self.rest.take() {
             return Ok(Some(rest));
         }
+        // What is leased goes on; nothing new begins.
+        if self.dispatcher.0.room.begin().is_err() {
+            return Ok(None);
+        }
         let d = self.dispatcher.clone();
         let mut steps: Vec<_> = d.store().steps(job.id).await?;
         steps.retain(|s| s.counts.pending > 0 && !s.waiting && !s.hopeless && job.is_alike(s.step, self.step));

@@ -3,7 +3,7 @@
 
 use super::Service;
 use super::sign_in::manages;
-use crate::audit::{Act, Actor, Intent, Record};
+use crate::audit::{Act, Actor, Record};
 use crate::authn::{Password, hash_password};
 use crate::caller::Caller;
 use crate::clock;
@@ -78,13 +78,7 @@ impl Service {
             return Err(ServiceError::NoSuchAccount(name.to_owned()));
         }
         let record = Record::intent(Act::Password, caller.actor()).object(name).with("removed", true);
-        // Only takes a right away.
-        let intent = self.audit.intent_or_later(record).await?;
-        let stored = self.store.delete_account(name, intent.as_ref().map(Intent::reference)).await;
-        match &intent {
-            Some(intent) => self.carried_out(intent, stored).await?,
-            None => stored?,
-        };
+        self.ends(record, |audit| self.store.delete_account(name, audit)).await?;
         self.end_all_of(name).await
     }
 
@@ -100,7 +94,7 @@ impl Service {
             return Err(ServiceError::Conflict("the password could not be hashed; nothing was changed".to_owned()));
         };
         let name = name.as_str();
-        let intent = self.audit.intent(Record::intent(Act::Password, Actor::of(principal)).object(name)).await?;
+        let intent = self.intent(Record::intent(Act::Password, Actor::of(principal)).object(name)).await?;
         let stored = self.store.put_account(name, &hash, Some(intent.reference()), clock::now()).await;
         self.carried_out(&intent, stored).await?;
         self.end_all_of(name).await
@@ -108,7 +102,7 @@ impl Service {
 
     /// Whoever came in by the old password is out.
     async fn end_all_of(&self, name: &str) -> Result<(), ServiceError> {
-        self.store.revoke_tokens_of(name, None, clock::now()).await?;
+        self.room.through(|| self.store.revoke_tokens_of(name, None, clock::now())).await?;
         self.events.say(Event::Rights);
         Ok(())
     }

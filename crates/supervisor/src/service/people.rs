@@ -191,7 +191,7 @@ impl Service {
             Err(no) => return Err(self.refused(principal, Act::Switch, no.refusal()).await),
         };
         let actor = Actor { grant: Some(grant), ..Actor::of(principal).for_user(proxy) };
-        let intent = self.audit.intent(Record::intent(Act::Switch, actor).object(proxy)).await?;
+        let intent = self.intent(Record::intent(Act::Switch, actor).object(proxy)).await?;
         let login = principal.login_user.as_str();
         let stored = self.store.set_association(login, proxy, Some(grant), audit(&intent), clock::now()).await;
         let before = self.carried_out(&intent, stored).await?;
@@ -205,9 +205,8 @@ impl Service {
     pub(crate) async fn act_as_oneself(&self, principal: &Principal) -> Result<SwitchView, ServiceError> {
         manages(principal)?;
         let login = principal.login_user.as_str();
-        let intent = self.audit.intent(Record::intent(Act::Switch, Actor::of(principal)).object(login)).await?;
-        let stored = self.store.clear_association(login, audit(&intent)).await;
-        let before = self.carried_out(&intent, stored).await?;
+        let record = Record::intent(Act::Switch, Actor::of(principal)).object(login);
+        let before = self.ends(record, |audit| self.store.clear_association(login, audit)).await?;
         self.events.say(Event::Rights);
         Ok(SwitchView { active: None, before: before.map(|row| row.map_or_else(|_| String::new(), |a| a.proxy_user)) })
     }
@@ -257,9 +256,14 @@ impl Service {
         let record = record.with("environment", names).with("working_root", &new.working_root);
         let record = record.with("workers", &new.workers);
         let record = record.with("max_cpus_milli", new.max_cpus_milli).with("max_memory", new.max_memory);
-        let intent = self.audit.intent(record).await?;
-        let stored = self.store.put_user(new, audit(&intent), clock::now()).await;
-        self.carried_out(&intent, stored).await?;
+        let put = |audit| self.store.put_user(new.clone(), audit, clock::now());
+        // Whoever is disabled has lost what they had.
+        if new.disabled {
+            self.ends(record, put).await?;
+        } else {
+            let intent = self.intent(record).await?;
+            self.carried_out(&intent, put(audit(&intent)).await).await?;
+        }
         self.list(&name, kind, change.listed, old.as_ref()).await?;
         self.events.say(Event::Rights);
         self.dispatcher.wake();
@@ -315,12 +319,15 @@ impl Service {
         for grant in grants.iter().flatten().filter(|grant| grant.state != "revoked") {
             self.end(caller, grant, false).await?;
         }
-        let intent = self.audit.intent(Record::intent(Act::UserRemove, caller.actor()).object(name)).await?;
-        let stored = self.store.delete_user(name, audit(&intent)).await;
-        self.carried_out(&intent, stored).await?;
-        self.store.delete_account(name, None).await?;
-        self.store.revoke_tokens_of(name, None, clock::now()).await?;
-        self.store.clear_association(name, None).await?;
+        let record = Record::intent(Act::UserRemove, caller.actor()).object(name);
+        self.ends(record, |audit| self.store.delete_user(name, audit)).await?;
+        let store = &self.store;
+        let rest = || async move {
+            store.delete_account(name, None).await?;
+            store.revoke_tokens_of(name, None, clock::now()).await?;
+            store.clear_association(name, None).await
+        };
+        self.room.through(rest).await?;
         self.events.say(Event::Rights);
         Ok(())
     }
@@ -491,7 +498,7 @@ impl Service {
         let record = Record::intent(act, caller.actor()).object(&format!("{holder} as {proxy}"));
         let record = record.with("from", &new.valid_from).with("until", &new.valid_until);
         let record = record.with("workers", &new.workers).with("jobs", &new.jobs).with("reason", &new.reason);
-        let intent = self.audit.intent(record).await?;
+        let intent = self.intent(record).await?;
         let seal = self.identity.seal().clone();
         let stored = self.store.add_grant(new, move |row| seal.of(row), audit(&intent), clock::now()).await;
         let id = self.carried_out(&intent, stored).await?;
@@ -526,7 +533,7 @@ impl Service {
             }
         }
         let record = Record::intent(Act::GrantApprove, caller.actor()).object(&row.proxy_user).with("of", id);
-        let intent = self.audit.intent(record).await?;
+        let intent = self.intent(record).await?;
         let seal = self.identity.seal().clone();
         let stored = self.store.approve_grant(id, login, move |row| seal.of(row), audit(&intent), clock::now()).await;
         if !self.carried_out(&intent, stored).await? {
@@ -556,15 +563,12 @@ impl Service {
     async fn end(&self, caller: &Caller, row: &GrantRow, kill: bool) -> Result<RevokedView, ServiceError> {
         let record = Record::intent(Act::GrantRevoke, caller.actor());
         let record = record.object(&format!("{} as {}", row.login_user, row.proxy_user));
-        // Takes a right away, so it is done even when there is no room for its record.
-        let intent = self.audit.intent_or_later(record.with("of", row.id).with("kill", kill)).await?;
-        let (seal, by) = (self.identity.seal().clone(), caller.principal.login_user.as_str());
-        let reference = intent.as_ref().map(Intent::reference);
-        let stored = self.store.end_grant(row.id, by, move |row| seal.of(row), reference, clock::now()).await;
-        match &intent {
-            Some(intent) => self.carried_out(intent, stored).await?,
-            None => stored?,
+        let by = caller.principal.login_user.as_str();
+        let end = |audit| {
+            let seal = self.identity.seal().clone();
+            self.store.end_grant(row.id, by, move |row| seal.of(row), audit, clock::now())
         };
+        self.ends(record.with("of", row.id).with("kill", kill), end).await?;
         self.events.say(Event::Rights);
         self.end_jobs(row, kill).await
     }
@@ -582,7 +586,8 @@ impl Service {
                 let Err(NoRight::Ended(refusal)) = self.identity.right(&who, &job.name).await? else { continue };
                 let reason = format!("{}; {}", refusal.text, refusal.hint);
                 if kill && job.state == JobState::Running {
-                    let acted = self.store.act(job.id, JobAction::Kill, Some(reason), None, clock::now()).await?;
+                    let kill = || self.store.act(job.id, JobAction::Kill, Some(reason.clone()), None, clock::now());
+                    let acted = self.room.through(kill).await?;
                     self.dispatcher.acted(JobAction::Kill, &acted);
                     ended.killed.push(job.id);
                 } else {

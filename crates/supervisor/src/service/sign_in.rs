@@ -1,7 +1,7 @@
 //! Sessions and tokens: how they begin and end, and who may look after them. What they are is `authn::tokens`'s.
 
 use super::Service;
-use crate::audit::{Act, Actor, Intent, Record};
+use crate::audit::{Act, Actor, Record};
 use crate::authn::{AuthnError, Denial, Kind, Password, Peer, Secret, narrower, scope_words, scopes};
 use crate::caller::{Asks, Caller};
 use crate::clock;
@@ -121,7 +121,7 @@ impl Service {
             Some(_) => Ok(()),
             None => {
                 let record = Record::intent(Act::UserCreate, Actor::of(principal)).object(name);
-                let intent = self.audit.intent(record).await?;
+                let intent = self.intent(record).await?;
                 let user = NewUser {
                     name: name.to_owned(),
                     kind: "login".to_owned(),
@@ -191,9 +191,7 @@ impl Service {
 
     async fn revoke(&self, principal: &Principal, act: Act, row: &TokenRow) -> Result<(), ServiceError> {
         let record = Record::intent(act, Actor::of(principal)).object(&row.login_user).with("credential", row.id);
-        // What only ends something is done even if it can't be written down now.
-        let intent = self.audit.intent_or_later(record).await?;
-        self.store.revoke_token(row.id, None, intent.as_ref().map(Intent::reference), clock::now()).await?;
+        self.ends(record, |audit| self.store.revoke_token(row.id, None, audit, clock::now())).await?;
         self.events.say(Event::Rights);
         Ok(())
     }
@@ -251,7 +249,7 @@ impl Service {
             .with("by", new.vouched.as_ref().map(|_| "oidc"))
             .with("issuer", new.vouched.as_ref().map(|s| &s.issuer))
             .with("subject", new.vouched.as_ref().map(|s| &s.subject));
-        let intent = self.audit.intent(record).await?;
+        let intent = self.intent(record).await?;
         let row = NewToken {
             hash: secret.hash(),
             kind: new.kind.as_str().to_owned(),

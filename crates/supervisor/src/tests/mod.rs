@@ -7,6 +7,7 @@ mod fake_worker;
 mod farm;
 mod foresight;
 mod inside;
+mod limits;
 #[cfg(feature = "oidc")]
 mod oidc;
 mod people;

@@ -46,11 +46,13 @@ pub struct Scopes {
     pub control: bool,
     /// What needs a role, and changing one's own credentials and association.
     pub manage: bool,
+    /// The farm's figures, for whoever may see them.
+    pub metrics: bool,
 }
 
 impl Scopes {
-    pub const ALL: Self = Self { read: true, submit: true, control: true, manage: true };
-    pub const NONE: Self = Self { read: false, submit: false, control: false, manage: false };
+    pub const ALL: Self = Self { read: true, submit: true, control: true, manage: true, metrics: true };
+    pub const NONE: Self = Self { read: false, submit: false, control: false, manage: false, metrics: false };
     /// A job's own token.
     pub const JOB: Self = Self { read: true, submit: true, ..Self::NONE };
 }

@@ -203,7 +203,7 @@ pub(crate) struct MakeToken {
     /// What it is for
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// What it is good for: read, submit, control (kill, retry …), manage (what needs a role; sessions and tokens)
+    /// What it is good for: read, submit, control (kill, retry …), manage (what needs a role; sessions and tokens), metrics (the farm's figures, for administrators)
     #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "read,submit")]
     pub(crate) scope: Vec<String>,
     /// Until when: 30d, 12h, or 2026-11-30T18:00:00Z [default: 90d]

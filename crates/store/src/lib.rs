@@ -26,6 +26,7 @@ mod pack;
 mod people;
 mod read;
 mod report;
+mod stats;
 mod submit;
 mod types;
 mod writer;
@@ -38,6 +39,7 @@ use job::JobAction;
 pub use cell::{BadRow, Raw};
 pub use error::StoreError;
 pub use people::*;
+pub use stats::{Counted, Histogram, Stats};
 pub use types::*;
 
 use dialect::{Lock, Place, Pool};
@@ -82,6 +84,12 @@ impl Store {
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    /// How it writes.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        self.writer.stats()
     }
 
     // --- submissions and acts of people
@@ -250,6 +258,11 @@ impl Store {
 
     pub async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>> {
         read::jobs(&self.readers, filter).await.map_err(|e| self.explain(e))
+    }
+
+    /// How many jobs and tasks there are. Looks at every job.
+    pub async fn by_state(&self) -> Result<ByState> {
+        read::by_state(&self.readers).await.map_err(|e| self.explain(e))
     }
 
     pub async fn steps(&self, job: u64) -> Result<Vec<StepRow>> {

@@ -1,5 +1,7 @@
 //! All that is only read, from a pool of connections that can't write.
 
+use std::collections::BTreeMap;
+
 use job::{AttemptState, Hold, JobState, TaskState};
 use sqlx::query;
 
@@ -9,8 +11,8 @@ use crate::dialect::{Conn, Pool, Row};
 use crate::edit::Counters;
 use crate::pack;
 use crate::types::{
-    AttemptRow, Exclusion, JobFilter, JobRow, Lease, Purpose, Ready, ReadyAt, RunningTask, SessionRow, SessionState,
-    StepRow, TaskAttempts, TaskFilter, TaskRow, WorkerRow,
+    AttemptRow, ByState, Exclusion, JobFilter, JobRow, Lease, Purpose, Ready, ReadyAt, RunningTask, SessionRow,
+    SessionState, StepRow, TaskAttempts, TaskFilter, TaskRow, WorkerRow,
 };
 
 const EXPIRED_MAX: i64 = 1000;
@@ -72,6 +74,23 @@ pub(crate) async fn jobs(pool: &Pool, filter: JobFilter) -> Result<Vec<JobRow>> 
         (Some(_), Some(_)) => jobs_where!(" AND run_user = $11 AND login_user = $12"),
     };
     select_jobs(pool, sql, filter).await
+}
+
+const TASK_STATES: [&str; 6] = ["pending", "running", "complete", "failed", "killed", "blocked"];
+
+/// In one pass over the jobs.
+pub(crate) async fn by_state(pool: &Pool) -> Result<ByState> {
+    let sql = "SELECT state, count(*), sum(pending), sum(running), sum(complete), sum(failed), sum(killed), sum(blocked) \
+               FROM jobs GROUP BY state";
+    let mut jobs: BTreeMap<String, u64> = JobState::ALL.iter().map(|s| (s.as_str().to_owned(), 0)).collect();
+    let mut tasks = TASK_STATES.map(|state| (state, 0));
+    for row in query(sql).fetch_all(pool).await? {
+        jobs.insert(get(&row, 0)?, number(&row, 1)?);
+        for (n, (_, count)) in tasks.iter_mut().enumerate() {
+            *count += number(&row, n + 2)?;
+        }
+    }
+    Ok(ByState { jobs: jobs.into_iter().collect(), tasks: tasks.to_vec() })
 }
 
 /// Those that run as the filter's user by a grant.

@@ -357,6 +357,13 @@ pub struct Acted {
     pub finished_jobs: Vec<u64>,
 }
 
+/// How many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ByState {
+    pub jobs: Vec<(String, u64)>,
+    pub tasks: Vec<(&'static str, u64)>,
+}
+
 /// What became of a group of reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reported {

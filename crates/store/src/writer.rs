@@ -3,12 +3,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Instant;
 
 use sqlx::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::dialect::{BEGIN, Conn, Engine, Lock, Place};
 use crate::error::StoreError;
+use crate::stats::Stats;
 
 pub(crate) type Pending<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 type Work = Box<dyn Change>;
@@ -78,13 +80,19 @@ enum Verdict {
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
+    stats: Stats,
 }
 
 impl Writer {
     pub(crate) fn start(place: Place, conn: Conn, lock: Lock) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(run(place, conn, lock, waiting));
-        Self { queue }
+        let stats = Stats::default();
+        tokio::spawn(run(Desk { place, stats: stats.clone() }, conn, lock, waiting));
+        Self { queue, stats }
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
     }
 
     /// Carries `op` out; returns when it is durable.
@@ -124,19 +132,35 @@ fn tell<T>(answer: oneshot::Sender<Result<T, StoreError>>, result: Result<T, Sto
     });
 }
 
-async fn run(place: Place, conn: Conn, lock: Lock, mut waiting: mpsc::Receiver<Message>) {
+/// Where is written, and how that goes.
+struct Desk {
+    place: Place,
+    stats: Stats,
+}
+
+impl Desk {
+    async fn commit(&self, transaction: Transaction<'_, Engine>, changes: usize) -> Result<(), sqlx::Error> {
+        let began = Instant::now();
+        let committed = transaction.commit().await;
+        self.stats.commit.took(began.elapsed());
+        self.stats.group.count(u32::try_from(changes).map_or(f64::MAX, f64::from));
+        committed
+    }
+}
+
+async fn run(desk: Desk, conn: Conn, lock: Lock, mut waiting: mpsc::Receiver<Message>) {
     let mut conn = Some(conn);
     let mut closing = None;
     while closing.is_none()
         && let Some(message) = waiting.recv().await
     {
         let group = gather(message, &mut waiting, &mut closing);
-        commit_group(&place, &mut conn, group).await;
+        commit_group(&desk, &mut conn, group).await;
     }
     if let Some(conn) = conn
         && let Err(error) = conn.close().await
     {
-        tracing::warn!(%error, path = %place.path.display(), "the store was not closed cleanly; it will be repaired when it is opened");
+        tracing::warn!(%error, path = %desk.place.path.display(), "the store was not closed cleanly; it will be repaired when it is opened");
     }
     drop(lock);
     if let Some(done) = closing {
@@ -167,27 +191,27 @@ fn gather(
 }
 
 /// After a failure the connection is not trusted any more: SQLite may have rolled back by itself.
-async fn commit_group(place: &Place, conn: &mut Option<Conn>, group: Vec<Work>) {
+async fn commit_group(desk: &Desk, conn: &mut Option<Conn>, group: Vec<Work>) {
     if group.is_empty() {
         return;
     }
     let mut writing = match conn.take() {
         Some(conn) => conn,
-        None => match place.connect().await {
+        None => match desk.place.connect().await {
             Ok(conn) => conn,
             Err(error) => return group.into_iter().for_each(|work| work.refuse(&error)),
         },
     };
-    match transaction(place, &mut writing, group).await {
+    match transaction(desk, &mut writing, group).await {
         Ok(()) => *conn = Some(writing),
         Err(error) => tracing::error!(%error, "a transaction failed; nothing of it was acknowledged"),
     }
 }
 
-async fn transaction(place: &Place, conn: &mut Conn, group: Vec<Work>) -> Result<(), StoreError> {
+async fn transaction(desk: &Desk, conn: &mut Conn, group: Vec<Work>) -> Result<(), StoreError> {
     let mut waiting = group.into_iter();
     let mut done = Vec::with_capacity(waiting.len());
-    let failed = carry_out(place, conn, &mut waiting, &mut done).await.err();
+    let failed = carry_out(desk, conn, &mut waiting, &mut done).await.err();
     for outcome in done {
         (outcome.tell)(failed.as_ref());
     }
@@ -203,37 +227,37 @@ async fn transaction(place: &Place, conn: &mut Conn, group: Vec<Work>) -> Result
 /// Nothing else is in the transaction: it is undone with it, and no savepoint has to be made and given up, each of which
 /// is a way to the database's thread and back.
 async fn carry_out_alone(
-    place: &Place,
+    desk: &Desk,
     mut transaction: Transaction<'_, Engine>,
     work: Work,
     done: &mut Vec<Outcome>,
 ) -> Result<(), StoreError> {
-    let mut outcome = work.carry_out(&mut transaction, place).await;
+    let mut outcome = work.carry_out(&mut transaction, &desk.place).await;
     let verdict = std::mem::replace(&mut outcome.verdict, Verdict::Keep);
     done.push(outcome);
     match verdict {
-        Verdict::Keep => transaction.commit().await,
+        Verdict::Keep => desk.commit(transaction, 1).await,
         Verdict::Undo => transaction.rollback().await,
         Verdict::Broken(error) => return Err(error),
     }
-    .map_err(|e| place.explain(e))
+    .map_err(|e| desk.place.explain(e))
 }
 
 async fn carry_out(
-    place: &Place,
+    desk: &Desk,
     conn: &mut Conn,
     waiting: &mut std::vec::IntoIter<Work>,
     done: &mut Vec<Outcome>,
 ) -> Result<(), StoreError> {
-    let mut transaction = conn.begin_with(BEGIN).await.map_err(|e| place.explain(e))?;
+    let mut transaction = conn.begin_with(BEGIN).await.map_err(|e| desk.place.explain(e))?;
     if waiting.len() == 1
         && let Some(work) = waiting.next()
     {
-        return carry_out_alone(place, transaction, work, done).await;
+        return carry_out_alone(desk, transaction, work, done).await;
     }
     for work in waiting {
-        let mut savepoint = transaction.begin().await.map_err(|e| place.explain(e))?;
-        let mut outcome = work.carry_out(&mut savepoint, place).await;
+        let mut savepoint = transaction.begin().await.map_err(|e| desk.place.explain(e))?;
+        let mut outcome = work.carry_out(&mut savepoint, &desk.place).await;
         let verdict = std::mem::replace(&mut outcome.verdict, Verdict::Keep);
         done.push(outcome);
         match verdict {
@@ -241,7 +265,7 @@ async fn carry_out(
             Verdict::Undo => savepoint.rollback().await,
             Verdict::Broken(error) => return Err(error),
         }
-        .map_err(|e| place.explain(e))?;
+        .map_err(|e| desk.place.explain(e))?;
     }
-    transaction.commit().await.map_err(|e| place.explain(e))
+    desk.commit(transaction, done.len()).await.map_err(|e| desk.place.explain(e))
 }

@@ -23,6 +23,7 @@ mod identity;
 mod keys;
 mod listen;
 mod logs;
+mod metrics;
 #[cfg_attr(not(feature = "oidc"), allow(dead_code, reason = "a build without it refuses at the door"))]
 mod oidc;
 mod room;

@@ -8,6 +8,7 @@ mod lists;
 mod oidc;
 mod people;
 mod sign_in;
+mod submitting;
 
 pub(crate) use accounts::{NewPassword, OwnPassword};
 pub(crate) use lists::Listing;
@@ -15,6 +16,8 @@ pub(crate) use oidc::{CodeRequest, SignedIn};
 pub(crate) use people::{
     ActingView, GrantRequest, GrantsQuery, Revocation, RevokedView, SwitchView, UserChange, UsersQuery,
 };
+pub(crate) use submitting::Submitting;
+
 pub(crate) use sign_in::{LoginRequest, TokenRequest};
 
 use crate::audit::{Act, Actor, Audit, AuditError, Ending, Intent, Outcome, Record};
@@ -28,6 +31,7 @@ use crate::events::{Event, Events};
 use crate::health::Health;
 use crate::identity::Identity;
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::oidc::Oidc;
 use crate::room::Room;
 use crate::workshop::Workshop;
@@ -61,6 +65,8 @@ pub(crate) struct Service {
     pub(crate) workshop: Workshop,
     pub(crate) room: Room,
     pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
+    pub(crate) submitting: Submitting,
 }
 
 /// What doesn't change while the supervisor runs.
@@ -159,6 +165,11 @@ impl Service {
         for after in &spec.after {
             self.visible(caller, after.job).await?;
         }
+        // The same request twice at once: the second waits, and finds the job of the first.
+        let _turn = match &submission.request_id {
+            Some(request) => Some(self.submitting.turn(who.login_user.as_str(), request).await),
+            None => None,
+        };
         if let Some(request) = &submission.request_id
             && let Some(known) = self.store.job_of_request(who.login_user.as_str(), who.user.as_str(), request).await?
         {

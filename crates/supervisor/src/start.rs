@@ -12,9 +12,10 @@ use crate::identity::{Host, HostGroups, Identity, Seal};
 use crate::keys::Keys;
 use crate::listen::{self, Doorway, Limits};
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::oidc::Oidc;
 use crate::room::Room;
-use crate::service::{Facts, Service};
+use crate::service::{Facts, Service, Submitting};
 use crate::workshop::Workshop;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
@@ -117,7 +118,14 @@ pub(crate) async fn start_with(
         );
     }
     let socket = config.data.join("run").join("socket");
-    let people = listen::unix(&socket).await?;
+    let people = match listen::unix(&socket).await {
+        // The store says which process that is.
+        Err(StartError::SocketInUse(path)) => {
+            let in_use = Store::open(&dir.join("store.db")).await.err();
+            return Err(in_use.map_or(StartError::SocketInUse(path), StartError::from));
+        }
+        bound => bound?,
+    };
     let tcp = listen::tcp(&settings.listen).await?;
     let url = tcp.local_addr().map(|a| format!("http://{a}")).map_err(|error| file(&dir, error))?;
     // From here on people are answered, if only that it takes a while; dropped, `stop` ends that.
@@ -142,6 +150,7 @@ pub(crate) async fn start_with(
     let seal = Seal::load(&dir)?;
     let identity = Identity::new(store.clone(), audit.clone(), host, seal, settings.grants_need_approval);
     let workshop = Workshop::new();
+    let metrics = Metrics::default();
     let runs_it = Operator { uid: own, name: operator };
     let dispatcher = Dispatcher::new(
         store.clone(),
@@ -156,6 +165,7 @@ pub(crate) async fn start_with(
             identity: identity.clone(),
             url: socket_url(&socket)?,
             room: room.clone(),
+            metrics: metrics.clone(),
         },
     )
     .await?;
@@ -173,6 +183,8 @@ pub(crate) async fn start_with(
         settings,
         facts,
         workshop,
+        metrics: metrics.clone(),
+        submitting: Submitting::default(),
         health: Health::new(store.clone(), audit.clone(), room.clone()),
         room: room.clone(),
     };

@@ -299,11 +299,11 @@ fn seconds(us: u64) -> f64 {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct WorkerView {
     name: String,
-    state: &'static str,
-    mode: &'static str,
+    pub(crate) state: &'static str,
+    pub(crate) mode: &'static str,
     proxy_account: Option<String>,
-    slots: u32,
-    used: usize,
+    pub(crate) slots: u32,
+    pub(crate) used: usize,
     reason: Option<String>,
 }
 

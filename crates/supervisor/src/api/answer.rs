@@ -55,10 +55,19 @@ impl ApiError {
     }
 }
 
+/// The rule that refused, for whoever counts.
+#[derive(Debug, Clone)]
+pub(crate) struct ByRule(pub(crate) String);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let rule = self.rule.clone();
+        let seconds = self.retry_after;
         let mut response = (self.status, Json(serde_json::json!({ "error": self }))).into_response();
-        if let Some(seconds) = self.retry_after {
+        if let Some(rule) = rule {
+            response.extensions_mut().insert(ByRule(rule));
+        }
+        if let Some(seconds) = seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response

@@ -301,6 +301,17 @@ impl MadeKind for Output {
     }
 }
 
+/// Numbers, as Prometheus reads them.
+pub(crate) struct Figures;
+
+impl MadeKind for Figures {
+    const DESCRIPTION: &str = "Numbers, as Prometheus reads them.";
+
+    fn content(_: &mut Schemas) -> Option<(&'static str, Value)> {
+        Some(("text/plain; version=0.0.4; charset=utf-8", json!({ "type": "string" })))
+    }
+}
+
 /// Records, one a line.
 pub(crate) struct Records;
 

@@ -15,6 +15,7 @@ mod stream;
 mod worker;
 
 pub(crate) use answer::ApiError;
+use answer::ByRule;
 pub(crate) use bodies::Budget;
 pub use document::openapi;
 
@@ -25,6 +26,7 @@ use crate::caller::{Asks, Caller};
 use crate::error::ServiceError;
 use crate::foresight::Change;
 use crate::foresight::DiffView;
+use crate::metrics::Metrics;
 use crate::service::{ActRequest, Listing, Service, Submission};
 use crate::views::{
     ActedView, DrainedView, ExplainView, FarmView, JobView, ReadyView, SubmittedView, TaskView, WorkerView,
@@ -33,17 +35,18 @@ use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query
 use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
-use describe::{Created, Described, Operation, Schemas};
+use describe::{Created, Described, Figures, Made, Operation, Schemas};
 use job::JobAction;
 use policy::{Principal, User};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::time::Instant;
 use store::List;
 
 /// Names a proxy user for one request.
@@ -154,6 +157,7 @@ pub(crate) fn routes() -> Vec<Page> {
     let mut pages = vec![
         Page::new("GET", "/healthz", "healthz", "Whether the supervisor runs.", async || "ok"),
         Page::new("GET", "/readyz", "readyz", "Whether the supervisor can do its work.", readyz).refuses(&[503]),
+        Page::new("GET", "/metrics", "metrics", "The farm's figures, for Prometheus.", metrics),
         Page::new("GET", "/api/v1/openapi.json", "openapi", "This document.", document::page),
         Page::new(
             "GET",
@@ -377,8 +381,17 @@ fn router(pages: impl Iterator<Item = (&'static str, MethodRouter<App>)>, app: A
         })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn(bodies::hold))
+        .layer(from_fn_with_state(app.service.metrics.clone(), count_refusals))
         .layer(from_fn(harmless))
         .with_state(app)
+}
+
+async fn count_refusals(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if let Some(ByRule(rule)) = response.extensions().get() {
+        metrics.refused.count(rule);
+    }
+    response
 }
 
 /// What a browser might make of an answer.
@@ -516,7 +529,9 @@ async fn submit(
     caller: Caller,
     Body(submission): Body<Submission>,
 ) -> Result<Created<SubmittedView>, ApiError> {
+    let began = Instant::now();
     let job = app.service.submit(&caller, submission).await?;
+    app.service.metrics.submit.took(began.elapsed());
     Ok(Created(SubmittedView { job }))
 }
 
@@ -582,6 +597,13 @@ async fn readyz(State(app): State<App>) -> Answer<ReadyView> {
         return Ok(Json(ReadyView { ready: true }));
     }
     Err(ApiError::not_ready(&troubles.iter().map(|trouble| trouble.check).collect::<Vec<_>>().join(", ")))
+}
+
+/// Figures say nothing of anybody, but much of the farm: they are for its administrators.
+async fn metrics(State(app): State<App>, caller: Caller) -> Result<Made<Figures>, ApiError> {
+    caller.watches()?;
+    let figures = app.service.figures().await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], figures).into_response().into())
 }
 
 /// What is answered until everything is there.

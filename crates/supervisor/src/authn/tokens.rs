@@ -67,15 +67,21 @@ pub(crate) fn scopes(words: &str) -> Result<Scopes, String> {
             "submit" => scopes.submit = true,
             "control" => scopes.control = true,
             "manage" => scopes.manage = true,
-            other => return Err(format!("{other:?} is no scope (read, submit, control, manage)")),
+            "metrics" => scopes.metrics = true,
+            other => return Err(format!("{other:?} is no scope (read, submit, control, manage, metrics)")),
         }
     }
     Ok(scopes)
 }
 
 pub(crate) fn scope_words(scopes: Scopes) -> Vec<&'static str> {
-    let all =
-        [("read", scopes.read), ("submit", scopes.submit), ("control", scopes.control), ("manage", scopes.manage)];
+    let all = [
+        ("read", scopes.read),
+        ("submit", scopes.submit),
+        ("control", scopes.control),
+        ("manage", scopes.manage),
+        ("metrics", scopes.metrics),
+    ];
     all.into_iter().filter(|(_, has)| *has).map(|(word, _)| word).collect()
 }
 
@@ -275,6 +281,7 @@ pub(crate) fn narrower(a: Scopes, b: Scopes) -> Scopes {
         submit: a.submit && b.submit,
         control: a.control && b.control,
         manage: a.manage && b.manage,
+        metrics: a.metrics && b.metrics,
     }
 }
 
@@ -312,7 +319,7 @@ mod tests {
     #[test]
     fn scopes_are_words() {
         assert_eq!(scopes("read, submit"), Ok(Scopes::JOB));
-        assert_eq!(scopes("manage,control,submit,read"), Ok(Scopes::ALL));
+        assert_eq!(scopes("metrics,manage,control,submit,read"), Ok(Scopes::ALL));
         assert_eq!(scope_words(Scopes::JOB), ["read", "submit"]);
         for bad in ["", ",", "all", "*", "read,", "Read", "read;submit"] {
             assert!(scopes(bad).is_err(), "{bad:?}");

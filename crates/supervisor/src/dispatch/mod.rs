@@ -35,6 +35,7 @@ use crate::events::{Event, Events};
 use crate::identity::{Carried, Identity};
 use crate::keys::Keys;
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::room::Room;
 use crate::scheduler;
 use crate::workshop::Workshop;
@@ -76,6 +77,8 @@ const AUDIT_REST: Duration = Duration::from_secs(1);
 /// The same while the disk is full.
 const ROOM_REST: Duration = Duration::from_secs(1);
 const NO_ROOM: &str = "the supervisor's disk is full: nothing is begun until there is room";
+/// The launcher's word for an account that is refused.
+const BAD_LOGIN: &str = "bad_login";
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why something was not handed out or taken in.
@@ -105,6 +108,7 @@ pub(crate) struct Helpers {
     /// Where jobs reach the supervisor.
     pub(crate) url: String,
     pub(crate) room: Room,
+    pub(crate) metrics: Metrics,
 }
 
 struct Inner {
@@ -121,6 +125,7 @@ struct Inner {
     identity: Identity,
     url: String,
     room: Room,
+    metrics: Metrics,
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
@@ -152,13 +157,28 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners, identity, url, room }: Helpers,
+        Helpers { workshop, owners, identity, url, room, metrics }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
-        let inner =
-            Inner { store, audit, events, logs, keys, settings, farm, jobs, owners, identity, url, room, wake, woken };
+        let inner = Inner {
+            store,
+            audit,
+            events,
+            logs,
+            keys,
+            settings,
+            farm,
+            jobs,
+            owners,
+            identity,
+            url,
+            room,
+            metrics,
+            wake,
+            woken,
+        };
         let dispatcher = Self(Arc::new(inner));
         dispatcher.record_late_ends().await?;
         for row in alive {
@@ -531,6 +551,7 @@ impl Dispatcher {
             .job(job);
         self.0.audit.write(record.with("why", &reason)).await?;
         let acted = self.store().badlogin(job, reason, clock::now()).await?;
+        self.0.metrics.badlogins.add(1);
         self.acted(JobAction::Kill, &acted);
         Ok(())
     }
@@ -989,7 +1010,10 @@ impl Dispatcher {
         let launch = new.iter().find_map(Launch::of);
         let held_up = new.iter().find_map(held_up);
         let bad_proxy = new.iter().find_map(|r| bad_proxy(&row, r));
+        let failures: Vec<String> = new.iter().filter_map(failed_stage).collect();
+        let (count, ended) = (new.len() as u64, summary.ended());
         let reported = self.store().report(session, &worker, first, reports, clock::now()).await?;
+        self.count_reports(count, ended, &failures);
         {
             let mut farm = self.farm();
             if let Some(live) = farm.sessions.get_mut(&session)
@@ -1017,6 +1041,19 @@ impl Dispatcher {
             self.say_of(row.job, &format!("{worker} could not launch it: {how}")).await?;
         }
         Ok(reported.through)
+    }
+
+    fn count_reports(&self, reports: u64, ended: u64, failures: &[String]) {
+        let metrics = &self.0.metrics;
+        metrics.report_groups.add(1);
+        metrics.reports.add(reports);
+        metrics.ended.add(ended);
+        for stage in failures {
+            metrics.launch_failures.count(stage);
+            if stage.starts_with(BAD_LOGIN) {
+                metrics.badlogins.add(1);
+            }
+        }
     }
 
     /// A proof that doesn't hold is not kept. Where it contradicts the decision, the session is ended and the worker
@@ -1254,6 +1291,14 @@ fn held_up(report: &Report) -> Option<String> {
     match report {
         Report::Refused { kind, text, .. } if kind == "transient" => Some(text.clone()),
         Report::TaskEnded { end: End::CannotStart { stage, text, .. }, .. } if stage == "limit" => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// For the figures: what refused, and at which stage.
+fn failed_stage(report: &Report) -> Option<String> {
+    match report {
+        Report::Refused { kind, stage, .. } => Some(format!("{kind}:{stage}")),
         _ => None,
     }
 }

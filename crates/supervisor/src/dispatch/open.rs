@@ -90,6 +90,8 @@ impl Dispatcher {
         if !self.issue(session, placement.job, &placement.worker, to, &terms).await? {
             return Ok(false);
         }
+        self.0.metrics.sessions.add(1);
+        self.0.metrics.dispatched.add(lease.last - lease.first + 1);
         self.0.events.say(crate::events::Event::Job(placement.job));
         let driver = Driver::new(self.clone(), session, placement.job, placement.worker, inbox);
         let driver = driver.working(job, placement.step, placement.plan.account, placement.asks, placement.settings);

@@ -56,6 +56,11 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// Tasks that ran to an end of their own.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended
+    }
+
     pub(crate) fn of(reports: &[Report]) -> Self {
         let mut summary = Self::default();
         for report in reports {
@@ -349,6 +354,7 @@ impl Driver {
             let max = self.pace.next(d.settings().batch_target_ms, step.counts.pending, sessions);
             if let Some(lease) = d.store().claim(self.session, step.step, max, crate::clock::now()).await? {
                 self.step = lease.step;
+                d.0.metrics.dispatched.add(lease.last - lease.first + 1);
                 return Ok(Some(lease));
             }
         }

@@ -58,7 +58,9 @@ impl Service {
         let name = account_name(principal.login_user.as_str())?;
         self.keeps_accounts(principal, name.as_str()).await?;
         // By the door of everybody who says a password: a stolen session guesses no faster.
-        if let Err(denial) = self.sign_in.sign_in(name.as_str(), &request.old, &principal.client).await {
+        let signed_in = self.sign_in.sign_in(name.as_str(), &request.old, &principal.client).await;
+        self.count_password(signed_in.as_ref().err());
+        if let Err(denial) = signed_in {
             let record = Record::refused(Act::Password, Actor::of(principal)).object(name.as_str());
             self.audit.refusal(record.with("rule", denial.rule())).await?;
             return Err(denial.into());

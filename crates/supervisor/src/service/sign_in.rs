@@ -52,6 +52,7 @@ impl Service {
     pub(crate) async fn login(&self, peer: Peer, request: LoginRequest) -> Result<NewCredentialView, ServiceError> {
         let name = request.name.map(named).transpose()?;
         let signed_in = self.sign_in.sign_in(&request.user, &request.password, &peer.client()).await;
+        self.count_password(signed_in.as_ref().err());
         // root administers from the local socket.
         let login_user = match signed_in {
             Ok(login_user) if login_user.as_str() != "root" => login_user,
@@ -59,6 +60,10 @@ impl Service {
             Err(denial) => return Err(self.denied(peer, &request.user, denial).await),
         };
         self.enter(newcomer(login_user, peer, "password"), name, None).await
+    }
+
+    pub(super) fn count_password(&self, denial: Option<&Denial>) {
+        self.metrics.passwords.count(denial.map_or("ok", Denial::rule));
     }
 
     /// Somebody who has proved who they are has a session, if they may.

@@ -1,11 +1,13 @@
 //! What keeps the supervisor on its feet: bounds of connections and bytes on real sockets, whether it says that it is
 //! ready, and a real disk that is full.
 
+use super::fake_worker::{FakeWorker, Habits};
 use super::{ADA, BOB, Supervised, eventually, frames, operator, tcp};
 use crate::api;
 use crate::authn::Peer;
 use crate::listen::{self, Doorway, Limits};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -267,4 +269,133 @@ async fn a_full_disk_takes_endings_and_says_that_it_is_full() {
         assert_eq!(of.len(), 1, "one record of the end of {job}: {of:?}");
     }
     assert!(!lines.iter().any(|l| l["act"] == "not_done"), "whatever was written down was done");
+}
+
+/// What the page has: names of figures, and the lines of one.
+async fn figures(farm: &Supervised) -> String {
+    let (status, bytes) = farm.call(Peer::Unix { uid: operator() }, "GET", "/metrics", Value::Null).await;
+    assert_eq!(status.as_u16(), 200);
+    String::from_utf8(bytes).expect("text")
+}
+
+fn value(page: &str, series: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in {page}")).parse().expect("a number")
+}
+
+#[tokio::test]
+async fn every_figure_is_in_the_manual_and_the_other_way_round() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let page = figures(&farm).await;
+    let shown: BTreeSet<(&str, &str)> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let manual = include_str!("../../../../docs/operating.md");
+    let rows = manual.lines().filter_map(|l| {
+        let mut cells = l.strip_prefix("| `")?.split('|').map(str::trim);
+        let name = cells.next()?.trim_end_matches('`');
+        Some((name, cells.next()?)).filter(|(_, kind)| ["gauge", "counter", "histogram"].contains(kind))
+    });
+    assert_eq!(rows.collect::<BTreeSet<_>>(), shown, "docs/operating.md lists every figure with its type");
+    // Each name that a line begins with is one that was announced.
+    for line in page.lines().filter(|l| !l.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().expect("a name");
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let is_known = |name: &str| shown.iter().any(|(known, _)| *known == name);
+        assert!(is_known(name) || base.is_some_and(is_known), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn figures_say_what_happened_and_of_nobody() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, frames(5)).await;
+    farm.over(job).await;
+    let (status, _) = farm.call(Peer::Unix { uid: BOB }, "GET", "/metrics", Value::Null).await;
+    assert_eq!(status.as_u16(), 403);
+    for password in ["right", "wrong"] {
+        let body = json!({ "user": "ada", "password": password });
+        farm.call(tcp(), "POST", "/api/v1/login", body).await;
+    }
+    eventually("the session is over", async || value(&figures(&farm).await, "stead_sessions") < 0.5).await;
+    let page = figures(&farm).await;
+    for (series, expected) in [
+        ("stead_jobs{state=\"complete\"}", 1.0),
+        ("stead_jobs{state=\"badlogin\"}", 0.0),
+        ("stead_tasks{state=\"complete\"}", 5.0),
+        ("stead_ready_tasks", 0.0),
+        ("stead_tasks_dispatched_total", 5.0),
+        ("stead_tasks_ended_total", 5.0),
+        ("stead_submit_seconds_count", 1.0),
+        ("stead_submit_seconds_bucket{le=\"+Inf\"}", 1.0),
+        ("stead_password_answers_total{outcome=\"ok\"}", 1.0),
+        ("stead_password_answers_total{outcome=\"password_wrong\"}", 1.0),
+        ("stead_refused_requests_total{rule=\"admin\"}", 1.0),
+        ("stead_refused_requests_total{rule=\"password_wrong\"}", 1.0),
+        ("stead_disk_full", 0.0),
+        ("stead_audit_waiting_records", 0.0),
+    ] {
+        assert!((value(&page, series) - expected).abs() < 0.1, "{series} is not {expected}: {page}");
+    }
+    for series in [
+        "stead_sessions_opened_total",
+        "stead_reports_total",
+        "stead_report_groups_total",
+        "stead_audit_records",
+        "stead_store_commit_seconds_count",
+        "stead_store_group_size_sum",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+    ] {
+        assert!(value(&page, series) > 0.0, "{series}: {page}");
+    }
+    assert!(page.contains("stead_workers{state=\"idle\",mode=\"desktop\"} 1"), "{page}");
+    for name in ["ada", "bob", "\"desk\"", "render"] {
+        assert!(!page.contains(name), "{name} is in {page}");
+    }
+    drop(worker);
+}
+
+/// A token for whatever scrapes is good for that, and for nothing else.
+#[tokio::test]
+async fn a_token_for_figures_is_for_nothing_else() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let op = Peer::Unix { uid: operator() };
+    let body = json!({ "name": "prometheus", "scopes": ["metrics"] });
+    let (_, _, made) = farm.send(op, ("POST", "/api/v1/tokens"), &[], body).await;
+    let bearer = format!("Bearer {}", made["token"].as_str().expect("a token"));
+    let ask = async |path| farm.send(tcp(), ("GET", path), &[("authorization", bearer.as_str())], Value::Null).await;
+    // Whoever runs the farm is an administrator on its socket only; by a token it is the role that counts.
+    assert_eq!(ask("/metrics").await.0.as_u16(), 403);
+    let admin = json!({ "name": "op", "roles": ["admin"] });
+    farm.ask(operator(), "POST", "/api/v1/users", admin).await;
+    assert_eq!(ask("/metrics").await.0.as_u16(), 200);
+    for path in ["/api/v1/jobs/1", "/api/v1/tokens", "/api/v1/audit", "/api/v1/users"] {
+        assert!(ask(path).await.0.is_client_error(), "{path}");
+    }
+    let body = json!({ "name": "reader", "scopes": ["read"] });
+    let (_, _, made) = farm.send(op, ("POST", "/api/v1/tokens"), &[], body).await;
+    let bearer = format!("Bearer {}", made["token"].as_str().expect("a token"));
+    let headers = [("authorization", bearer.as_str())];
+    let (status, _, told) = farm.send(tcp(), ("GET", "/metrics"), &headers, Value::Null).await;
+    assert_eq!((status.as_u16(), &told["error"]["rule"]), (403, &json!("scope")));
+}
+
+/// Sent many times at once, a request is one act and one record.
+#[tokio::test]
+async fn the_same_request_at_once_is_one_act() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let body = json!({ "spec": frames(1), "request_id": "r-1" });
+    let all = (0..20).map(|_| farm.ask(ADA, "POST", "/api/v1/jobs", body.clone()));
+    let jobs: BTreeSet<u64> =
+        futures_util::future::join_all(all).await.iter().map(|a| a["job"].as_u64().expect("a number")).collect();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
+    let count = |act: &str| chain.lines().filter(|l| l.contains(&format!("\"act\":\"{act}\""))).count();
+    assert_eq!((count("submit"), count("not_done")), (1, 0));
 }

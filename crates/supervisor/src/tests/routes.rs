@@ -66,6 +66,7 @@ fn table() -> Vec<Row> {
         row("GET", "/healthz", none(), [200; 8]),
         row("GET", "/readyz", none(), [200; 8]),
         row("GET", "/api/v1/openapi.json", none(), [200; 8]),
+        row("GET", "/metrics", none(), admin),
         row("GET", "/api/v1/whoami", none(), oneself),
         row("POST", "/api/v1/login", json!({ "user": "ada", "password": "right" }), [200; 8]),
         // Nobody has configured a provider.

@@ -85,12 +85,6 @@ impl Caller {
         (roles.auditor || roles.admin) && self.principal.scopes.manage && self.acting.is_none() && !self.is_bound()
     }
 
-    /// May see the farm's figures, as oneself.
-    pub(crate) fn watches(&self) -> Result<(), ServiceError> {
-        self.needs(self.principal.scopes.metrics, "metrics")?;
-        self.needs_admin("see the farm's figures")
-    }
-
     pub(crate) fn needs_admin(&self, what: &'static str) -> Result<(), ServiceError> {
         if self.is_admin() { Ok(()) } else { Err(ServiceError::AdminOnly(what)) }
     }

@@ -3,8 +3,10 @@
 //! or a file is in them. `docs/operating.md` has the table, and a test that both are the same.
 
 use crate::audit;
+use crate::caller::Caller;
 use crate::error::ServiceError;
 use crate::service::Service;
+use policy::Principal;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -134,8 +136,12 @@ fn escaped(word: &str) -> String {
 }
 
 impl Service {
-    /// All figures, as text.
-    pub(crate) async fn figures(&self) -> Result<String, ServiceError> {
+    /// All figures, as text: for administrators as themselves, also by a token that is good for nothing else.
+    pub(crate) async fn figures(&self, caller: &Caller) -> Result<String, ServiceError> {
+        caller.needs(caller.principal.scopes.metrics, "metrics")?;
+        if caller.acting.is_some() || caller.is_bound() || !self.is_administrator(&caller.principal).await? {
+            return Err(ServiceError::AdminOnly("see the farm's figures"));
+        }
         let mut page = Page::default();
         self.work(&mut page).await?;
         self.workers_by_state(&mut page).await?;
@@ -144,6 +150,14 @@ impl Service {
         of_audit(&mut page, self.audit.state());
         process(&mut page);
         Ok(page.0)
+    }
+
+    /// By their row: the credential carries no role when it is for figures alone.
+    async fn is_administrator(&self, principal: &Principal) -> Result<bool, ServiceError> {
+        let people = self.identity.people(principal.login_user.as_str(), None).await?;
+        let mut whole = principal.clone();
+        whole.scopes.manage = true;
+        Ok(policy::admit(&whole, &people).map_err(ServiceError::Refused)?.admin)
     }
 
     async fn work(&self, page: &mut Page) -> Result<(), ServiceError> {

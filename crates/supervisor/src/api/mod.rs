@@ -601,8 +601,7 @@ async fn readyz(State(app): State<App>) -> Answer<ReadyView> {
 
 /// Figures say nothing of anybody, but much of the farm: they are for its administrators.
 async fn metrics(State(app): State<App>, caller: Caller) -> Result<Made<Figures>, ApiError> {
-    caller.watches()?;
-    let figures = app.service.figures().await?;
+    let figures = app.service.figures(&caller).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], figures).into_response().into())
 }
 

@@ -13,7 +13,7 @@ use crate::question::{self, Ask};
 use crate::serve::listen;
 use crate::switch;
 use crate::sys::{self, Errno, Res, as_fd, say};
-use crate::throttle::{Guess, Throttle};
+use crate::throttle::{Bucket, Guess, Throttle};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -54,6 +54,7 @@ struct Waiting {
 struct Asked {
     conn: OwnedFd,
     name: String,
+    bucket: Bucket,
     pid: i32,
     result: OwnedFd,
     deadline: u64,
@@ -228,14 +229,14 @@ impl Checker {
                     retry_ms: u32::try_from(wait).unwrap_or(u32::MAX),
                     text: "too many wrong answers".to_owned(),
                 },
-                Ok(()) => match self.ask(&name, len) {
+                Ok(bucket) => match self.ask(&name, len) {
                     Ok((pid, result)) => {
                         let deadline = sys::boot_ms().saturating_add(PATIENCE_MS);
-                        self.asked.push(Asked { conn, name: name.as_str().to_owned(), pid, result, deadline });
+                        self.asked.push(Asked { conn, name: name.as_str().to_owned(), bucket, pid, result, deadline });
                         return;
                     }
                     Err(e) => {
-                        self.throttle.settle(name.as_str(), Guess::Unknown, sys::boot_ms());
+                        self.throttle.settle(name.as_str(), bucket, Guess::Unknown, sys::boot_ms());
                         Answer::new(Word::Unavailable, format!("fork: {e}"))
                     }
                 },
@@ -301,7 +302,7 @@ impl Checker {
             Word::Wrong | Word::Unknown | Word::Locked => Guess::Wrong,
             Word::Unavailable | Word::Limited => Guess::Unknown,
         };
-        self.throttle.settle(&asked.name, guess, sys::boot_ms());
+        self.throttle.settle(&asked.name, asked.bucket, guess, sys::boot_ms());
         self.reply(&asked.conn, &asked.name, answer);
         asked.pid
     }

@@ -2,9 +2,11 @@
 //!
 //! Wrong answers cost; right ones cost nothing. After a few wrong answers a name has to wait, each time twice as long
 //! and never longer than half a minute, so nobody is locked out for ever by somebody else's guessing. All names
-//! together have a bucket. Kept in memory: a restart forgets it, and only root restarts the checker.
+//! together have a bucket; those that have signed in have one of their own, so that whoever tries one name after the other
+//! keeps nobody out who is known here. Where questions come from, the supervisor counts: here it is only its word. Kept in
+//! memory: a restart forgets it, and only root restarts the checker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Wrong answers without a wait.
 const FREE: u32 = 3;
@@ -12,15 +14,26 @@ const FIRST_WAIT_MS: u64 = 1000;
 const LONGEST_WAIT_MS: u64 = 30_000;
 /// A name that was quiet for so long begins anew.
 const FORGET_MS: u64 = 600_000;
-/// All names together: this many at once, then one per interval.
+/// All names of a bucket together: this many at once, then one per interval.
 const BURST: u64 = 120;
 const INTERVAL_MS: u64 = 500;
+/// Names that are known: real people's, as each has signed in.
+const KNOWN_MAX: usize = 65_536;
 
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     names: BTreeMap<String, Guesses>,
-    /// When the bucket is full again.
-    full_at: u64,
+    /// Who has given a right answer.
+    known: BTreeSet<String>,
+    /// When each bucket is full again.
+    full_at: [u64; 2],
+}
+
+/// The bucket that a question was paid from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bucket {
+    Strangers,
+    Known,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,30 +55,40 @@ pub(crate) enum Guess {
 impl Throttle {
     /// Takes the price of a wrong answer in advance, so that questions asked at once are no way around it. `Err`: the
     /// ms to wait.
-    pub(crate) fn admit(&mut self, name: &str, now: u64) -> Result<(), u64> {
+    pub(crate) fn admit(&mut self, name: &str, now: u64) -> Result<Bucket, u64> {
         self.names.retain(|_, g| now.saturating_sub(g.last) < FORGET_MS);
         let known = self.names.get(name).copied();
         if let Some(wait) = known.and_then(|g| g.not_before.checked_sub(now)).filter(|ms| *ms > 0) {
             return Err(wait);
         }
-        let full_at = self.full_at.max(now);
+        let bucket = if self.known.contains(name) { Bucket::Known } else { Bucket::Strangers };
+        let [strangers, of_known] = &mut self.full_at;
+        let paid = if bucket == Bucket::Known { of_known } else { strangers };
+        let full_at = (*paid).max(now);
         if let Some(wait) = (full_at - now).checked_sub((BURST - 1) * INTERVAL_MS).filter(|ms| *ms > 0) {
             return Err(wait);
         }
-        self.full_at = full_at.saturating_add(INTERVAL_MS);
+        *paid = full_at.saturating_add(INTERVAL_MS);
         let wrong = known.map_or(0, |g| g.wrong).saturating_add(1);
         // The bucket bounds how many names there can be within the time they are kept.
         self.names.insert(name.to_owned(), Guesses { wrong, not_before: now.saturating_add(wait(wrong)), last: now });
-        Ok(())
+        Ok(bucket)
     }
 
     /// Gives back what an answer did not cost.
-    pub(crate) fn settle(&mut self, name: &str, guess: Guess, now: u64) {
+    pub(crate) fn settle(&mut self, name: &str, bucket: Bucket, guess: Guess, now: u64) {
         if guess != Guess::Wrong {
-            self.full_at = self.full_at.saturating_sub(INTERVAL_MS);
+            let [strangers, known] = &mut self.full_at;
+            let paid = if bucket == Bucket::Known { known } else { strangers };
+            *paid = paid.saturating_sub(INTERVAL_MS);
         }
         match guess {
-            Guess::Right => drop(self.names.remove(name)),
+            Guess::Right => {
+                self.names.remove(name);
+                if self.known.len() < KNOWN_MAX {
+                    self.known.insert(name.to_owned());
+                }
+            }
             Guess::Wrong => {
                 if let Some(g) = self.names.get_mut(name) {
                     (g.not_before, g.last) = (now.saturating_add(wait(g.wrong)), now);
@@ -98,15 +121,14 @@ mod tests {
     fn guess(throttle: &mut Throttle, name: &str, now: &mut u64, times: usize) -> Vec<u64> {
         let mut waits = Vec::new();
         while waits.len() < times {
-            let wait = match throttle.admit(name, *now) {
-                Ok(()) => 0,
+            let (bucket, wait) = match throttle.admit(name, *now) {
+                Ok(bucket) => (bucket, 0),
                 Err(wait) => {
                     *now += wait;
-                    throttle.admit(name, *now).expect("the wait is over");
-                    wait
+                    (throttle.admit(name, *now).expect("the wait is over"), wait)
                 }
             };
-            throttle.settle(name, Guess::Wrong, *now);
+            throttle.settle(name, bucket, Guess::Wrong, *now);
             waits.push(wait);
         }
         waits
@@ -117,10 +139,10 @@ mod tests {
         let (mut throttle, mut now) = (Throttle::default(), 1_000_000);
         let waits = guess(&mut throttle, "ada", &mut now, 12);
         assert_eq!(waits, [0, 0, 0, 0, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
-        assert_eq!(throttle.admit("bob", now), Ok(()), "bob is not ada");
+        assert!(throttle.admit("bob", now).is_ok(), "bob is not ada");
         now += LONGEST_WAIT_MS;
-        throttle.admit("ada", now).expect("never longer");
-        throttle.settle("ada", Guess::Right, now);
+        let bucket = throttle.admit("ada", now).expect("never longer");
+        throttle.settle("ada", bucket, Guess::Right, now);
         assert_eq!(guess(&mut throttle, "ada", &mut now, 4), [0; 4], "a right answer forgets the wrong ones");
         now += FORGET_MS;
         assert_eq!(guess(&mut throttle, "ada", &mut now, 4), [0; 4], "so does time");
@@ -131,7 +153,7 @@ mod tests {
         let mut throttle = Throttle::default();
         let admitted = (0..50).filter(|_| throttle.admit("ada", 5).is_ok()).count();
         assert_eq!(admitted, 4);
-        throttle.settle("ada", Guess::Unknown, 6);
+        throttle.settle("ada", Bucket::Strangers, Guess::Unknown, 6);
         assert!(throttle.admit("ada", 6).is_ok(), "nobody could tell: no guess was made");
     }
 
@@ -140,18 +162,18 @@ mod tests {
         let mut throttle = Throttle::default();
         let now = 1_000_000;
         for i in 0..10_000 {
-            throttle.admit(&format!("u{i}"), now).expect("right answers");
-            throttle.settle(&format!("u{i}"), Guess::Right, now);
+            let bucket = throttle.admit(&format!("u{i}"), now).expect("right answers");
+            throttle.settle(&format!("u{i}"), bucket, Guess::Right, now);
         }
         for i in 0..10_000 {
-            throttle.admit(&format!("w{i}"), now).expect("unanswered");
-            throttle.settle(&format!("w{i}"), Guess::Unknown, now);
+            let bucket = throttle.admit(&format!("w{i}"), now).expect("unanswered");
+            throttle.settle(&format!("w{i}"), bucket, Guess::Unknown, now);
         }
         assert!(throttle.names.is_empty());
         let mut spray = |now| {
             let mut n = 0_u64;
-            while throttle.admit(&format!("v{now}-{n}"), now).is_ok() {
-                throttle.settle(&format!("v{now}-{n}"), Guess::Wrong, now);
+            while let Ok(bucket) = throttle.admit(&format!("v{now}-{n}"), now) {
+                throttle.settle(&format!("v{now}-{n}"), bucket, Guess::Wrong, now);
                 n += 1;
             }
             (n, throttle.names.len())
@@ -159,5 +181,31 @@ mod tests {
         assert_eq!(spray(now), (BURST, 120));
         assert_eq!(spray(now + 10 * INTERVAL_MS).0, 10);
         assert!((1..100).map(|s| spray(now + s * 60_000).1).max() < Some(1400), "the table is bounded");
+    }
+    #[test]
+    fn who_tries_many_names_keeps_nobody_out_who_is_known() {
+        let (mut throttle, now) = (Throttle::default(), 1_000_000);
+        let right = |throttle: &mut Throttle, name: &str, now| {
+            let bucket = throttle.admit(name, now).map_err(|_| "slowed down")?;
+            throttle.settle(name, bucket, Guess::Right, now);
+            Ok::<_, &str>(())
+        };
+        right(&mut throttle, "ada", now).expect("ada");
+        let mut sprayed = 0;
+        while let Ok(bucket) = throttle.admit(&format!("n{sprayed}"), now) {
+            throttle.settle(&format!("n{sprayed}"), bucket, Guess::Wrong, now);
+            sprayed += 1;
+        }
+        assert_eq!(sprayed, BURST);
+        right(&mut throttle, "ada", now).expect("she has signed in before");
+        assert!(right(&mut throttle, "bob", now).is_err(), "whether he is somebody is not known");
+        right(&mut throttle, "bob", now + INTERVAL_MS).expect("in a moment");
+        // Nor are guesses at those who are known without an end.
+        let names: Vec<String> = (0..BURST + 10).map(|n| format!("k{n}")).collect();
+        let later = now + FORGET_MS;
+        names.iter().for_each(|name| right(&mut throttle, name, later).expect("each signs in"));
+        let guessed = names.iter().filter(|name| throttle.admit(name, later).is_ok()).count();
+        assert_eq!(guessed as u64, BURST);
+        right(&mut throttle, "cyd", later).expect("and that keeps no stranger out");
     }
 }

@@ -351,6 +351,17 @@ pub(crate) mod tests {
         assert_eq!(authn.principal(tcp).await, Err(AuthnError::NotSignedIn));
     }
 
+    #[test]
+    fn guesses_are_counted_by_address_and_by_network_where_one_has_a_whole_one() {
+        let origin = |text: &str| Peer::Tcp { address: text.parse().expect("address") }.origin();
+        assert_eq!(origin("192.0.2.7:1"), "192.0.2.7");
+        assert_eq!(origin("[::ffff:192.0.2.7]:1"), "192.0.2.7");
+        assert_eq!(origin("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64");
+        assert_eq!(origin("[2001:db8:1:2::9]:1"), "2001:db8:1:2::/64");
+        assert_ne!(origin("[2001:db8:1:3::9]:1"), "2001:db8:1:2::/64");
+        assert_eq!(Peer::Unix { uid: 7 }.origin(), "uid 7");
+    }
+
     #[tokio::test]
     async fn in_a_session_only_the_farms_own_account_is_taken_at_its_word() {
         let authn = authn(None);

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use tokio::net::UnixStream;
@@ -84,6 +84,17 @@ impl Peer {
         match self {
             Self::Unix { uid } | Self::Session { uid, .. } | Self::Untold { uid, .. } => format!("uid {uid}"),
             Self::Tcp { address } => address.ip().to_string(),
+        }
+    }
+
+    /// Where guesses come from. Whoever has one address of an IPv6 network has all of it.
+    pub(crate) fn origin(self) -> String {
+        match self {
+            Self::Tcp { address } => match address.ip().to_canonical() {
+                IpAddr::V6(ip) => format!("{}/64", Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+                IpAddr::V4(ip) => ip.to_string(),
+            },
+            Self::Unix { .. } | Self::Session { .. } | Self::Untold { .. } => self.client(),
         }
     }
 

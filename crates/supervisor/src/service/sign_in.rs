@@ -51,7 +51,7 @@ impl Service {
     /// Somebody signs in with a password, and has a session from then on.
     pub(crate) async fn login(&self, peer: Peer, request: LoginRequest) -> Result<NewCredentialView, ServiceError> {
         let name = request.name.map(named).transpose()?;
-        let signed_in = self.sign_in.sign_in(&request.user, &request.password, &peer.client()).await;
+        let signed_in = self.sign_in.sign_in(&request.user, &request.password, &peer.origin()).await;
         self.count_password(signed_in.as_ref().err());
         // root administers from the local socket.
         let login_user = match signed_in {

@@ -25,7 +25,7 @@ usage: cargo xtask TASK
   full            ci with long crash tests, the tour, Blender, the whole bench; writes docs/full.md
                   (--quick-bench: the bench with fewer tasks, and the page says so)
   deps            write the launcher's tree of dependencies to crates/launcher/deps.txt
-  servers         unpack the directory servers (OpenLDAP, Samba) for tests that are started in another way";
+  servers         make the servers (OpenLDAP, Samba, an OpenID provider) for tests that are started in another way";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Some(("full", [])) => full::run(&[]),
         Some(("full", [quick])) if quick == "--quick-bench" => full::run(&["--quick"]),
         Some(("deps", [])) => launcher::write_tree(&root()),
-        Some(("servers", [])) => servers::unpack(&root()),
+        Some(("servers", [])) => servers::unpack(&root()).and_then(|()| openid::provider(&root())),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -89,7 +89,12 @@ fn prepare(root: &Path, strictness: Strictness) -> Result<()> {
     if let Err(e) = &servers {
         println!("xtask: accounts of LDAP and of a domain can't be tested here: no directory servers: {e:#}");
     }
-    if strictness == Strictness::NothingSkipped && (root_lacking || !lacking.is_empty() || servers.is_err()) {
+    let provider = openid::provider(root);
+    if let Err(e) = &provider {
+        println!("xtask: signing in at a real OpenID provider can't be tested here: {e:#}");
+    }
+    let all_servers = servers.is_ok() && provider.is_ok();
+    if strictness == Strictness::NothingSkipped && (root_lacking || !lacking.is_empty() || !all_servers) {
         bail!("this run may skip nothing (run as root, on Debian or with the packages named above)");
     }
     Ok(())

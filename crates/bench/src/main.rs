@@ -12,6 +12,7 @@ mod cpu;
 mod farm;
 mod http;
 mod limits;
+mod people;
 mod pretend;
 mod statistics;
 
@@ -26,7 +27,7 @@ usage: cargo run --release -p bench -- [--json] [--quick] [--only GROUP,…]
 
   --json   one JSON object instead of a table
   --quick  fewer tasks and three rounds: for a look, not for quoting
-  --only   of: rates single latency dispatch log isolated cost crash peers
+  --only   of: rates single latency dispatch log isolated cost crash peers people
 
 Needs root (its accounts live in a private mount namespace), cc, and the release build of the programs. Nothing runs
 with a real-time claim to the processors: sessions could not join a control group that has no share of that. So quote
@@ -42,6 +43,7 @@ struct Size {
     latencies: usize,
     dispatched: u64,
     log_mib: u64,
+    decisions: u64,
     only: Vec<String>,
 }
 
@@ -59,6 +61,7 @@ impl Size {
                 latencies: 31,
                 dispatched: 100_000,
                 log_mib: 128,
+                decisions: 2_000,
                 only,
             }
         } else {
@@ -70,6 +73,7 @@ impl Size {
                 latencies: 101,
                 dispatched: 500_000,
                 log_mib: 512,
+                decisions: 20_000,
                 only,
             }
         })
@@ -115,6 +119,9 @@ fn measure(size: &Size) -> Result<Figures> {
     let mut figures = Figures::default();
     if size.has("peers") {
         peers(size, &mut figures)?;
+    }
+    if size.has("people") {
+        decisions(size, &mut figures)?;
     }
     if size.has("dispatch") {
         supervisor(size, &mut figures)?;
@@ -169,6 +176,18 @@ fn peers(size: &Size, figures: &mut Figures) -> Result<()> {
     for (name, rate) in limits::peers(1000)? {
         figures.put(name, rate);
     }
+    Ok(())
+}
+
+/// What a decision costs, among so many people and grants that no table fits where its reading is free.
+fn decisions(size: &Size, figures: &mut Figures) -> Result<()> {
+    let of = people::measure(size.decisions)?;
+    figures.put("decision_us", percentile(&of.pure, 50));
+    figures.put("decision_p99_us", percentile(&of.pure, 99));
+    figures.put("decision_with_reads_us", percentile(&of.with_reads, 50));
+    figures.put("decision_with_reads_p99_us", percentile(&of.with_reads, 99));
+    figures.put("decision_remembered_us", percentile(&of.remembered, 50));
+    figures.put("decision_remembered_p99_us", percentile(&of.remembered, 99));
     Ok(())
 }
 

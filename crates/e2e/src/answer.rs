@@ -13,7 +13,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(command: String, output: Output) -> Self {
+    /// What a command that the test ran itself gave.
+    #[must_use]
+    pub fn new(command: String, output: Output) -> Self {
         Self { command, code: output.status.code(), stdout: output.stdout, stderr: output.stderr }
     }
 

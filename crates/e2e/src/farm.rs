@@ -189,7 +189,11 @@ impl Farm {
         if !self.before.is_empty() {
             command.args(["-c", &format!("{}\nexec stead \"$@\"", self.before), "sh"]);
         }
-        command.args(["dev", "--data", &self.data(), "--listen", "127.0.0.1:0", "--mode", self.mode]);
+        command.args(["dev", "--data", &self.data(), "--mode", self.mode]);
+        // A test that has to know the port before chooses it.
+        if !self.options.iter().any(|o| o == "--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command.args(&self.options);
         command
     }

@@ -37,6 +37,20 @@ pub fn root_or_skip() -> bool {
     false
 }
 
+/// The Python of `cargo xtask servers` that has an OpenID provider; where CI says that nothing may be skipped, there is
+/// one or the test fails.
+#[must_use]
+pub fn openid_python() -> Option<std::path::PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    let python = test.ancestors().nth(3)?.join("openid-provider/bin/python");
+    if python.is_file() {
+        return Some(python);
+    }
+    assert!(!in_ci(), "this test needs the OpenID provider of `cargo xtask servers`, and CI may not skip it");
+    say("SKIPPED (needs an OpenID provider: run `cargo xtask servers`)");
+    None
+}
+
 /// Whether a test that needs these programs can run; as [`root_or_skip`].
 #[must_use]
 pub fn programs_or_skip(programs: &[&str]) -> bool {

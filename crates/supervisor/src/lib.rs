@@ -23,6 +23,8 @@ mod identity;
 mod keys;
 mod listen;
 mod logs;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod metrics;
 #[cfg_attr(not(feature = "oidc"), allow(dead_code, reason = "a build without it refuses at the door"))]
 mod oidc;

@@ -1,7 +1,9 @@
 //! `login --oidc`: a browser signs in, and brings a code to a port of this machine (RFC 8252).
 //!
-//! The code is worth nothing without what this process keeps for itself. Session tokens are in no address.
+//! The code is worth nothing without what this process keeps for itself. Session tokens are in no address. Where the
+//! browser is on another machine, its last link leads nowhere; then its address is pasted at the terminal.
 
+use std::io::BufRead as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use crate::credentials::Kept;
 use crate::failure::Failure;
 use crate::out;
 
+/// The longest line that is looked at.
+const PASTED_MAX: u64 = 4096;
 /// How long somebody may take with the browser.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the browser may take with the page at the end.
@@ -55,8 +59,12 @@ pub(super) async fn login(url: &str, host: String, name: &str) -> Result<Kept, F
     let client = Client::at(Place::Tcp(host));
     would_be_answered(&client, &path).await?;
     let address = format!("{url}{path}");
-    out::note(format!("open this in a browser of this machine, and sign in:\n\n  {address}\n"));
-    out::note(format!("the page at the end has to show {}", supervisor::login_word(&challenge)));
+    out::note(format!("open this in a browser, and sign in:\n\n  {address}\n"));
+    out::note(format!(
+        "the page at the end has to show {}; if the browser is on another machine than this terminal, copy the address of \
+         that page's link and paste it here",
+        supervisor::login_word(&challenge)
+    ));
     open(&address);
     let code = brought(listener, state).await?;
     let body = json!({ "code": code, "verifier": warrant::hex(&verifier), "name": name });
@@ -91,7 +99,13 @@ fn open(address: &str) {
 /// The first code that comes with our own state.
 async fn brought(listener: TcpListener, state: String) -> Result<String, Failure> {
     let (sender, mut codes) = mpsc::channel(1);
-    let router = Router::new().route("/", get(take)).with_state(Waiting { state, code: sender });
+    let waiting = Waiting { state, code: sender };
+    // Ends with the process: nobody may ever type anything.
+    std::thread::spawn({
+        let waiting = waiting.clone();
+        move || pasted(&mut std::io::stdin().lock(), &waiting)
+    });
+    let router = Router::new().route("/", get(take)).with_state(waiting);
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, router).with_graceful_shutdown(async {
         // Dropped is as good as said.
@@ -108,10 +122,35 @@ async fn brought(listener: TcpListener, state: String) -> Result<String, Failure
         Err(_) => Err(Failure::Refused {
             rule: "oidc",
             text: "nobody came back from the browser within 10 minutes".into(),
-            hint: "begin again: stead login --oidc. The browser has to be on this machine, or reach its 127.0.0.1"
+            hint: "begin again: stead login --oidc. Where the browser is on another machine, paste the address of its \
+                   last link here"
                 .into(),
         }),
     }
+}
+
+/// Takes what is pasted, until it is what belongs to this login.
+fn pasted(from: &mut impl std::io::BufRead, waiting: &Waiting) {
+    loop {
+        let mut line = String::new();
+        match std::io::Read::take(&mut *from, PASTED_MAX).read_line(&mut line) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+        match code_in(line.trim(), &waiting.state) {
+            Some(code) => return drop(waiting.code.try_send(code)),
+            None if line.trim().is_empty() => {}
+            None => out::note("that is not the address of the link at the end of this sign-in"),
+        }
+    }
+}
+
+/// The code in the address of the last link.
+fn code_in(address: &str, state: &str) -> Option<String> {
+    let (_, query) = address.split_once('?')?;
+    let part = |name: &str| query.split('&').filter_map(|pair| pair.split_once('=')).find(|(n, _)| *n == name);
+    let (code, theirs) = (part("code")?.1, part("state")?.1);
+    (theirs == state && !code.is_empty()).then(|| code.to_owned())
 }
 
 async fn take(State(waiting): State<Waiting>, Query(brought): Query<Brought>) -> (StatusCode, &'static str) {
@@ -139,5 +178,16 @@ mod tests {
         assert_eq!(take(waiting.clone(), brought("7", "ours")).await.0, StatusCode::OK);
         assert_eq!(take(waiting.clone(), brought("8", "ours")).await.0, StatusCode::NOT_FOUND);
         assert_eq!(codes.recv().await.as_deref(), Some("7"));
+    }
+    #[tokio::test]
+    async fn what_is_pasted_counts_if_it_belongs_to_this_login() {
+        let (sender, mut codes) = mpsc::channel(1);
+        let waiting = Waiting { state: "ours".into(), code: sender };
+        let typed = "\nhello\nhttp://127.0.0.1:1/?code=1&state=theirs\nhttp://127.0.0.1:1/?code=&state=ours\n\
+                     http://127.0.0.1:40000/?code=7&state=ours \nhttp://127.0.0.1:1/?code=8&state=ours\n";
+        pasted(&mut typed.as_bytes(), &waiting);
+        drop(waiting);
+        assert_eq!((codes.recv().await.as_deref(), codes.recv().await), (Some("7"), None));
+        pasted(&mut "no end of a line".as_bytes(), &Waiting { state: "s".into(), code: mpsc::channel(1).0 });
     }
 }

@@ -59,7 +59,8 @@ pub(crate) async fn callback(
             None,
             format!(
                 "<p>A program on your machine wants to be signed in as {}.</p><p>Go on only if you have just typed \
-                 <code>stead login --oidc</code> and your terminal shows <b>{}</b>.</p><p><a href=\"{}\">Sign it in</a></p>",
+                 <code>stead login --oidc</code> and your terminal shows <b>{}</b>.</p><p><a href=\"{}\">Sign it in</a></p>\
+                 <p>If the terminal is on another machine than this browser, copy the address of that link and paste it there.</p>",
                 plain(login_user.as_str()),
                 plain(&word),
                 plain(&url)

@@ -1,6 +1,7 @@
-"""A real OpenID provider (django-oauth-toolkit) for the tests: FOLDER REDIRECT_URL. Prints its issuer when it listens.
+"""A real OpenID provider (django-oauth-toolkit) for the tests: FOLDER REDIRECT_URL [public]. Prints its issuer when it listens.
 
-One person, ada, with the password `right`; one confidential client, `stead`, with the secret `of-the-client`.
+People with the password `right`: ada, and some who are nobody here. One client, `stead`, with the secret `of-the-client`
+unless it is to be a public one.
 """
 
 import os
@@ -12,7 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
 
-folder, redirect_url = sys.argv[1:]
+folder, redirect_url = sys.argv[1:3]
+is_public = sys.argv[3:] == ["public"]
 key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
 )
@@ -82,14 +84,14 @@ urlpatterns = [
 ]
 
 call_command("migrate", verbosity=0)
-ada = User.objects.create_user("ada", password="right")
+ada, *_ = [User.objects.create_user(name, password="right") for name in ["ada", "root", "not a name"]]
 application = get_application_model()
 application.objects.create(
     name="stead",
     user=ada,
     client_id="stead",
-    client_secret="of-the-client",
-    client_type=application.CLIENT_CONFIDENTIAL,
+    client_secret="" if is_public else "of-the-client",
+    client_type=application.CLIENT_PUBLIC if is_public else application.CLIENT_CONFIDENTIAL,
     authorization_grant_type=application.GRANT_AUTHORIZATION_CODE,
     redirect_uris=redirect_url,
     algorithm=application.RS256_ALGORITHM,

@@ -26,13 +26,16 @@ pub(crate) struct Trouble {
     pub(crate) hint: String,
 }
 
+/// When it was found, and what.
+type Found = (Instant, Vec<Trouble>);
+
 /// Clones share what was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     store: Store,
     audit: Audit,
     room: Room,
-    last: Arc<Mutex<Option<(Instant, Vec<Trouble>)>>>,
+    last: Arc<Mutex<Option<Found>>>,
 }
 
 impl Health {

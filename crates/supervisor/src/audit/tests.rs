@@ -460,7 +460,7 @@ async fn what_waits_for_room_outlives_the_supervisor_and_says_what_came_of_it() 
         let Ending::Later(one) = audit.intent_or_later(kill).await.expect("kept") else { panic!("there is no room") };
         late.push(one);
     }
-    drop(late.pop());
+    let _never_settled = late.pop();
     audit.settle(late.pop().expect("the second"), Some("it had ended".to_owned())).await;
     audit.settle(late.pop().expect("the first"), None).await;
     audit.write_or_later(submitted.not_done(Outcome::Failed, "no room")).await.expect("kept");

@@ -45,7 +45,7 @@ impl Service {
         }
         let record = Record::intent(Act::ListChange, caller.actor()).object(name);
         let record = record.with("list", word(list)).with("allowed", allowed);
-        let intent = self.audit.intent(record).await?;
+        let intent = self.intent(record).await?;
         let reference = Some(intent.reference());
         let stored = match (list, allowed) {
             (list, None) => self.store.unlist(list, name, reference).await.map(drop),

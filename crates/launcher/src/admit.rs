@@ -96,6 +96,7 @@ mod tests {
             limits: Limits::default(),
             umask: 0o022,
             submitter_signature: Vec::new(),
+            password: None,
         }
     }
 

@@ -360,12 +360,12 @@ fn hear(asked: &Asked) -> Option<Answer> {
     }
 }
 
-fn died() -> Answer {
+pub(crate) fn died() -> Answer {
     Answer::new(Word::Unavailable, "the child that asks PAM ended without an answer")
 }
 
 /// In the child: a process that modules may use, with nothing of the checker's but the way back.
-fn prepare(way_back: &OwnedFd, parent: u32) -> Result<(), (&'static str, Errno)> {
+pub(crate) fn prepare(way_back: &OwnedFd, parent: u32) -> Result<(), (&'static str, Errno)> {
     sys::die_with_parent(libc::SIGKILL);
     if std::os::unix::process::parent_id() != parent {
         return Err(("parent", Errno(libc::ESRCH)));
@@ -379,12 +379,12 @@ fn prepare(way_back: &OwnedFd, parent: u32) -> Result<(), (&'static str, Errno)>
 }
 
 /// Kills a child that was not collected yet, and all that it started.
-fn kill_tree(pid: i32) {
+pub(crate) fn kill_tree(pid: i32) {
     kill_below(pid);
     let _ = sys::kill(pid, libc::SIGKILL);
 }
 
-fn kill_below(pid: i32) {
+pub(crate) fn kill_below(pid: i32) {
     for below in sys::descendants(pid, &[]) {
         let _ = sys::kill(below, libc::SIGKILL);
     }

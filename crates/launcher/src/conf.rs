@@ -55,6 +55,8 @@ pub(crate) struct Conf {
     pub(crate) nofile: u32,
     /// Refuse what asks for a limit that can't be enforced here.
     pub(crate) require_limits: bool,
+    /// Accounts are logged on with their passwords.
+    pub(crate) requires_password: bool,
     pub(crate) path: String,
     pub(crate) lang: String,
 }
@@ -75,6 +77,7 @@ impl Default for Conf {
             pids_max: 16_384,
             nofile: 65_536,
             require_limits: false,
+            requires_password: false,
             path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
             lang: "C.UTF-8".to_owned(),
         }
@@ -149,7 +152,7 @@ impl fmt::Display for LineError {
     }
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "uid_floor",
     "gid_floor",
     "allowed_accounts",
@@ -163,6 +166,7 @@ const KEYS: [&str; 15] = [
     "pids_max",
     "nofile",
     "require_limits",
+    "requires_password",
     "path",
     "lang",
 ];
@@ -279,18 +283,21 @@ fn set(conf: &mut Conf, key: &str, value: &str) -> Result<(), &'static str> {
         }
         "pids_max" => conf.pids_max = number(value, 16, 4_194_304, "a number from 16 to 4194304")?,
         "nofile" => conf.nofile = number(value, 64, 1 << 20, "a number from 64 to 1048576")?,
-        "require_limits" => {
-            conf.require_limits = match value {
-                "yes" => true,
-                "no" => false,
-                _ => return Err("yes or no"),
-            }
-        }
+        "require_limits" => conf.require_limits = flag(value)?,
+        "requires_password" => conf.requires_password = flag(value)?,
         "path" => conf.path = search_path(value)?,
         "lang" => conf.lang = locale(value)?,
         _ => return Err("a known key"),
     }
     Ok(())
+}
+
+fn flag(value: &str) -> Result<bool, &'static str> {
+    match value {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err("yes or no"),
+    }
 }
 
 fn number(value: &str, min: u32, max: u32, want: &'static str) -> Result<u32, &'static str> {
@@ -353,7 +360,7 @@ mod tests {
         let text = "uid_floor = 500\ngid_floor = 50\nallowed_accounts = ada, bob\ndenied_accounts=eve\nallowed_groups = film\n\
                     denied_groups = sudo docker\ndenied_groups_action = refuse\nallowed_modes = proxy\n\
                     proxy_account = qubeproxy\nno_new_privs = always\npids_max = 100\nnofile = 256\n\
-                    require_limits = yes\npath = /bin:/opt/x/bin\nlang = de_DE.UTF-8\n";
+                    require_limits = yes\nrequires_password = true\npath = /bin:/opt/x/bin\nlang = de_DE.UTF-8\n";
         let conf = parse("f", text.as_bytes()).expect("good");
         assert_eq!(
             conf,
@@ -371,6 +378,7 @@ mod tests {
                 pids_max: 100,
                 nofile: 256,
                 require_limits: true,
+                requires_password: true,
                 path: "/bin:/opt/x/bin".into(),
                 lang: "de_DE.UTF-8".into(),
             }
@@ -406,6 +414,7 @@ mod tests {
             ("allowed_modes = desktop", "allowed_modes"),
             ("denied_groups_action = ignore", "denied_groups_action"),
             ("require_limits = maybe", "require_limits"),
+            ("requires_password = 1", "requires_password"),
             ("no_new_privs = off", "no_new_privs"),
             ("proxy_account =", "proxy_account"),
             ("proxy_account = a b", "proxy_account"),

@@ -24,6 +24,7 @@ mod folder;
 mod host;
 mod ids;
 mod log;
+mod logon;
 mod nsswitch;
 mod pam;
 mod question;

@@ -14,13 +14,17 @@ use crate::refusal::{Refusal, cut};
 use crate::rpc::{self, End, FromShepherd, Heard, Start, ToShepherd};
 use crate::shepherd::{Task, socket_name};
 use crate::sys::{self, Errno, Received, Res, as_fd, say};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 use warrant::launcher_wire::{FromLauncher, HostAbilities, RefusalKind, ToLauncher};
 use warrant::session_wire::PACKET_MAX;
-use warrant::{Fact, Proof, PublicKey, Renewal, SecretKey, SessionEnd, Signed, Warrant, sha256};
+use warrant::{
+    Fact, Proof, PublicKey, Renewal, SealingKey, SealingKeyOf, Secret, SecretKey, SessionEnd, Signed, Warrant, sha256,
+};
+use zeroize::Zeroizing;
 
 const CLIENTS_MAX: usize = 64;
 const SESSIONS_MAX: usize = 1024;
@@ -107,9 +111,12 @@ struct Launcher {
     used: Used,
     keys: Vec<PublicKey>,
     host_key: SecretKey,
+    /// What passwords are sealed for: of this life, in no file. Where it stays is kept out of swap.
+    sealing_key: Box<SealingKey>,
     log: Log,
     cgroups: Cgroups,
     sessions_dir: OwnedFd,
+    sessions_path: String,
     work: Folder,
     program: OwnedFd,
     worker_uid: u32,
@@ -184,10 +191,11 @@ impl Launcher {
         let farm = state.hex::<16>("farm", 0)?;
         let farm = *farm.ok_or(Fatal::Malformed { path: format!("{}/farm", state.path), want: "there" })?;
         let log = Log::open(as_fd(&state.folder("log", root(0o700))?.fd), &host_key.public())?;
-        let sessions_dir = state.folder("sessions", root(0o700))?.fd;
+        let sessions = state.folder("sessions", root(0o700))?;
         let group = format!("stead-{}", warrant::hex(&host_key.public().id().0));
         let listener = listen(&run, &socket)?;
         let incarnation = sys::random().map_err(step("draw random bytes"))?;
+        let sealing_key = sealing_key().map_err(step("draw random bytes"))?;
         let mut service_uids = options.service_uids.clone();
         service_uids.push(worker_uid);
         let mut launcher = Self {
@@ -197,9 +205,11 @@ impl Launcher {
             used: Used::default(),
             keys,
             host_key,
+            sealing_key,
             log,
             cgroups: Cgroups::discover(&group, !options.hosted),
-            sessions_dir,
+            sessions_dir: sessions.fd,
+            sessions_path: sessions.path,
             work,
             program,
             worker_uid,
@@ -274,6 +284,13 @@ impl Launcher {
         }
         group.remove();
     }
+}
+
+fn sealing_key() -> Res<Box<SealingKey>> {
+    let seed = Zeroizing::new(sys::random::<32>()?);
+    let key = Box::new(SealingKey::from_seed(&seed));
+    sys::guard_value(&*key);
+    Ok(key)
 }
 
 fn worker_uid(options: &Options) -> Result<u32, Fatal> {
@@ -355,6 +372,10 @@ impl Launcher {
     fn reload(&mut self) {
         match conf::load(self.conf_path.as_deref()) {
             Ok(conf) => {
+                if conf.requires_password != self.conf.requires_password {
+                    // They come back, and learn what is needed here now.
+                    self.clients.clear();
+                }
                 self.conf = conf;
                 say!("launcher.conf was read again");
             }
@@ -462,12 +483,14 @@ impl Launcher {
 
     fn welcome(&mut self, client: u64, id: u32) {
         let abilities = HostAbilities { throwaway: self.throwaway.is_some(), ..self.cgroups.abilities() };
+        let of_life = SealingKeyOf { incarnation: self.us.incarnation, public: self.sealing_key.public() };
         let message = FromLauncher::Welcome {
             id,
             incarnation: self.us.incarnation,
             tick: sys::boot_ms(),
             host_key: self.host_public(),
             abilities,
+            sealing_key: self.conf.requires_password.then(|| of_life.sign(&self.host_key)),
             sessions: self.sessions.keys().copied().collect(),
         };
         self.tell(client, &message, &[]);
@@ -571,7 +594,14 @@ impl Launcher {
             self.refuse(Asked { client, id, warrant, hash }, &refusal);
             return None;
         }
-        match self.fork(&warrant, hash) {
+        let password = match self.password(&warrant) {
+            Ok(password) => password,
+            Err(refusal) => {
+                self.refuse(Asked { client, id, warrant, hash }, &refusal);
+                return None;
+            }
+        };
+        match self.fork(&warrant, hash, password) {
             Ok(Forked::Parent { conn, pid }) => {
                 let deadline = sys::boot_ms().saturating_add(LAUNCH_PATIENCE_MS);
                 let asked = Some(Box::new(Asked { client, id, warrant, hash }));
@@ -601,7 +631,23 @@ impl Launcher {
         Ok(())
     }
 
-    fn fork(&mut self, warrant: &Warrant, hash: [u8; 32]) -> Res<Forked> {
+    /// The password that the warrant brings, if it is of use here. Its number is used up by now: it is opened once.
+    fn password(&self, warrant: &Warrant) -> Result<Option<Secret>, Refusal> {
+        let Some(sealed) = warrant.password.as_ref().filter(|_| self.conf.requires_password) else { return Ok(None) };
+        match self.sealing_key.open(sealed, &warrant.password_context()) {
+            Ok(password) => {
+                sys::guard(password.expose());
+                Ok(Some(password))
+            }
+            Err(e) => {
+                let hint = "the supervisor issues a new warrant";
+                Err(Refusal::new(RefusalKind::Warrant, "warrant_password", e.to_string(), hint))
+            }
+        }
+    }
+
+    /// The parent's copy of the password is wiped when this returns.
+    fn fork(&mut self, warrant: &Warrant, hash: [u8; 32], password: Option<Secret>) -> Res<Forked> {
         let name = socket_name(warrant.session);
         let dir = as_fd(&self.sessions_dir);
         let c_name = sys::cstr(name.as_str())?;
@@ -610,12 +656,14 @@ impl Launcher {
             warrant: warrant.clone(),
             warrant_hash: hash,
             host: self.host_key.public().id(),
+            password: Cell::new(password),
             conf: self.conf.clone(),
             service_uids: self.service_uids.clone(),
             throwaway: self.throwaway,
             cgroups: self.cgroups.clone(),
             keys: self.keys.iter().map(PublicKey::to_bytes).collect(),
             sessions: sys::duplicate(dir)?,
+            sessions_path: self.sessions_path.clone(),
             work: sys::duplicate(as_fd(&self.work.fd))?,
             work_path: self.work.path.clone(),
             program: sys::duplicate(as_fd(&self.program))?,

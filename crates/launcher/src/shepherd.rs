@@ -7,17 +7,19 @@
 use crate::account::{self, Ask, Identity};
 use crate::cgroup::{Cgroups, Group};
 use crate::conf::{Conf, NoNewPrivs};
+use crate::logon;
 use crate::refusal::Refusal;
 use crate::rpc::{self, End, Heard, Start, ToShepherd};
 use crate::serve::LAUNCH_PATIENCE_MS;
 use crate::switch::{self, ChildPlan, PrivateMounts, Stage, Target};
 use crate::sys::{self, Errno, Res, as_fd};
+use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use warrant::launcher_wire::RefusalKind;
 use warrant::proof::RunAs;
 use warrant::session_wire::Orders;
-use warrant::{KeyId, Purpose, SessionEnd, Warrant};
+use warrant::{KeyId, Purpose, Secret, SessionEnd, Warrant};
 
 /// How long a session goes on without a worker.
 const ORPHAN_LIMIT_MS: u64 = 600_000;
@@ -38,6 +40,8 @@ pub(crate) struct Task {
     pub(crate) warrant_hash: [u8; 32],
     /// The host's key, by its name: tells sessions of this launcher from another's.
     pub(crate) host: KeyId,
+    /// The account's, where this host logs accounts on. Taken when it is used.
+    pub(crate) password: Cell<Option<Secret>>,
     pub(crate) conf: Conf,
     pub(crate) service_uids: Vec<u32>,
     pub(crate) throwaway: Option<u32>,
@@ -47,6 +51,7 @@ pub(crate) struct Task {
     /// Our own socket, in `sessions`.
     pub(crate) listener: OwnedFd,
     pub(crate) sessions: OwnedFd,
+    pub(crate) sessions_path: String,
     pub(crate) work: OwnedFd,
     pub(crate) work_path: String,
     /// `stead-session`, opened and checked.
@@ -119,6 +124,7 @@ fn launch(task: &Task) -> Result<Session, Refusal> {
         service_uids: &task.service_uids,
         throwaway: task.throwaway,
     })?;
+    logon::log_on(task, &identity)?;
     let folder = job_folder(task, &identity)?;
     let group = task
         .cgroups

@@ -633,6 +633,24 @@ pub(crate) fn harden() -> Res<()> {
     Ok(())
 }
 
+/// Keeps the pages of a secret out of swap and of every dump, as far as the kernel does it.
+pub(crate) fn guard(secret: &[u8]) {
+    guard_value(secret);
+}
+
+/// The same, of a value that stays where it is.
+pub(crate) fn guard_value<T: ?Sized>(secret: &T) {
+    let page = 4096_usize;
+    let at = std::ptr::from_ref(secret).addr();
+    let start = at & !(page - 1);
+    let len = at.saturating_add(size_of_val(secret)).saturating_sub(start).next_multiple_of(page);
+    // SAFETY: the pages hold memory of ours; neither call changes what is in it.
+    unsafe {
+        libc::mlock(std::ptr::without_provenance(start), len);
+        libc::madvise(std::ptr::without_provenance_mut(start), len, libc::MADV_DONTDUMP);
+    }
+}
+
 /// Orphans below this process become its children.
 pub(crate) fn become_subreaper() -> Res<()> {
     // SAFETY: plain arguments.

@@ -382,6 +382,7 @@ fn launch(farm: &Farm, count: u64) -> Vec<u32> {
             limits: Limits::default(),
             umask: 0o022,
             submitter_signature: Vec::new(),
+            password: None,
         };
         let request = ToLauncher::Launch { id: 2, warrant: warrant.sign(&key) };
         sys::send(as_fd(&conn), &request.encode(), &[]).expect("launch");

@@ -310,6 +310,7 @@ impl Stage {
             limits: Limits::default(),
             umask: 0o027,
             submitter_signature: Vec::new(),
+            password: None,
         }
     }
 

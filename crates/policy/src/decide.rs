@@ -1,7 +1,7 @@
 //! At dispatch, before every batch, and for `explain`: user × worker → run-as account.
 
 use crate::people::{self, For, Kind, NoRight, People, Person};
-use crate::types::{Accept, Decision, Effect, Place, ProxyAccount, Refusal, RunPlan, Trail, Via, Who};
+use crate::types::{Accept, Decision, Effect, PASSWORD_TRIED, Place, ProxyAccount, Refusal, RunPlan, Trail, Via, Who};
 use warrant::{Account, AccountName, LoginUser, Mode, sha256};
 
 /// As whom a job of `who` named `job` would run at `place`, or the rule that refuses or holds it back.
@@ -35,6 +35,17 @@ pub fn decide(who: &Who, job: Option<&str>, place: &Place, people: &People, now:
     if let Some(refusal) = excluded(&plan, place) {
         let refusal = trail.stop(Effect::Refuses, &source(place), refusal);
         return Decision::Refused(refusal, trail.0);
+    }
+    match logon(&plan, place) {
+        Some(refusal) if refusal.rule == PASSWORD_TRIED => {
+            let refusal = trail.stop(Effect::Waits, &source(place), refusal);
+            return Decision::Waiting(refusal, trail.0);
+        }
+        Some(refusal) => {
+            let refusal = trail.stop(Effect::Refuses, &source(place), refusal);
+            return Decision::Refused(refusal, trail.0);
+        }
+        None => {}
     }
     if let Some(refusal) = away(place) {
         let refusal = trail.stop(Effect::Waits, &source(place), refusal);
@@ -198,6 +209,14 @@ fn excluded(plan: &RunPlan, place: &Place) -> Option<Refusal> {
         text: format!("the worker could not run {account}: {reason}"),
         hint: format!("put the account right on that host, then restart the launcher of worker {}", place.worker),
     })
+}
+
+/// What keeps the account from being logged on, where that takes its password.
+fn logon(plan: &RunPlan, place: &Place) -> Option<Refusal> {
+    match (&place.logons, &plan.account) {
+        (Some(logons), Account::Named { name, .. }) => logons.refusal(name.as_str()),
+        (None, _) | (_, Account::Throwaway) => None,
+    }
 }
 
 fn away(place: &Place) -> Option<Refusal> {

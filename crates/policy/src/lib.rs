@@ -19,8 +19,9 @@ pub use people::{
     acts, admit, is_listed, may_be_proxy, may_grant, right,
 };
 pub use types::{
-    ACCOUNT_UNKNOWN, Accept, Channel, Decision, Effect, Excluded, Identified, Place, Principal, ProxyAccount, Refusal,
-    Request, Roles, Rule, RunPlan, Scopes, Via, Who,
+    ACCOUNT_UNKNOWN, Accept, Channel, Decision, Effect, Excluded, Identified, Logon, Logons, PASSWORD_BAD,
+    PASSWORD_MISSING, PASSWORD_TRIED, Place, Principal, ProxyAccount, Refusal, Request, Roles, Rule, RunPlan, Scopes,
+    Via, Who,
 };
 pub use view::{Sight, Viewer};
 pub use warrant::{AccountName, LoginUser, Mode, User};

@@ -2,6 +2,8 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use warrant::{AccountName, LoginUser, Mode, User};
 
 /// What someone may do beyond their own jobs.
@@ -164,7 +166,48 @@ pub struct Place {
     pub online: bool,
     /// Accounts this worker could not run.
     pub excluded: Vec<Excluded>,
+    /// On a worker that logs accounts on with their passwords: those that the farm has.
+    pub logons: Option<Arc<Logons>>,
 }
+
+/// What is known of the password an account is logged on with; of one without there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Logon {
+    /// It may be used.
+    Ready,
+    /// A worker is using it just now. One at a time: should it be wrong, that is one wrong password, not many.
+    Tried { worker: String },
+    /// It was refused, or can't be had: it is used nowhere.
+    Bad { why: String },
+}
+
+/// By account.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logons(pub BTreeMap<String, Logon>);
+
+impl Logons {
+    /// Why the account can't be logged on just now.
+    #[must_use]
+    pub fn refusal(&self, account: &str) -> Option<Refusal> {
+        let set = || format!("run `stead password set {account}`");
+        let (rule, text, hint) = match self.0.get(account) {
+            Some(Logon::Ready) => return None,
+            None => (PASSWORD_MISSING, format!("the farm has no password of {account}, which the worker needs"), set()),
+            Some(Logon::Bad { why }) => (PASSWORD_BAD, format!("the password of {account} is not good: {why}"), set()),
+            Some(Logon::Tried { worker }) => (
+                PASSWORD_TRIED,
+                format!("the password of {account} is just being used on {worker}"),
+                "nothing is to be done: it is used once at a time".to_owned(),
+            ),
+        };
+        Some(Refusal { rule: rule.to_owned(), value: account.to_owned(), text, hint })
+    }
+}
+
+/// The rules by which an account isn't logged on.
+pub const PASSWORD_MISSING: &str = "password_missing";
+pub const PASSWORD_BAD: &str = "password_bad";
+pub const PASSWORD_TRIED: &str = "password_tried";
 
 /// What a host answered when it was asked for an account.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -119,6 +119,7 @@ prop_compose! {
             accept: match accept { 0 => Accept::Owner, 1 => Accept::Any, _ => Accept::Users(vec![login("bob")]) },
             panic, drained, online,
             excluded: without.iter().map(|name| excluded(name)).collect(),
+            logons: None,
         }
     }
 }

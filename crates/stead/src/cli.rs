@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Kill(Act),
     /// Run failed and killed tasks again
     Retry(Act),
+    /// Submit a job again, as a new job
+    Resubmit(Resubmit),
     /// Hold a job back; what runs is ended and will run again
     Block(Act),
     /// Let a blocked job go on; it is decided anew
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// Tokens for scripts
     #[command(subcommand)]
     Tokens(Tokens),
+    /// Passwords of the accounts that jobs run as, where workers need them
+    #[command(subcommand)]
+    Password(PasswordCommand),
     /// What a change of grants, users or workers would do
     #[command(subcommand)]
     Policy(Policy),
@@ -700,6 +705,93 @@ pub(crate) struct GrantList {
     /// Those that ended, too
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead resubmit 42
+  stead resubmit 42 --as render
+
+A new job is made like the one that is there, and decided anew. What can't be retried can be submitted again: a job that
+is `badlogin`, once its account or password is right.")]
+pub(crate) struct Resubmit {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// As this proxy user, for this command alone
+    #[arg(long = "as", value_name = "PROXYUSER")]
+    pub(crate) acting_as: Option<String>,
+    #[arg(value_name = "JOB")]
+    pub(crate) job: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PasswordCommand {
+    /// Keep the password of an account, for workers that log it on with one
+    #[command(after_help = "\
+Examples:
+  stead password set
+  stead password set --check
+  stead password set render                   as an administrator, or as who answers for render
+  stead password set ada --domain STUDIO      as an administrator
+  stead password set ada --password-stdin < password-file
+
+Only workers whose launcher.conf says requires_password = true need one. It is asked for twice and not shown, never
+given as an argument, kept sealed, and sent to one worker's launcher for one session at a time.")]
+    Set(PasswordSet),
+    /// Whose passwords are current, stale or missing
+    List(Common),
+    /// Take a password away; jobs that need it are refused
+    Delete(PasswordDelete),
+    /// Seal all passwords under a new key, and forget the old one
+    RotateKey(Common),
+    /// Print the sealed form of a password for a configuration file (proxy_password); nothing is kept
+    Hash(PasswordHash),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordSet {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Say whether the one that is kept is right, as far as the supervisor's host can tell, and what workers said of it
+    #[arg(long, conflicts_with_all = ["display", "password_stdin"])]
+    pub(crate) check: bool,
+    /// Print the sealed form for a configuration file (proxy_password) and keep nothing
+    #[arg(long)]
+    pub(crate) display: bool,
+    /// Another way to name the account
+    #[arg(long, value_name = "ACCOUNT", conflicts_with = "account")]
+    pub(crate) user: Option<String>,
+    /// The account's domain (administrators only)
+    #[arg(long)]
+    pub(crate) domain: Option<String>,
+    /// Read the password from standard input instead of the terminal
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Whose [default: one's own]
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordDelete {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Whose, with DOMAIN\\ in front if it has one [default: one's own]
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordHash {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Read the password from standard input instead of the terminal
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// The account whose password it is: it is good for no other
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -1377,6 +1469,15 @@ mod tests {
             "stead users add n --type proxy --role admin --role auditor --env A=1 --env B=2 --working-root /w --requires gpu \
              --default-cpus 1 --max-cpus 4 --default-mem 1G --max-mem 4G --answers ada --answers bob --note t --enable",
             "stead users add n --disable",
+            "stead resubmit 42 --as render",
+            "stead password set",
+            "stead password set ada --domain D --password-stdin --json",
+            "stead password set --user ada --check",
+            "stead password set --display",
+            "stead password list --json",
+            "stead password delete ada",
+            "stead password rotate-key",
+            "stead password hash qubeproxy --password-stdin",
             "stead users list --json",
             "stead users show n",
             "stead users remove n",

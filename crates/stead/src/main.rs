@@ -24,7 +24,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Audit, Cli, Command, Grants, Internal, Policy, Users, Worker};
+use cli::{Audit, Cli, Command, Grants, Internal, PasswordCommand, Policy, Users, Worker};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -103,6 +103,13 @@ fn wants_json(command: &Command) -> bool {
         Command::Sessions(cli::Sessions::List(o)) | Command::Tokens(cli::Tokens::List(o)) => o.common.json,
         Command::Sessions(cli::Sessions::Revoke(o)) | Command::Tokens(cli::Tokens::Revoke(o)) => o.common.json,
         Command::Tokens(cli::Tokens::Create(o)) => o.common.json,
+        Command::Password(o) => match o {
+            PasswordCommand::Set(o) => o.common.json,
+            PasswordCommand::List(o) | PasswordCommand::RotateKey(o) => o.json,
+            PasswordCommand::Delete(o) => o.common.json,
+            PasswordCommand::Hash(o) => o.common.json,
+        },
+        Command::Resubmit(o) => o.common.json,
         Command::Whoami(o) | Command::Worker(Worker::List(o)) => o.json,
         Command::Doctor(o) => o.json,
         Command::Worker(Worker::Drain(o)) => o.common.json,
@@ -164,6 +171,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::As(o) => single_threaded(cmd::acting(&o)),
         Command::Grants(o) => single_threaded(cmd::grants(&o)),
         Command::Users(o) => single_threaded(cmd::users(&o)),
+        Command::Password(o) => single_threaded(cmd::password(&o)),
+        Command::Resubmit(o) => single_threaded(cmd::resubmit(&o)),
         Command::Policy(Policy::Diff(o)) => single_threaded(cmd::policy_diff(&o)),
         Command::Whoami(o) => single_threaded(cmd::whoami(&o)),
         Command::Login(o) => single_threaded(cmd::login(&o)),

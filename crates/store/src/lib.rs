@@ -22,6 +22,7 @@ mod error;
 mod identity;
 mod keep;
 mod lease;
+mod logon;
 mod pack;
 mod people;
 mod read;
@@ -38,6 +39,7 @@ use job::JobAction;
 
 pub use cell::{BadRow, Raw};
 pub use error::StoreError;
+pub use logon::{LogonName, LogonRow, LogonState, LogonWord, ResealError, Sealed};
 pub use people::*;
 pub use stats::{Counted, Histogram, Stats};
 pub use types::*;

@@ -578,6 +578,10 @@ impl Reading {
         self.known.reason = Some(clip(&refusal.text));
         match refusal.kind.as_str() {
             // The user has nothing to do with the account of proxy mode.
+            // Another password puts that right: the worker waits for it, in panic.
+            "bad_login" if self.known.mode == "proxy" && refusal.stage.starts_with("password_") => {
+                self.out.retry_at = Some(self.job.back_off(self.now));
+            }
             "bad_login" if self.known.mode == "proxy" => self.exclude(conn, refusal).await?,
             "bad_login" => self.bad_login(conn, refusal).await?,
             "account" | "local_policy" => self.exclude(conn, refusal).await?,

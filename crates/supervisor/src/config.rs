@@ -73,6 +73,8 @@ pub struct Settings {
     /// Proxy users may sign in with a password of their own, and they and the accounts of proxy mode are known by their
     /// uid on the socket: as themselves only.
     pub proxy_users_sign_in: bool,
+    /// No job is taken from whom no password is stored, or only one that was refused: for farms whose workers need them.
+    pub enforce_password: bool,
     /// People sign in at an OpenID provider.
     pub oidc: Option<OidcSettings>,
 }
@@ -108,12 +110,13 @@ impl Default for Settings {
             session_max_days: 7,
             token_max_days: 366,
             proxy_users_sign_in: false,
+            enforce_password: false,
             oidc: None,
         }
     }
 }
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "listen",
     "jobs_keep_days",
     "logs_keep_days",
@@ -135,6 +138,7 @@ const KEYS: [&str; 22] = [
     "session_max_days",
     "token_max_days",
     "proxy_users_sign_in",
+    "enforce_password",
     "oidc",
 ];
 
@@ -283,7 +287,7 @@ mod tests {
             let value = match k {
                 "listen" => "127.0.0.1:1".into(),
                 "audit_anchor" => "syslog".into(),
-                "grants_need_approval" | "own_accounts" | "proxy_users_sign_in" => true.into(),
+                "grants_need_approval" | "own_accounts" | "proxy_users_sign_in" | "enforce_password" => true.into(),
                 _ => toml::Value::Integer(32),
             };
             (k.to_owned(), value)

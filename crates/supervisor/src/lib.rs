@@ -22,6 +22,7 @@ mod health;
 mod identity;
 mod keys;
 mod listen;
+mod logon;
 mod logs;
 #[cfg(feature = "measure")]
 pub mod measure;

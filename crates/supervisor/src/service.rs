@@ -5,6 +5,7 @@
 
 mod accounts;
 mod lists;
+mod logon;
 mod oidc;
 mod people;
 mod sign_in;
@@ -12,6 +13,7 @@ mod submitting;
 
 pub(crate) use accounts::{NewPassword, OwnPassword};
 pub(crate) use lists::Listing;
+pub(crate) use logon::{CheckView, GivenPassword, LogonView};
 pub(crate) use oidc::{CodeRequest, SignedIn};
 pub(crate) use people::{
     ActingView, GrantRequest, GrantsQuery, Revocation, RevokedView, SwitchView, UserChange, UsersQuery,
@@ -30,6 +32,7 @@ use crate::error::ServiceError;
 use crate::events::{Event, Events};
 use crate::health::Health;
 use crate::identity::Identity;
+use crate::logon::Logons;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::oidc::Oidc;
@@ -55,6 +58,7 @@ pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) audit: Audit,
     pub(crate) identity: Identity,
+    pub(crate) logons: Logons,
     pub(crate) sign_in: SignIn,
     pub(crate) oidc: Oidc,
     pub(crate) dispatcher: Dispatcher,
@@ -87,6 +91,16 @@ pub(crate) struct Submission {
     #[serde(default)]
     user: Option<String>,
     #[serde(default)]
+    request_id: Option<String>,
+    /// The job that is submitted again.
+    #[serde(skip)]
+    resubmits: Option<u64>,
+}
+
+/// What is sent to submit a job again.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Resubmission {
     request_id: Option<String>,
 }
 
@@ -159,6 +173,9 @@ impl Service {
                 return Err(self.refused(principal, Act::Submit, refusal).await);
             }
         }
+        if let Err(refusal) = self.has_password(who.user.as_str()).await? {
+            return Err(self.refused(principal, Act::Submit, refusal).await);
+        }
         if let Err(refusal) = self.fits_its_user(&who, &plan).await? {
             return Err(self.refused(principal, Act::Submit, refusal).await);
         }
@@ -181,6 +198,7 @@ impl Service {
             .with("via", who.via)
             .with("tasks", plan.steps().iter().map(|s| s.tasks).sum::<u64>())
             .with("token", spec.token)
+            .with("resubmits", submission.resubmits)
             .with("body", body_of(&spec));
         let intent = self.intent(record).await?;
         let text = spec.to_json()?;
@@ -212,6 +230,25 @@ impl Service {
         self.events.say(Event::Job(id));
         self.dispatcher.wake();
         Ok(id)
+    }
+
+    /// A new job like one that is there, decided anew: as whom is the caller's affair, and it must be the same user.
+    pub(crate) async fn resubmit(&self, caller: &Caller, job: u64, request: Resubmission) -> Result<u64, ServiceError> {
+        let row = self.open_to(caller, job).await?;
+        let now = caller.acting.as_ref().map_or(caller.principal.login_user.as_str(), |a| a.user.as_str());
+        if caller.acting.is_some() && now != row.user {
+            let refusal = Refusal {
+                rule: "resubmit_as_another".to_owned(),
+                value: row.user.clone(),
+                text: format!("job {job} ran as {}, and you act as {now}", row.user),
+                hint: format!("act as {} for it, or as yourself", row.user),
+            };
+            return Err(self.refused(&caller.principal, Act::Submit, refusal).await);
+        }
+        let user = (now != row.user).then(|| row.user.clone());
+        let spec = RawValue::from_string(row.spec).map_err(|e| ServiceError::Conflict(format!("job {job}: {e}")))?;
+        let submission = Submission { spec, user, request_id: request.request_id, resubmits: Some(job) };
+        self.submit(caller, submission).await
     }
 
     /// Whether what a job asks for is what its user may have. Asked again at dispatch: that may change.

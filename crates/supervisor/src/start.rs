@@ -11,6 +11,7 @@ use crate::health::Health;
 use crate::identity::{Host, HostGroups, Identity, Seal};
 use crate::keys::Keys;
 use crate::listen::{self, Doorway, Limits};
+use crate::logon::Logons;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::oidc::Oidc;
@@ -149,6 +150,7 @@ pub(crate) async fn start_with(
     let oidc = Oidc::new(settings.oidc.as_ref(), &url, own)?;
     let seal = Seal::load(&dir)?;
     let identity = Identity::new(store.clone(), audit.clone(), host, seal, settings.grants_need_approval);
+    let logons = Logons::load(&dir, keys.farm, store.clone()).await?;
     let workshop = Workshop::new();
     let metrics = Metrics::default();
     let runs_it = Operator { uid: own, name: operator };
@@ -163,6 +165,7 @@ pub(crate) async fn start_with(
             workshop: workshop.clone(),
             owners: Authn::new(owners, runs_it.clone()),
             identity: identity.clone(),
+            logons: logons.clone(),
             url: socket_url(&socket)?,
             room: room.clone(),
             metrics: metrics.clone(),
@@ -175,6 +178,7 @@ pub(crate) async fn start_with(
         store: store.clone(),
         audit: audit.clone(),
         identity,
+        logons,
         sign_in,
         oidc,
         dispatcher: dispatcher.clone(),

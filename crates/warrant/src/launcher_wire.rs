@@ -5,9 +5,12 @@
 //! larger than a packet, so it is passed as a sealed memfd.
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::secret::SEALING_KEY_MAX;
 use crate::session_wire::TEXT_MAX;
 use crate::sign::Signed;
 use crate::warrant::{Incarnation, WARRANT_MAX, unknown};
+
+const WELCOME_WITH_KEY: u8 = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToLauncher {
@@ -106,6 +109,9 @@ pub enum FromLauncher {
         tick: u64,
         host_key: [u8; 32],
         abilities: HostAbilities,
+        /// A signed [`crate::SealingKeyOf`], on a host that logs accounts on with their passwords (`requires_password` in
+        /// `launcher.conf`): what these are sealed for, in this life.
+        sealing_key: Option<Signed>,
         /// Living sessions and those whose end was not yet forgotten.
         sessions: Vec<u64>,
     },
@@ -195,10 +201,18 @@ impl FromLauncher {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         match self {
-            Self::Welcome { id, incarnation, tick, host_key, abilities, sessions } => {
-                w.u8(1).u32(*id).fixed(incarnation).u64(*tick).fixed(host_key);
+            Self::Welcome { id, incarnation, tick, host_key, abilities, sealing_key, sessions } => {
+                // A welcome without a key is written as in the first release.
+                w.u8(if sealing_key.is_some() { WELCOME_WITH_KEY } else { 1 })
+                    .u32(*id)
+                    .fixed(incarnation)
+                    .u64(*tick)
+                    .fixed(host_key);
                 w.bool(abilities.cgroup_kill).bool(abilities.cgroup_memory).bool(abilities.cgroup_cpu);
                 w.bool(abilities.cgroup_pids).bool(abilities.throwaway);
+                if let Some(key) = sealing_key {
+                    key.write(&mut w);
+                }
                 w.list(sessions, |w, s| {
                     w.u64(*s);
                 });
@@ -228,7 +242,7 @@ impl FromLauncher {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
         let message = match r.u8()? {
-            1 => Self::Welcome {
+            kind @ (1 | WELCOME_WITH_KEY) => Self::Welcome {
                 id: r.u32()?,
                 incarnation: r.fixed()?,
                 tick: r.u64()?,
@@ -240,6 +254,7 @@ impl FromLauncher {
                     cgroup_pids: r.bool("cgroup_pids")?,
                     throwaway: r.bool("throwaway")?,
                 },
+                sealing_key: (kind == WELCOME_WITH_KEY).then(|| Signed::read(&mut r, SEALING_KEY_MAX)).transpose()?,
                 sessions: r.list("sessions", 4096, Reader::u64)?,
             },
             2 => Self::Launched { id: r.u32()?, session: r.u64()? },

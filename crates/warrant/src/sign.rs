@@ -15,6 +15,8 @@ pub enum Domain {
     Proof,
     /// Signs the supervisor's audit up to a record.
     Checkpoint,
+    /// A launcher's key for sealed passwords, signed with the host's own key.
+    SealingKey,
 }
 
 impl Domain {
@@ -25,6 +27,7 @@ impl Domain {
             Self::Batch => b"stead batch 1\0",
             Self::Proof => b"stead proof 1\0",
             Self::Checkpoint => b"stead checkpoint 1\0",
+            Self::SealingKey => b"stead sealing key 1\0",
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::names::{AccountName, LoginUser, NAME_MAX, User};
+use crate::secret::BOX_MAX;
 use crate::sign::{Domain, PublicKey, SecretKey, Signed, VerifyError};
 
 /// Format of the signed bytes. A reader refuses every other.
 const VERSION: u8 = 1;
+/// A warrant with a sealed password. One without is written as ever, so that launchers of the first release take it.
+const WITH_PASSWORD: u8 = 2;
 /// Most bytes of a warrant: root reads no more.
 pub const WARRANT_MAX: usize = 4096;
 
@@ -100,6 +103,8 @@ pub struct Warrant {
     pub umask: u32,
     /// Room for the submitter's own signature over the submission; empty today.
     pub submitter_signature: Vec<u8>,
+    /// The account's password, sealed for the launcher in the context of this warrant ([`Warrant::password_context`]).
+    pub password: Option<Vec<u8>>,
 }
 
 impl Warrant {
@@ -114,9 +119,26 @@ impl Warrant {
         Ok(Self::decode(signed.verify(Domain::Warrant, keys)?)?)
     }
 
+    /// What a password is sealed for: this account, in this session, by this life of this worker's launcher, once. So a box
+    /// that is taken out of one warrant opens in no other.
+    #[must_use]
+    pub fn password_context(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.fixed(b"stead warrant's password 1\0").fixed(&self.farm).str(&self.worker).fixed(&self.incarnation);
+        w.u64(self.sequence).u64(self.session).u64(self.job);
+        match &self.account {
+            Account::Named { name, .. } => w.str(name.as_str()),
+            Account::Throwaway => w.str(""),
+        };
+        w.into_bytes()
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(VERSION).fixed(&self.farm).str(&self.worker).fixed(&self.incarnation);
+        w.u8(if self.password.is_some() { WITH_PASSWORD } else { VERSION })
+            .fixed(&self.farm)
+            .str(&self.worker)
+            .fixed(&self.incarnation);
         w.u64(self.sequence).u64(self.not_after).u64(self.lease_until);
         w.u8(match self.purpose {
             Purpose::Run => 1,
@@ -146,12 +168,19 @@ impl Warrant {
         w.fixed(&self.policy_version);
         w.u64(self.limits.memory).u32(self.limits.cpu_milli).u32(self.limits.pids);
         w.u32(self.umask).bytes(&self.submitter_signature);
+        if let Some(password) = &self.password {
+            w.bytes(password);
+        }
         w.into_bytes()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
-        version(&mut r)?;
+        let with_password = match r.u8()? {
+            VERSION => false,
+            WITH_PASSWORD => true,
+            other => return Err(unknown("version", other)),
+        };
         let warrant = Self {
             farm: r.fixed()?,
             worker: r.str("worker", NAME_MAX)?,
@@ -192,6 +221,7 @@ impl Warrant {
                 m => return Err(DecodeError::Unknown { field: "umask", value: u64::from(m) }),
             },
             submitter_signature: r.bytes("submitter signature", 512)?.to_vec(),
+            password: with_password.then(|| r.bytes("password", BOX_MAX).map(<[u8]>::to_vec)).transpose()?,
         };
         r.finish()?;
         Ok(warrant)

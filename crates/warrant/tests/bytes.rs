@@ -5,7 +5,8 @@ use warrant::launcher_wire::{FromLauncher, HostAbilities, RefusalKind, ToLaunche
 use warrant::session_wire::{Event, Events, ItemEnd, Orders, Stream, ToSession};
 use warrant::{
     Account, AccountName, Batch, Domain, Fact, File, Item, ItemKind, Limits, LoginUser, Mode, Proof, PublicKey,
-    Purpose, Renewal, RunAs, SecretKey, SessionEnd, Signed, TaskRef, User, VerifyError, WARRANT_MAX, Warrant,
+    Purpose, Renewal, RunAs, SealError, SealingKey, SealingKeyOf, Secret, SecretKey, SessionEnd, Signed, TaskRef, User,
+    VerifyError, WARRANT_MAX, Warrant, hex, seal, sha256,
 };
 
 fn key(seed: u8) -> SecretKey {
@@ -33,6 +34,7 @@ fn warrant() -> Warrant {
         limits: Limits { memory: 1 << 30, cpu_milli: 1500, pids: 100 },
         umask: 0o022,
         submitter_signature: vec![],
+        password: None,
     }
 }
 
@@ -68,9 +70,48 @@ fn the_largest_warrant_fits_its_limit() {
         user: User::parse(&long).expect("name"),
         account: Account::Named { name: AccountName::parse(&long).expect("name"), uid: Some(u32::MAX) },
         submitter_signature: vec![0; 512],
+        password: Some(vec![0; warrant::BOX_MAX]),
         ..warrant()
     };
     assert!(largest.sign(&key(1)).encode().len() <= WARRANT_MAX);
+}
+
+#[test]
+fn a_password_travels_in_one_warrant_and_opens_in_no_other() {
+    let (launcher, secret) = (SealingKey::from_seed(&[5; 32]), || Secret::new(b"hunter2".to_vec()).expect("password"));
+    let entropy = zeroize::Zeroizing::new([6; 32]);
+    let sealed = seal(&secret(), &launcher.public(), &warrant().password_context(), entropy).expect("sealed");
+    let with = Warrant { password: Some(sealed.clone()), ..warrant() };
+    let got = Warrant::open(&with.sign(&key(1)), &[key(1).public()]).expect("opened");
+    assert_eq!(got, with);
+    assert_eq!(launcher.open(&sealed, &got.password_context()).expect("ours").expose(), b"hunter2");
+
+    type Change = fn(&mut Warrant);
+    let others: [(&str, Change); 8] = [
+        ("farm", |w| w.farm = [9; 16]),
+        ("worker", |w| w.worker = "w2".into()),
+        ("incarnation", |w| w.incarnation = [9; 16]),
+        ("sequence", |w| w.sequence += 1),
+        ("session", |w| w.session += 1),
+        ("job", |w| w.job += 1),
+        ("account", |w| w.account = Account::Named { name: AccountName::parse("bob").expect("name"), uid: Some(1501) }),
+        ("throwaway", |w| w.account = Account::Throwaway),
+    ];
+    for (what, change) in others {
+        let mut other = with.clone();
+        change(&mut other);
+        let opened = launcher.open(&sealed, &other.password_context());
+        assert_eq!(opened.err(), Some(SealError::NotForUs), "another {what}");
+    }
+}
+
+#[test]
+fn a_warrant_without_a_password_is_written_as_in_the_first_release() {
+    let (without, with) = (warrant(), Warrant { password: Some(vec![1]), ..warrant() });
+    let (without, with) = (without.sign(&key(1)).bytes, with.sign(&key(1)).bytes);
+    assert_eq!((without[0], with[0]), (1, 2));
+    assert_eq!(hex(&sha256(&[&without])), include_str!("warrant-1.sha256").trim());
+    assert_eq!(with[1..without.len()], without[1..]);
 }
 
 fn task() -> TaskRef {
@@ -221,6 +262,16 @@ fn from_launcher() -> Vec<FromLauncher> {
             tick: 3,
             host_key: [4; 32],
             abilities: HostAbilities { cgroup_kill: true, throwaway: true, ..HostAbilities::default() },
+            sealing_key: None,
+            sessions: vec![5, 6],
+        },
+        FromLauncher::Welcome {
+            id: 1,
+            incarnation: [2; 16],
+            tick: 3,
+            host_key: [4; 32],
+            abilities: HostAbilities::default(),
+            sealing_key: Some(SealingKeyOf { incarnation: [2; 16], public: [7; 32] }.sign(&key(1))),
             sessions: vec![5, 6],
         },
         FromLauncher::Launched { id: 1, session: 2 },

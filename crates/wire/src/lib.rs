@@ -106,6 +106,9 @@ pub struct Hello {
     /// The launcher's public key (hex); absent in desktop mode: there is no launcher to attest.
     pub host_key: Option<String>,
     pub abilities: Abilities,
+    /// Hex of the launcher's signed [`warrant::SealingKeyOf`], where accounts are logged on with their passwords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing_key: Option<String>,
     /// Living sessions, to be adopted or ended.
     pub sessions: Vec<u64>,
 }
@@ -142,6 +145,9 @@ pub enum FromWorker {
     NewIncarnation {
         incarnation: String,
         tick: u64,
+        /// As in [`Hello::sealing_key`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sealing_key: Option<String>,
     },
     /// The worker can't work (`Some`) or can again (`None`): state `panic`.
     Panic {

@@ -255,12 +255,12 @@ impl Hub {
             Mode::Service { proxy, .. } => ("proxy", proxy.clone(), Vec::new()),
             Mode::Desktop { accept, .. } => ("desktop", None, accept.clone()),
         };
-        let (incarnation, host_key, abilities, owner) = match &self.host {
+        let (incarnation, host_key, abilities, sealing_key, owner) = match &self.host {
             Host::Service { welcome: Some(w), .. } => {
-                (hex(&w.incarnation), Some(hex(&w.host_key)), abilities(w.abilities), None)
+                (hex(&w.incarnation), Some(hex(&w.host_key)), abilities(w.abilities), sealing_key(w), None)
             }
-            Host::Service { welcome: None, .. } => (String::new(), None, Abilities::default(), None),
-            Host::Desktop(d) => (hex(&d.incarnation()), None, Abilities::default(), Some(d.owner().clone())),
+            Host::Service { welcome: None, .. } => (String::new(), None, Abilities::default(), None, None),
+            Host::Desktop(d) => (hex(&d.incarnation()), None, Abilities::default(), None, Some(d.owner().clone())),
         };
         Hello {
             version: wire::VERSION,
@@ -278,6 +278,7 @@ impl Hub {
             tick: host::tick(),
             host_key,
             abilities,
+            sealing_key,
             sessions: self.greeted.iter().copied().collect(),
         }
     }
@@ -529,11 +530,14 @@ impl Hub {
         *up = true;
         let first = last.is_none();
         let same_life = last.as_ref().is_some_and(|l| l.incarnation == welcome.incarnation);
+        // `launcher.conf` may say something else since.
+        let is_new = last.as_ref().is_some_and(|l| !same_life || l.sealing_key != welcome.sealing_key);
+        let sealing_key = sealing_key(&welcome);
         let listed: BTreeSet<u64> = welcome.sessions.iter().copied().collect();
         let incarnation = hex(&welcome.incarnation);
         *last = Some(welcome);
-        if !first && !same_life {
-            self.link.send(FromWorker::NewIncarnation { incarnation, tick: host::tick() });
+        if is_new {
+            self.link.send(FromWorker::NewIncarnation { incarnation, tick: host::tick(), sealing_key });
         }
         for session in self.entries.keys().copied().collect::<Vec<_>>() {
             self.settle(session, listed.contains(&session), same_life);
@@ -705,6 +709,10 @@ fn void(text: &str) -> Refusal {
         hint: "the job is tried again with a new warrant".to_owned(),
         proof: None,
     }
+}
+
+fn sealing_key(welcome: &Welcome) -> Option<String> {
+    welcome.sealing_key.as_ref().map(|key| hex(&key.encode()))
 }
 
 fn abilities(a: HostAbilities) -> Abilities {

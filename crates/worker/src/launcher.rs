@@ -31,6 +31,8 @@ pub(crate) struct Welcome {
     pub(crate) incarnation: Incarnation,
     pub(crate) host_key: [u8; 32],
     pub(crate) abilities: HostAbilities,
+    /// Signed; what passwords are sealed for on a host that needs them.
+    pub(crate) sealing_key: Option<Signed>,
     /// Living sessions and those whose end was not yet forgotten.
     pub(crate) sessions: Vec<u64>,
 }
@@ -165,14 +167,15 @@ pub(crate) async fn connect(address: &Address) -> Result<(Connection, Welcome), 
     packets.send(&ToLauncher::Hello { id: 0 }.encode(), None).await?;
     let packet = timeout(PATIENCE, packets.recv()).await.map_err(|_| LauncherError::Slow)??;
     let packet = packet.ok_or(LauncherError::Closed)?;
-    let FromLauncher::Welcome { incarnation, host_key, abilities, sessions, .. } = FromLauncher::decode(&packet.bytes)?
+    let FromLauncher::Welcome { incarnation, host_key, abilities, sealing_key, sessions, .. } =
+        FromLauncher::decode(&packet.bytes)?
     else {
         return Err(LauncherError::NoWelcome);
     };
     let key = PublicKey::from_bytes(&host_key).ok_or(LauncherError::HostKey)?;
     let (attaching, launching, out) = (BTreeSet::new(), BTreeMap::new(), VecDeque::new());
     let connection = Connection { packets, host_key: key, next_id: 1, attaching, launching, out };
-    Ok((connection, Welcome { incarnation, host_key, abilities, sessions }))
+    Ok((connection, Welcome { incarnation, host_key, abilities, sealing_key, sessions }))
 }
 
 fn check_peer(packets: &Packets, path: &Path, expected: u32) -> Result<(), LauncherError> {

@@ -215,7 +215,7 @@ mod tests {
         }
         assert!(from.again.try_recv().is_err(), "progress is worth no new connection");
         link.send(FromWorker::Panic { reason: None });
-        link.send(FromWorker::NewIncarnation { incarnation: String::new(), tick: 1 });
+        link.send(FromWorker::NewIncarnation { incarnation: String::new(), tick: 1, sealing_key: None });
         assert!(from.again.try_recv().is_ok(), "the hello says it instead");
         assert!(from.again.try_recv().is_err(), "once");
         while from.messages.try_recv().is_ok() {}

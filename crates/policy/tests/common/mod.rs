@@ -67,6 +67,7 @@ pub(crate) fn place(mode: Mode) -> Place {
         drained: false,
         online: true,
         excluded: Vec::new(),
+        logons: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod audit;
 mod bodies;
 mod describe;
 mod document;
+mod logon;
 mod logs;
 mod oidc;
 mod people;
@@ -27,7 +28,7 @@ use crate::error::ServiceError;
 use crate::foresight::Change;
 use crate::foresight::DiffView;
 use crate::metrics::Metrics;
-use crate::service::{ActRequest, Listing, Service, Submission};
+use crate::service::{ActRequest, Listing, Resubmission, Service, Submission};
 use crate::views::{
     ActedView, DrainedView, ExplainView, FarmView, JobView, ReadyView, SubmittedView, TaskView, WorkerView,
 };
@@ -198,6 +199,52 @@ pub(crate) fn routes() -> Vec<Page> {
             "Remove somebody's password.",
             sign_in::remove_account,
         ),
+        Page::new(
+            "GET",
+            "/api/v1/password-key",
+            "password_key",
+            "The key that passwords are sealed for on their way here.",
+            logon::key,
+        ),
+        Page::new(
+            "POST",
+            "/api/v1/password-key",
+            "rotate_passwords",
+            "Seal all passwords of accounts that jobs run as under a new key.",
+            logon::rotate,
+        )
+        .refuses(&[409]),
+        Page::new("GET", "/api/v1/passwords", "passwords", "List whose passwords are kept, and what is known.", logon::list),
+        Page::new(
+            "PUT",
+            "/api/v1/passwords/{account}",
+            "keep_password",
+            "Keep the password of an account that jobs run as.",
+            logon::set,
+        )
+        .refuses(&[409]),
+        Page::new(
+            "DELETE",
+            "/api/v1/passwords/{account}",
+            "remove_password",
+            "Take the password of an account away.",
+            logon::remove,
+        ),
+        Page::new(
+            "POST",
+            "/api/v1/passwords/{account}/check",
+            "check_password",
+            "Whether the password that is kept is right.",
+            logon::check,
+        ),
+        Page::new(
+            "POST",
+            "/api/v1/passwords/{account}/seal",
+            "seal_password",
+            "A form of a password that may stand in a configuration file. Keeps nothing.",
+            logon::seal,
+        )
+        .refuses(&[409]),
         Page::new("GET", "/api/v1/sessions", "sessions", "List sessions.", sign_in::sessions),
         Page::new("DELETE", "/api/v1/sessions/{id}", "end_session", "End a session.", sign_in::end_session),
         Page::new("GET", "/api/v1/tokens", "tokens", "List tokens.", sign_in::tokens),
@@ -206,6 +253,14 @@ pub(crate) fn routes() -> Vec<Page> {
         Page::new("GET", "/api/v1/jobs", "jobs", "List jobs, the newest first.", jobs),
         Page::new("POST", "/api/v1/jobs", "submit", "Submit a job.", submit).refuses(&[404]),
         Page::new("GET", "/api/v1/jobs/{id}", "job", "Look at a job.", job),
+        Page::new(
+            "POST",
+            "/api/v1/jobs/{id}/resubmit",
+            "resubmit",
+            "Submit a job again, as a new job.",
+            resubmit,
+        )
+        .refuses(&[409]),
         Page::new("POST", "/api/v1/jobs/{id}/kill", "kill", "Kill a job, or some of its tasks.", act(JobAction::Kill))
             .refuses(&[409]),
         Page::new(
@@ -533,6 +588,15 @@ async fn submit(
     let job = app.service.submit(&caller, submission).await?;
     app.service.metrics.submit.took(began.elapsed());
     Ok(Created(SubmittedView { job }))
+}
+
+async fn resubmit(
+    State(app): State<App>,
+    caller: Caller,
+    id: JobId,
+    Body(request): Body<Resubmission>,
+) -> Result<Created<SubmittedView>, ApiError> {
+    Ok(Created(SubmittedView { job: app.service.resubmit(&caller, id.0, request).await? }))
 }
 
 async fn job(State(app): State<App>, caller: Caller, id: JobId) -> Answer<JobView> {

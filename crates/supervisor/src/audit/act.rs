@@ -71,6 +71,14 @@ acts! {
     TokenCreate = "token_create",
     TokenRevoke = "token_revoke",
     Password = "password",
+    /// Of an account that jobs run as.
+    PasswordSet = "password_set",
+    PasswordCheck = "password_check",
+    PasswordDelete = "password_delete",
+    /// All are sealed under another key.
+    PasswordRotate = "password_rotate",
+    /// A host refused one: it is used nowhere any more.
+    PasswordRefused = "password_refused",
     /// Begins to act as another, or ends that.
     Switch = "switch",
     UserCreate = "user_create",

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
+use warrant::Secret;
 use warrant::checker_wire::PASSWORD_MAX;
 use zeroize::Zeroizing;
 
@@ -37,6 +38,12 @@ impl Password {
     #[cfg(test)]
     pub(crate) fn new(text: Zeroizing<String>) -> Self {
         Self(text)
+    }
+
+    /// If it is text.
+    pub(crate) fn of(secret: &Secret) -> Option<Self> {
+        let text = std::str::from_utf8(secret.expose()).ok()?;
+        Some(Self(Zeroizing::new(text.to_owned())))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -1,13 +1,14 @@
 //! What is known right now: connected workers and living sessions. Lives in memory only; after a restart it is made
 //! anew from the store and from what the workers say. No waiting happens while it is locked.
 
+use super::logon::Needs;
 use super::misfires::Misfires;
 use super::open::Addressee;
 use super::place::HostClock;
 use super::session::Said;
 use crate::events::Event;
 use crate::scheduler::{self, Resources};
-use policy::Place;
+use policy::{Logons, Place};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,6 +80,10 @@ pub(crate) struct Worker {
     pub(crate) distrusted: Option<String>,
     /// It is distrusted for what its launcher said, so that another launcher may say something else.
     pub(crate) until_new_launcher: bool,
+    /// Which passwords it needs to be sent, and how.
+    pub(crate) needs: Needs,
+    /// Why its own account, or nobody, can be logged on there.
+    pub(crate) no_logon: Option<String>,
 }
 
 /// What a task said of itself last.
@@ -131,6 +136,10 @@ pub(crate) struct Farm {
     pub(crate) owners: HashMap<String, u32>,
     /// Since when people's jobs wait for the plan of one in front of them.
     pub(crate) held: HashMap<String, Instant>,
+    /// What the farm knows of passwords.
+    pub(crate) logons: Arc<Logons>,
+    /// Accounts whose password is in use: by the launch of which session (0: not known yet), and where.
+    pub(crate) trying: HashMap<String, (u64, String)>,
     pub(crate) last_number: u64,
 }
 
@@ -280,6 +289,8 @@ mod tests {
             trouble: None,
             distrusted: None,
             until_new_launcher: false,
+            needs: Needs::Nothing,
+            no_logon: None,
         };
         let live = || Live {
             job: 1,

@@ -11,6 +11,7 @@ mod batch;
 mod channel;
 mod farm;
 mod jobs;
+mod logon;
 mod misfires;
 mod open;
 mod pin;
@@ -34,6 +35,7 @@ use crate::config::Settings;
 use crate::events::{Event, Events};
 use crate::identity::{Carried, Identity};
 use crate::keys::Keys;
+use crate::logon::Logons;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::room::Room;
@@ -43,6 +45,7 @@ use farm::{Farm, Live, Outbox, Worker};
 use futures_util::future::join_all;
 use job::{JobAction, JobState};
 use jobs::Jobs;
+use logon::Needs as Passwords;
 use misfires::{Launch, Misfires};
 use open::Addressee;
 use place::{HelloError, HostClock};
@@ -105,6 +108,7 @@ pub(crate) struct Helpers {
     pub(crate) workshop: Workshop,
     pub(crate) owners: Authn,
     pub(crate) identity: Identity,
+    pub(crate) logons: Logons,
     /// Where jobs reach the supervisor.
     pub(crate) url: String,
     pub(crate) room: Room,
@@ -123,6 +127,7 @@ struct Inner {
     /// Who the accounts of desktop workers are.
     owners: Authn,
     identity: Identity,
+    logons: Logons,
     url: String,
     room: Room,
     metrics: Metrics,
@@ -157,7 +162,7 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners, identity, url, room, metrics }: Helpers,
+        Helpers { workshop, owners, identity, logons, url, room, metrics }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
@@ -173,6 +178,7 @@ impl Dispatcher {
             jobs,
             owners,
             identity,
+            logons,
             url,
             room,
             metrics,
@@ -183,7 +189,12 @@ impl Dispatcher {
         dispatcher.record_late_ends().await?;
         for row in alive {
             dispatcher.adopt(&row);
+            // It may have the account's password, and nobody knows yet what came of it.
+            if row.started_at.is_none() {
+                dispatcher.farm().trying.insert(row.account.clone(), (row.id, row.worker.clone()));
+            }
         }
+        dispatcher.logons_changed().await?;
         Ok(dispatcher)
     }
 
@@ -522,7 +533,9 @@ impl Dispatcher {
     /// Jobs whose account no worker has are refused once and for all.
     async fn give_up(&self, candidates: &[scheduler::Candidate], plan: &scheduler::Plan) -> Result<(), DispatchError> {
         // Most of the time nobody has said so of any account.
-        if !self.farm().workers.values().any(|w| w.place.excluded.iter().any(|e| e.rule == ACCOUNT_UNKNOWN)) {
+        let may_refuse =
+            |w: &Worker| w.place.logons.is_some() || w.place.excluded.iter().any(|e| e.rule == ACCOUNT_UNKNOWN);
+        if !self.farm().workers.values().any(may_refuse) {
             return Ok(());
         }
         let busy = self.farm().sessions_by_job();
@@ -641,6 +654,7 @@ impl Dispatcher {
         self.check_peer(&hello, uid).await?;
         self.wait_for_the_former(&name).await?;
         let host_key = self.pinned(&name, checked.host_key).await?;
+        let needs = Passwords::of(hello.sealing_key.as_deref(), host_key.as_ref(), checked.incarnation);
         let known = self.store().workers().await.map_err(stored)?.into_iter().find(|w| w.name == name);
         checked.place.drained = known.is_some_and(|w| w.drained);
         // What was wrong with an account may have been put right: each is asked for once more.
@@ -668,6 +682,8 @@ impl Dispatcher {
                     misfires: Misfires::default(),
                     until_new_launcher: false,
                     distrusted: None,
+                    needs,
+                    no_logon: None,
                     trouble: hello.panic,
                     connection,
                     place: checked.place,
@@ -680,6 +696,7 @@ impl Dispatcher {
                     outbox,
                 },
             );
+            farm.judge_logons();
             for session in &kept {
                 farm.tell(*session, Said::Reconnected);
             }
@@ -833,22 +850,26 @@ impl Dispatcher {
             worker.heard = Instant::now();
             match &message {
                 FromWorker::Tick { tick } => worker.clock = HostClock::set(*tick),
-                FromWorker::NewIncarnation { incarnation, tick } => match place::incarnation(incarnation) {
-                    Ok(incarnation) => {
-                        (worker.incarnation, worker.clock) = (incarnation, HostClock::set(*tick));
-                        worker.place.excluded.clear();
-                        // What failed was the former launcher, or was meant for it.
-                        let misfired = std::mem::take(&mut worker.misfires).is_broken().is_some();
-                        if std::mem::take(&mut worker.until_new_launcher) || misfired {
-                            worker.distrusted = None;
-                            worker.place.panic.clone_from(&worker.trouble);
+                FromWorker::NewIncarnation { incarnation, tick, sealing_key } => {
+                    match place::incarnation(incarnation) {
+                        Ok(incarnation) => {
+                            worker.needs = Passwords::of(sealing_key.as_deref(), worker.host_key.as_ref(), incarnation);
+                            (worker.incarnation, worker.clock) = (incarnation, HostClock::set(*tick));
+                            worker.place.excluded.clear();
+                            // What failed was the former launcher, or was meant for it.
+                            let misfired = std::mem::take(&mut worker.misfires).is_broken().is_some();
+                            if std::mem::take(&mut worker.until_new_launcher) || misfired {
+                                worker.distrusted = None;
+                                worker.place.panic.clone_from(&worker.trouble);
+                            }
+                            farm.judge_logons();
                         }
+                        Err(error) => worker.place.panic = Some(error.to_string()),
                     }
-                    Err(error) => worker.place.panic = Some(error.to_string()),
-                },
+                }
                 FromWorker::Panic { reason } => {
                     worker.trouble.clone_from(reason);
-                    worker.place.panic = reason.clone().or(worker.distrusted.clone());
+                    worker.place.panic = worker.panic();
                 }
                 FromWorker::LookedUp { id, .. } => {
                     if let (Some(waiting), FromWorker::LookedUp { account, error, .. }) =
@@ -919,6 +940,7 @@ impl Dispatcher {
                     let mut place = place::check(&hello).ok()?.place;
                     (place.online, place.drained, place.panic) = (false, row.drained, row.panic.clone());
                     place.excluded = excluded_on(&row.name, &exclusions);
+                    place.logons = hello.sealing_key.is_some().then(|| farm.logons.clone());
                     (place, total(&hello))
                 }
             };
@@ -972,7 +994,11 @@ impl Dispatcher {
     /// The decision for a worker that is connected, by what the tables say now.
     async fn decide(&self, who: &Who, job: &str, worker: &str) -> Result<Option<Decision>, StoreError> {
         let people = self.people(who).await?;
-        Ok(self.with_worker(worker, |w| policy::decide(who, Some(job), &w.place, &people, clock::now())))
+        let decide = |w: &Worker| {
+            let place = logon::for_living(&w.place);
+            policy::decide(who, Some(job), place.as_ref().unwrap_or(&w.place), &people, clock::now())
+        };
+        Ok(self.with_worker(worker, decide))
     }
 
     /// What the job's user carries now.
@@ -1002,12 +1028,16 @@ impl Dispatcher {
         if row.worker == worker {
             self.check_proofs(&row, &mut reports).await?;
         }
+        if row.worker == worker {
+            self.judge_reports(&row, &mut reports).await?;
+        }
         let (reported, to) = self.farm().sessions.get(&session).map_or((0, None), |l| (l.reported + 1, l.to));
         let skip = reported.saturating_sub(first);
         let new = reports.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
         let summary = Summary::of(new);
         let excludes = new.iter().any(|r| matches!(r, Report::Refused { .. }));
         let launch = new.iter().find_map(Launch::of);
+        let logged_on = new.iter().any(|r| matches!(r, Report::Started { .. } | Report::Refused { .. }));
         let held_up = new.iter().find_map(held_up);
         let bad_proxy = new.iter().find_map(|r| bad_proxy(&row, r));
         let failures: Vec<String> = new.iter().filter_map(failed_stage).collect();
@@ -1023,6 +1053,9 @@ impl Dispatcher {
                 live.held_up = held_up.or(live.held_up.take());
                 farm.tell(session, Said::Reports(summary));
             }
+        }
+        if logged_on {
+            self.logon_over(session);
         }
         if excludes {
             let excluded = self.excluded(&worker).await?;
@@ -1146,6 +1179,9 @@ impl Dispatcher {
     /// What follows from reports that are stored.
     async fn settle(&self, session: u64, reported: &Reported) {
         let ended = if reported.session_over { self.farm().forget(session) } else { None };
+        if reported.session_over {
+            self.logon_over(session);
+        }
         if reported.retry_at.is_some() || !reported.changed_jobs.is_empty() || reported.session_over {
             self.farm().poke(&reported.changed_jobs);
             self.changed(&reported.changed_jobs, &reported.finished_jobs);
@@ -1307,6 +1343,8 @@ fn failed_stage(report: &Report) -> Option<String> {
 fn bad_proxy(row: &SessionRow, report: &Report) -> Option<String> {
     let Report::Refused { kind, stage, text, hint, .. } = report else { return None };
     let of_account = matches!(kind.as_str(), "account" | "local_policy" | "bad_login");
+    // Another password puts that right, and is waited for.
+    let of_account = of_account && !stage.starts_with("password_");
     (row.mode == "proxy" && of_account).then(|| {
         format!("its proxy account can't be used: {text} ({stage}; {hint}; then restart the launcher or the worker)")
     })

@@ -2,10 +2,12 @@
 
 use super::farm::{Live, Worker};
 use super::jobs::{Job, JobsError};
+use super::logon::Needs;
 use super::session::Driver;
 use super::{DispatchError, Dispatcher, PLAN_PATIENCE};
 use crate::audit::{Act, Record};
 use crate::clock;
+use crate::logon::seal_for;
 use crate::scheduler::Placement;
 use policy::{People, Rule, RunPlan, Who};
 use serde_json::json;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use store::{NewSession, Purpose};
 use tokio::sync::mpsc;
-use warrant::{Account, Incarnation, Limits, Warrant, hex};
+use warrant::{Account, Incarnation, Limits, Secret, Warrant, hex};
 use wire::ToWorker;
 
 /// How long the launcher may take to accept a warrant.
@@ -65,9 +67,12 @@ impl Dispatcher {
         let Some((new, to)) = self.new_session(placement.job, &placement.worker, &terms) else {
             return Ok(false);
         };
+        // Another session may have had the account's turn since it was placed.
+        let Some(turn) = self.try_logon(&placement.worker, &placement.plan.account) else { return Ok(false) };
         let Some((session, lease)) = self.store().open_session(new, placement.step, 1, clock::now()).await? else {
             return Ok(false);
         };
+        turn.of(session);
         let inbox = {
             let (to_driver, inbox) = mpsc::unbounded_channel();
             let live = Live {
@@ -149,7 +154,11 @@ impl Dispatcher {
         terms: &Terms<'_>,
     ) -> Result<bool, DispatchError> {
         let written = self.0.audit.write(self.record(session, job, worker, terms)).await;
-        let sent = written.as_ref().is_ok_and(|_| self.send_warrant(session, job, worker, to, terms));
+        let password = match terms.purpose {
+            Purpose::Run => self.password_for(worker, &terms.plan.account).await?,
+            Purpose::Read | Purpose::Clean => None,
+        };
+        let sent = written.as_ref().is_ok_and(|_| self.send_warrant((session, job, worker, to), terms, password));
         if !sent {
             let text = match &written {
                 Ok(_) => "its warrant was not sent".to_owned(),
@@ -186,7 +195,12 @@ impl Dispatcher {
 
     /// Only on the connection that the session was opened for: a worker that came back since was told, and is
     /// counted on, not to have it.
-    fn send_warrant(&self, session: u64, job: u64, worker: &str, to: Addressee, terms: &Terms<'_>) -> bool {
+    fn send_warrant(
+        &self,
+        (session, job, worker, to): (u64, u64, &str, Addressee),
+        terms: &Terms<'_>,
+        password: Option<Secret>,
+    ) -> bool {
         let mut farm = self.farm();
         // Writing it down may have taken so long that it was given up.
         if !farm.sessions.contains_key(&session) {
@@ -197,7 +211,7 @@ impl Dispatcher {
                 return false;
             }
             let now = w.clock.now();
-            let warrant = Warrant {
+            let mut warrant = Warrant {
                 farm: self.keys().farm,
                 worker: worker.to_owned(),
                 incarnation: to.incarnation,
@@ -221,7 +235,12 @@ impl Dispatcher {
                 limits: terms.limits,
                 umask: terms.umask,
                 submitter_signature: Vec::new(),
+                password: None,
             };
+            // For this life of its launcher, as it is known at this moment, and for nobody between here and there.
+            if let (Needs::Sealed(key), Some(password)) = (w.needs, &password) {
+                warrant.password = seal_for(password, &key, &warrant.password_context());
+            }
             let signed = warrant.sign(&self.keys().warrant).encode();
             let message = match terms.purpose {
                 Purpose::Clean => ToWorker::Clean { session, job },

@@ -96,6 +96,7 @@ pub(crate) fn check(hello: &Hello) -> Result<Checked, HelloError> {
         drained: false,
         online: true,
         excluded: Vec::new(),
+        logons: None,
     };
     Ok(Checked { place, incarnation: incarnation(&hello.incarnation)?, host_key })
 }
@@ -159,6 +160,7 @@ pub(crate) mod tests {
             tick: 1_000_000,
             host_key: None,
             abilities: wire::Abilities::default(),
+            sealing_key: None,
             sessions: Vec::new(),
         }
     }

@@ -378,6 +378,7 @@ mod tests {
             drained: false,
             online: true,
             excluded: Vec::new(),
+            logons: None,
         };
         let total = Resources { cpu_milli: 4000, memory: 8 << 30 };
         Worker { place, free_slots: slots, total, free: total, held: BTreeMap::new() }

@@ -214,7 +214,7 @@ async fn an_account_unknown_on_one_worker_runs_on_another() {
     let job = farm.submit(ADA, frames(1)).await;
     eventually("it is refused again", async || verdict().await == "refused").await;
     again.habits().refuses = Arc::new(|_| None);
-    again.say(FromWorker::NewIncarnation { incarnation: "11".repeat(16), tick: 1_000_000 });
+    again.say(FromWorker::NewIncarnation { incarnation: "11".repeat(16), tick: 1_000_000, sealing_key: None });
     assert_eq!(farm.over(job).await["state"], "complete");
 }
 
@@ -308,7 +308,7 @@ async fn a_proxy_account_that_is_refused_puts_the_worker_in_panic() {
         }
         // The launcher that was restarted is asked again; so is a worker that connects again.
         worker.habits().refuses = Arc::new(|_| None);
-        worker.say(FromWorker::NewIncarnation { incarnation: "11".repeat(16), tick: 1_000_000 });
+        worker.say(FromWorker::NewIncarnation { incarnation: "11".repeat(16), tick: 1_000_000, sealing_key: None });
         for (uid, job) in [(ADA, jobs[0]), (BOB, jobs[1])] {
             let path = format!("/api/v1/jobs/{job}/wait?timeout_s=20");
             assert_eq!(farm.ask(uid, "GET", &path, Value::Null).await["state"], "complete");

@@ -69,6 +69,10 @@ fn table() -> Vec<Row> {
             .called("session"),
         row("DELETE", "/api/v1/sessions/{id}", Operator, none(), "session_revoke").of("session", "id"),
         row("DELETE", "/api/v1/accounts/{name}", Operator, none(), "password"),
+        row("PUT", "/api/v1/passwords/{account}", Ada, json!({ "password": "right" }), "password_set"),
+        row("POST", "/api/v1/passwords/{account}/check", Ada, none(), "password_check"),
+        row("POST", "/api/v1/password-key", Operator, none(), "password_rotate"),
+        row("DELETE", "/api/v1/passwords/{account}", Ada, none(), "password_delete"),
         // One runs, the other waits for the only slot.
         row("POST", "/api/v1/jobs", Ada, new(), "submit").called("running"),
         row("GET", "/api/v1/jobs/{id}/logs", Ada, none(), "view_log").of("running", "job"),
@@ -84,6 +88,7 @@ fn table() -> Vec<Row> {
         job("unblock", "/api/v1/jobs/{id}/unblock").of("waiting", "job"),
         job("kill", "/api/v1/jobs/{id}/kill").of("waiting", "job"),
         job("retry", "/api/v1/jobs/{id}/retry").of("waiting", "job"),
+        row("POST", "/api/v1/jobs/{id}/resubmit", Ada, json!({}), "submit").of("waiting", "job"),
         row("POST", "/api/v1/users", Operator, json!({ "name": "render", "type": "proxy" }), "user_create"),
         row("POST", "/api/v1/users", Operator, json!({ "name": "render", "note": "n" }), "user_change"),
         row("PUT", "/api/v1/may-be-acted-as/{name}", Operator, json!({ "allowed": false }), "list_change"),
@@ -109,9 +114,10 @@ pub(super) fn act_of(page: (&str, &str)) -> Option<&'static str> {
     }
 }
 
-/// Those that have no row here: one only asks, with a long question; the other needs a provider, and `oidc` looks for its
+/// Those that have no row here: two only ask, with something to say; the other needs a provider, and `oidc` looks for its
 /// record.
-const ELSEWHERE: [(&str, &str); 2] = [("POST", "/api/v1/policy/diff"), ("POST", "/api/v1/oidc/session")];
+const ELSEWHERE: [(&str, &str); 3] =
+    [("POST", "/api/v1/policy/diff"), ("POST", "/api/v1/passwords/{account}/seal"), ("POST", "/api/v1/oidc/session")];
 
 #[tokio::test]
 async fn whatever_changes_something_leaves_its_record() {
@@ -136,7 +142,7 @@ async fn whatever_changes_something_leaves_its_record() {
             Some("accounts" | "may-act") => "ada",
             _ => "render",
         };
-        let path = template.replace("{id}", &id).replace("{name}", name) + row.query;
+        let path = template.replace("{id}", &id).replace("{name}", name).replace("{account}", "ada") + row.query;
         if row.act == "suspend" {
             let job = path.trim_end_matches("/suspend").to_owned();
             eventually("it runs", async || farm.get(&job).await["state"] == "running").await;

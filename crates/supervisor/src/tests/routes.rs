@@ -44,7 +44,7 @@ impl Row {
             Some("accounts") => "ada",
             _ => "carol",
         };
-        self.page.1.replace("{id}", id).replace("{name}", name) + self.query
+        self.page.1.replace("{id}", id).replace("{name}", name).replace("{account}", "ada") + self.query
     }
 }
 
@@ -59,6 +59,7 @@ fn table() -> Vec<Row> {
     // The job's own people. The record stays to whoever submitted it, what was printed doesn't.
     let record = [401, 401, 404, 200, 200, 200, 403, 200];
     let output = [401, 401, 404, 200, 200, 200, 403, 403];
+    let own = [401, 401, 403, 200, 200, 200, 403, 200];
     let admin = [401, 401, 403, 403, 200, 403, 403, 403];
     // The act itself isn't possible in the job's state: whoever may act is told so, nobody else is told anything.
     let act = |path| row("POST", path, none(), [401, 401, 404, 409, 409, 409, 403, 403]);
@@ -91,6 +92,14 @@ fn table() -> Vec<Row> {
             [401, 401, 403, 403, 403, 403, 403, 403],
         ),
         row("DELETE", "/api/v1/accounts/{name}", none(), [401, 401, 403, 403, 403, 403, 403, 403]),
+        row("GET", "/api/v1/password-key", none(), known),
+        row("POST", "/api/v1/password-key", none(), admin),
+        row("GET", "/api/v1/passwords", none(), known),
+        // Of ada's own, whoever she acts as.
+        row("PUT", "/api/v1/passwords/{account}", json!({ "password": "hunter22x" }), own),
+        row("POST", "/api/v1/passwords/{account}/check", none(), own),
+        row("POST", "/api/v1/passwords/{account}/seal", json!({ "password": "hunter22x" }), own),
+        row("DELETE", "/api/v1/passwords/{account}", none(), [401, 401, 403, 200, 404, 404, 403, 200]),
         row("GET", "/api/v1/tokens", none(), oneself),
         row(
             "POST",
@@ -152,6 +161,7 @@ fn table() -> Vec<Row> {
         row("GET", "/api/v1/audit", none(), admin).asking("?last=1"),
         row("GET", "/api/v1/audit/verify", none(), admin),
         row("GET", "/api/v1/audit/whence", none(), admin).asking("?path=/nowhere&uid=1&time=2026-11-22T10:00:00Z"),
+        row("POST", "/api/v1/jobs/{id}/resubmit", none(), [401, 401, 404, 201, 201, 201, 403, 403]),
         // Last: it makes the job another one.
         row("POST", "/api/v1/jobs/{id}/retry", none(), [401, 401, 404, 200, 409, 200, 403, 403]),
     ]

@@ -148,7 +148,7 @@ fn takes_only(incarnation: [u8; 16]) -> Habits {
 }
 
 fn begins(incarnation: [u8; 16]) -> FromWorker {
-    FromWorker::NewIncarnation { incarnation: warrant::hex(&incarnation), tick: 1_000_000 }
+    FromWorker::NewIncarnation { incarnation: warrant::hex(&incarnation), tick: 1_000_000, sealing_key: None }
 }
 
 #[tokio::test]

@@ -301,6 +301,7 @@ fn good(desktop: &Desktop) -> Warrant {
         limits: Limits::default(),
         umask: 0o022,
         submitter_signature: Vec::new(),
+        password: None,
     }
 }
 

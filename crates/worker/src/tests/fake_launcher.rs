@@ -198,6 +198,7 @@ impl Launcher {
                     tick: crate::host::tick(),
                     host_key: host_key().public().to_bytes(),
                     abilities,
+                    sealing_key: None,
                     sessions: state.sessions.keys().chain(&state.lost).copied().collect(),
                 }
             }

@@ -325,6 +325,7 @@ fn warrant(session: u64, wanted: &Wanted, incarnation: [u8; 16]) -> Warrant {
         limits: Limits::default(),
         umask: 0o027,
         submitter_signature: Vec::new(),
+        password: None,
     }
 }
 
@@ -350,7 +351,7 @@ async fn talk(supervisor: Supervisor, mut socket: WebSocket) {
                         }
                         FromWorker::NewIncarnation { incarnation, .. } => {
                             books.incarnation = unhex(&incarnation).unwrap().try_into().unwrap();
-                            books.heard.push(FromWorker::NewIncarnation { incarnation, tick: 0 });
+                            books.heard.push(FromWorker::NewIncarnation { incarnation, tick: 0, sealing_key: None });
                         }
                         other => books.heard.push(other),
                     }

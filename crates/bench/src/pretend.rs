@@ -368,6 +368,7 @@ fn hello() -> Hello {
         tick: 1_000_000,
         host_key: None,
         abilities: Abilities::default(),
+        sealing_key: None,
         sessions: Vec::new(),
     }
 }

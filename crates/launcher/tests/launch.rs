@@ -20,8 +20,8 @@ use sys::{Received, as_fd};
 use warrant::launcher_wire::{FromLauncher, RefusalKind, ToLauncher};
 use warrant::session_wire::{ORDERS_FD, Orders};
 use warrant::{
-    Account, AccountName, Fact, Limits, LoginUser, Mode, Proof, PublicKey, Purpose, Renewal, SecretKey, SessionEnd,
-    Signed, User, Warrant, hex, sha256, unhex,
+    Account, AccountName, Fact, Limits, LoginUser, Mode, Proof, PublicKey, Purpose, Renewal, SealingKeyOf, Secret,
+    SecretKey, SessionEnd, Signed, User, Warrant, hex, seal, sha256, unhex,
 };
 
 // ---- the other lives of this program -------------------------------------------------------------------------------
@@ -455,6 +455,7 @@ struct Worker {
     host: PublicKey,
     sessions: Vec<u64>,
     abilities: warrant::launcher_wire::HostAbilities,
+    sealing_key: Option<Signed>,
     /// Ends that came while something else was waited for.
     ends: Vec<(u64, Proof)>,
 }
@@ -463,12 +464,13 @@ impl Worker {
     fn hello(conn: OwnedFd) -> Self {
         sys::send(as_fd(&conn), &ToLauncher::Hello { id: 1 }.encode(), &[]).expect("hello");
         let (answer, _) = receive(&conn).expect("welcome");
-        let FromLauncher::Welcome { id: 1, incarnation, tick, host_key, abilities, sessions } = answer else {
+        let FromLauncher::Welcome { id: 1, incarnation, tick, host_key, abilities, sealing_key, sessions } = answer
+        else {
             panic!("{answer:?}");
         };
         assert!(tick <= sys::boot_ms());
         let host = PublicKey::from_bytes(&host_key).expect("key");
-        Self { conn, incarnation, host, sessions, abilities, ends: Vec::new() }
+        Self { conn, incarnation, host, sessions, abilities, sealing_key, ends: Vec::new() }
     }
 
     fn proof(&self, fd: &OwnedFd) -> Proof {
@@ -1446,4 +1448,170 @@ fn it_does_not_start_on_anything_doubtful() {
     fs::create_dir_all(stage.path("launcher/log")).expect("log");
     fs::write(stage.path("launcher/log/launches"), "1 00 00\n").expect("log");
     fails(&stage, "last record");
+}
+
+// ---- passwords -----------------------------------------------------------------------------------------------------
+
+const RIGHT: &str = "Right-1!canary";
+/// [`RIGHT`], as crypt(3) has it.
+const RIGHT_HASH: &str =
+    "$6$steadtest$iPBLsOxYxGsw7x7RAvmqV0N22Esr8VKoKgue.5kCXg5Ff6NRAwUolC6QZW5ToLI0b70UgDux.RRkcerB3l0Ku/";
+
+impl Stage {
+    /// Accounts are logged on here; each try leaves a line in `tries`.
+    fn needs_passwords(&mut self) {
+        let today = sys::wall_us() / 86_400_000_000;
+        let line = |name: &str, before: &str, last: u64| format!("{name}:{before}{RIGHT_HASH}:{last}:0:99999:7:::\n");
+        let shadow = [line("ada", "", today), line("bob", "!", today), line("qubeproxy", "", 0)].concat();
+        // The same file, which is bound over the host's.
+        fs::write(self.path("shadow"), shadow).expect("shadow");
+        let pam = self.path("pam.d");
+        fs::create_dir(&pam).expect("folder");
+        let hook = self.path("hook");
+        fs::write(&hook, format!("#!/bin/sh\necho \"$PAM_USER\" >> {}\n", self.path("tries").display())).expect("hook");
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("mode");
+        fs::write(self.path("tries"), "").expect("tries");
+        fs::write(pam.join("stead"), self.service("auth required pam_unix.so")).expect("service");
+        mount(&pam, "/etc/pam.d", libc::MS_BIND);
+        self.conf("requires_password = true\n");
+    }
+
+    fn service(&self, auth: &str) -> String {
+        format!("auth optional pam_exec.so {}\n{auth}\naccount required pam_unix.so\n", self.path("hook").display())
+    }
+
+    fn tries(&self) -> usize {
+        fs::read_to_string(self.path("tries")).expect("tries").lines().count()
+    }
+
+    fn with_password(&mut self, worker: &Worker, account: &str, password: &str) -> Warrant {
+        let warrant = self.warrant(worker, account);
+        sealed(worker, warrant, password)
+    }
+}
+
+/// The warrant with this password, sealed for the launcher that said welcome.
+fn sealed(worker: &Worker, warrant: Warrant, password: &str) -> Warrant {
+    let key = SealingKeyOf::open(worker.sealing_key.as_ref().expect("a key"), &worker.host).expect("its host's");
+    assert_eq!(key.incarnation, worker.incarnation);
+    let secret = Secret::new(password.into()).expect("a password");
+    let seed = zeroize::Zeroizing::new(sys::random().expect("random"));
+    let sealed = seal(&secret, &key.public, &warrant.password_context(), seed).expect("sealed");
+    Warrant { password: Some(sealed), ..warrant }
+}
+
+#[test]
+fn an_account_is_logged_on_with_its_password_once() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    stage.needs_passwords();
+    let mut worker = stage.start();
+    let warrant = stage.with_password(&worker, "ada", RIGHT);
+    let session = stage.launched(&mut worker, &warrant);
+    assert_eq!(stage.tries(), 1);
+    assert_eq!(session.status("Uid"), "1501 1501 1501 1501");
+    let below: Vec<_> = fs::read_dir(stage.path("launcher/sessions")).expect("folder").flatten().collect();
+    assert_eq!(below.len(), 1, "nothing but the socket is left of the question: {below:?}");
+    for pid in shepherds(stage.launcher.as_ref().expect("launcher").id()) {
+        holds_no(pid, RIGHT);
+    }
+    holds_no(stage.launcher.as_ref().expect("launcher").id().cast_signed(), RIGHT);
+    holds_no(session.pid, RIGHT);
+    session.order("exit");
+    worker.end_of(warrant.session);
+
+    use RefusalKind::{BadLogin, LocalPolicy, Transient, Warrant as Void};
+    let cases = [
+        ("ada", "wrong", BadLogin, "password_wrong"),
+        ("bob", RIGHT, BadLogin, "account_locked"),
+        ("qubeproxy", RIGHT, BadLogin, "password_expired"),
+    ];
+    for (n, (account, password, kind, stage_name)) in cases.into_iter().enumerate() {
+        let mut warrant = stage.warrant(&worker, account);
+        if account == "qubeproxy" {
+            (warrant.mode, warrant.shared) = (Mode::Proxy, true);
+        }
+        let warrant = sealed(&worker, warrant, password);
+        assert_eq!(stage.refused(&mut worker, &warrant), (kind, stage_name.to_owned()), "{account}");
+        assert_eq!(stage.tries(), n + 2, "{account}: once");
+    }
+    // None of these asks anybody.
+    let without = stage.warrant(&worker, "ada");
+    assert_eq!(stage.refused(&mut worker, &without), (Transient, "password_missing".to_owned()));
+    let mut moved = stage.with_password(&worker, "ada", RIGHT);
+    (moved.sequence, moved.session) = (moved.sequence + 1000, moved.session + 1000);
+    assert_eq!(stage.refused(&mut worker, &moved), (Void, "warrant_password".to_owned()), "for another warrant");
+    let mut other = stage.with_password(&worker, "bob", RIGHT);
+    other.account = Account::Named { name: AccountName::parse("ada").expect("name"), uid: None };
+    other.sequence += 2000;
+    assert_eq!(stage.refused(&mut worker, &other).1, "warrant_password", "for another account");
+    let mut flipped = stage.with_password(&worker, "ada", RIGHT);
+    flipped.sequence += 3000;
+    flipped.password.as_mut().expect("box")[40] ^= 1;
+    assert_eq!(stage.refused(&mut worker, &flipped).1, "warrant_password");
+    let mut throwaway = stage.with_password(&worker, "ada", RIGHT);
+    throwaway.account = Account::Throwaway;
+    let refused = stage.refused(&mut worker, &throwaway);
+    assert!(matches!(refused.0, LocalPolicy | Void), "{refused:?}");
+    assert_eq!(stage.tries(), cases.len() + 1);
+
+    // An outage is none of the account's affair.
+    fs::write(stage.path("pam.d/stead"), stage.service("auth requisite pam_no_such_module.so")).expect("service");
+    let warrant = stage.with_password(&worker, "ada", RIGHT);
+    assert_eq!(stage.refused(&mut worker, &warrant), (Transient, "logon_unavailable".to_owned()));
+    let text = fs::read(stage.path("launcher/log/launches")).expect("log");
+    assert!(!text.windows(RIGHT.len()).any(|w| w == RIGHT.as_bytes()));
+}
+
+/// What `launcher.conf` says counts from the next launch on, and the worker learns of it.
+#[test]
+fn whether_a_host_needs_passwords_is_told_again_when_it_changes() {
+    if !root_or_skip() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let mut worker = stage.start();
+    assert!(worker.sealing_key.is_none());
+    stage.needs_passwords();
+    let launcher = stage.launcher.as_ref().expect("launcher").id().cast_signed();
+    sys::kill(launcher, libc::SIGHUP).expect("told");
+    assert!(receive(&worker.conn).is_none(), "the connection ends");
+    worker = stage.connect();
+    assert!(worker.sealing_key.is_some());
+    let warrant = stage.with_password(&worker, "ada", RIGHT);
+    let session = stage.launched(&mut worker, &warrant);
+    session.order("exit");
+    worker.end_of(warrant.session);
+    assert_eq!(stage.tries(), 1);
+    // A key is good for one life of the launcher.
+    let old = stage.with_password(&worker, "ada", RIGHT);
+    stage.kill_launcher();
+    let mut worker = stage.start();
+    let late = Warrant { incarnation: worker.incarnation, not_after: sys::boot_ms() + 60_000, ..old };
+    assert_eq!(stage.refused(&mut worker, &late), (RefusalKind::Warrant, "warrant_password".to_owned()));
+    assert_eq!(stage.tries(), 1);
+}
+
+/// No readable page of the process has the text, plain or as UTF-16.
+fn holds_no(pid: i32, text: &str) {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
+    let mut memory = fs::File::open(format!("/proc/{pid}/mem")).expect("memory");
+    let mut read = 0;
+    for line in maps.lines().filter(|l| l.split(' ').nth(1).is_some_and(|p| p.starts_with("rw"))) {
+        let (from, to) = line.split(' ').next().and_then(|r| r.split_once('-')).expect("a range");
+        let [from, to] = [from, to].map(|n| u64::from_str_radix(n, 16).expect("hex"));
+        let mut bytes = vec![0; usize::try_from(to - from).expect("size")];
+        memory.seek(SeekFrom::Start(from)).expect("seek");
+        if memory.read_exact(&mut bytes).is_ok() {
+            read += bytes.len();
+            for form in [text.as_bytes(), &wide] {
+                assert!(!bytes.windows(form.len()).any(|w| w == form), "process {pid}: {line}");
+            }
+        }
+    }
+    assert!(read > 10_000, "process {pid}: there was something to read");
 }

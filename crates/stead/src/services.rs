@@ -145,6 +145,7 @@ fn service_mode(mode: ModeArg, options: &WorkerRun, file: &WorkerFile, data: &Pa
 
 pub(crate) fn supervisor(options: &Supervisor) -> Result<(), Failure> {
     with_parent(options.with_parent)?;
+    keep_to_oneself();
     let config = supervisor::Config {
         data: options.data.clone(),
         operator: options.operator.clone(),
@@ -162,6 +163,13 @@ pub(crate) fn supervisor(options: &Supervisor) -> Result<(), Failure> {
         running.stop().await;
         Ok(())
     })
+}
+
+/// Nobody but root looks into this process, and it leaves no core: passwords come through it.
+pub(crate) fn keep_to_oneself() {
+    // Where that can't be had, they are as safe as in any other program of this account.
+    let _ = nix::sys::prctl::set_dumpable(false);
+    let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
 }
 
 fn worker_uids(options: &Supervisor) -> Result<Vec<u32>, Failure> {

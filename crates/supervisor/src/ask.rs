@@ -409,6 +409,7 @@ impl Service {
                 listen: self.settings.listen.clone(),
                 jobs_keep_days: self.settings.jobs_keep_days,
                 logs_keep_days: self.settings.logs_keep_days,
+                enforce_password: self.settings.enforce_password,
                 batch_target_ms: self.settings.batch_target_ms,
                 lease_seconds: self.settings.lease_seconds,
                 log_max_mib: self.settings.log_max_mib,

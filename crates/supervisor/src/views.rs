@@ -597,6 +597,7 @@ pub(crate) struct ConfigView {
     pub(crate) listen: String,
     pub(crate) jobs_keep_days: u64,
     pub(crate) logs_keep_days: u64,
+    pub(crate) enforce_password: bool,
     pub(crate) batch_target_ms: u64,
     pub(crate) lease_seconds: u64,
     pub(crate) log_max_mib: u64,

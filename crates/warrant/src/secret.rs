@@ -14,7 +14,7 @@ use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce, Tag};
 use std::fmt;
 use x25519_dalek::{PublicKey as Point, StaticSecret};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Longest password, in bytes.
 pub const PASSWORD_MAX: usize = crate::checker_wire::PASSWORD_MAX;
@@ -137,6 +137,13 @@ impl SealingKey {
 
     /// What is in a box that was made for this key and this context.
     pub fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Secret, SealError> {
+        let opened = self.opened(sealed, context);
+        scrub_stack();
+        opened
+    }
+
+    #[inline(never)]
+    fn opened(&self, sealed: &[u8], context: &[u8]) -> Result<Secret, SealError> {
         let (theirs, rest) = sealed.split_first_chunk::<32>().ok_or(SealError::Malformed)?;
         let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(SealError::Malformed)?;
         if sealed.len() > BOX_MAX || text.is_empty() {
@@ -154,6 +161,22 @@ impl SealingKey {
 /// Seals a password for the owner of the public key `to`. `seed`: 32 bytes of a cryptographic random source, for this box
 /// alone.
 pub fn seal(password: &Secret, to: &[u8; 32], context: &[u8], seed: Zeroizing<[u8; 32]>) -> Result<Vec<u8>, SealError> {
+    let sealed = sealed(password, to, context, seed);
+    scrub_stack();
+    sealed
+}
+
+/// Ciphers work on copies below their caller's frame, which nobody wipes: overwrites what lies there. To be called by whoever
+/// called what used a secret, when that has returned.
+#[inline(never)]
+pub fn scrub_stack() {
+    let mut below = [0_u8; 32 << 10];
+    below.zeroize();
+    std::hint::black_box(&below);
+}
+
+#[inline(never)]
+fn sealed(password: &Secret, to: &[u8; 32], context: &[u8], seed: Zeroizing<[u8; 32]>) -> Result<Vec<u8>, SealError> {
     let own = StaticSecret::from(*seed);
     let ours = Point::from(&own).to_bytes();
     let key = agreed(&own, to, &ours, to)?;
@@ -226,7 +249,7 @@ mod tests {
         Secret::new(bytes.to_vec()).expect("a password")
     }
 
-    fn sealed(password: &[u8], to: &SealingKey, context: &[u8], seed: u8) -> Vec<u8> {
+    fn boxed(password: &[u8], to: &SealingKey, context: &[u8], seed: u8) -> Vec<u8> {
         seal(&secret(password), &to.public(), context, Zeroizing::new([seed; 32])).expect("sealed")
     }
 
@@ -242,15 +265,15 @@ mod tests {
     #[test]
     fn a_box_of_the_longest_has_the_greatest_length_and_short_ones_have_one_length() {
         let key = SealingKey::from_seed(&[1; 32]);
-        assert_eq!(sealed(&[b'x'; PASSWORD_MAX], &key, b"", 2).len(), BOX_MAX);
-        assert_eq!(sealed(b"x", &key, b"", 2).len(), sealed(&[b'x'; 62], &key, b"", 2).len());
+        assert_eq!(boxed(&[b'x'; PASSWORD_MAX], &key, b"", 2).len(), BOX_MAX);
+        assert_eq!(boxed(b"x", &key, b"", 2).len(), boxed(&[b'x'; 62], &key, b"", 2).len());
     }
 
     #[test]
     fn keys_that_agree_with_everybody_are_none() {
         assert_eq!(seal(&secret(b"x"), &[0; 32], b"", Zeroizing::new([7; 32])), Err(SealError::Malformed));
         let key = SealingKey::from_seed(&[1; 32]);
-        let mut bytes = sealed(b"x", &key, b"c", 2);
+        let mut bytes = boxed(b"x", &key, b"c", 2);
         bytes[..32].fill(0);
         assert_eq!(key.open(&bytes, b"c").err(), Some(SealError::Malformed));
     }
@@ -260,7 +283,7 @@ mod tests {
         // Made once with this code: boxes of a former release are read.
         let key = SealingKey::from_seed(&[1; 32]);
         let expected = include_str!("../tests/sealed-password-1.hex").trim();
-        assert_eq!(crate::hex(&sealed(b"hunter2", &key, b"context", 2)), expected);
+        assert_eq!(crate::hex(&boxed(b"hunter2", &key, b"context", 2)), expected);
     }
 
     #[test]

@@ -312,12 +312,28 @@ async fn farm(options: &Common, findings: &mut Vec<Finding>) -> Option<PathBuf> 
         Err(e) => Finding::bad("whoami", e.to_string(), e.hint().unwrap_or_default()),
     });
     match client.get::<Vec<Worker>>("/api/v1/workers").await {
-        Ok(workers) => findings.extend(worker_findings(&workers)),
+        Ok(workers) => {
+            findings.extend(worker_findings(&workers));
+            findings.extend(enforcement(&farm["config"], &workers));
+        }
         Err(e) => findings.push(Finding::bad("workers", e.to_string(), e.hint().unwrap_or_default())),
     }
     findings.extend(exclusions(&farm["exclusions"]));
     findings.extend(troubles(&farm["troubles"]));
     farm["data"].as_str().map(PathBuf::from)
+}
+
+/// Passwords that are asked for and that nobody would use. Told to administrators.
+fn enforcement(config: &Value, workers: &[Worker]) -> Option<Finding> {
+    let is_useless =
+        config["enforce_password"] == true && !workers.is_empty() && workers.iter().all(|w| w.mode != "user");
+    is_useless.then(|| {
+        Finding::warn(
+            "enforce_password",
+            "jobs of people without a password are refused, and no worker would use one: none runs jobs as their users",
+            "take enforce_password out of supervisor.toml",
+        )
+    })
 }
 
 /// Accounts that a host refused: their jobs go elsewhere or wait. Told to administrators.

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::model;
 use crate::out::{self, Target, plain};
 use crate::prompt;
+use crate::services::keep_to_oneself;
 
 const PAGE: &str = "/api/v1/passwords";
 const KEY: &str = "/api/v1/password-key";
@@ -34,7 +35,7 @@ struct Logon {
 }
 
 pub(crate) async fn password(command: &PasswordCommand) -> Result<(), Failure> {
-    harden();
+    keep_to_oneself();
     match command {
         PasswordCommand::Set(o) if o.check => check(o).await,
         PasswordCommand::Set(o) if o.display => {
@@ -48,13 +49,6 @@ pub(crate) async fn password(command: &PasswordCommand) -> Result<(), Failure> {
         PasswordCommand::RotateKey(o) => rotate(o).await,
         PasswordCommand::Hash(o) => hash(o).await,
     }
-}
-
-/// Nobody looks into this process, and it leaves no core.
-fn harden() {
-    // Where that can't be had, a password is as safe as in any other program of the person's.
-    let _ = nix::sys::prctl::set_dumpable(false);
-    let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
 }
 
 async fn set(options: &PasswordSet) -> Result<(), Failure> {

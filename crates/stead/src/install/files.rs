@@ -95,6 +95,8 @@ pub(super) const LAUNCHER_CONF: &str = "\
 # nofile = 65536
 # Refuse jobs whose limits can't be enforced here.
 # require_limits = no
+# Log each account on with its password (`stead password set`).
+# requires_password = no
 
 # path = /usr/local/bin:/usr/bin:/bin
 # lang = C.UTF-8

@@ -214,7 +214,13 @@ pub(crate) fn routes() -> Vec<Page> {
             logon::rotate,
         )
         .refuses(&[409]),
-        Page::new("GET", "/api/v1/passwords", "passwords", "List whose passwords are kept, and what is known.", logon::list),
+        Page::new(
+            "GET",
+            "/api/v1/passwords",
+            "passwords",
+            "List whose passwords are kept, and what is known.",
+            logon::list,
+        ),
         Page::new(
             "PUT",
             "/api/v1/passwords/{account}",
@@ -253,14 +259,8 @@ pub(crate) fn routes() -> Vec<Page> {
         Page::new("GET", "/api/v1/jobs", "jobs", "List jobs, the newest first.", jobs),
         Page::new("POST", "/api/v1/jobs", "submit", "Submit a job.", submit).refuses(&[404]),
         Page::new("GET", "/api/v1/jobs/{id}", "job", "Look at a job.", job),
-        Page::new(
-            "POST",
-            "/api/v1/jobs/{id}/resubmit",
-            "resubmit",
-            "Submit a job again, as a new job.",
-            resubmit,
-        )
-        .refuses(&[409]),
+        Page::new("POST", "/api/v1/jobs/{id}/resubmit", "resubmit", "Submit a job again, as a new job.", resubmit)
+            .refuses(&[409]),
         Page::new("POST", "/api/v1/jobs/{id}/kill", "kill", "Kill a job, or some of its tasks.", act(JobAction::Kill))
             .refuses(&[409]),
         Page::new(

@@ -1001,6 +1001,15 @@ impl Dispatcher {
         Ok(self.with_worker(worker, decide))
     }
 
+    /// The same for an errand, for which no account is logged on.
+    async fn decide_errand(&self, who: &Who, job: &str, worker: &str) -> Result<Option<Decision>, StoreError> {
+        let people = self.people(who).await?;
+        let Some(place) = self.with_worker(worker, |w| Place { logons: None, ..w.place.clone() }) else {
+            return Ok(None);
+        };
+        Ok(Some(policy::decide(who, Some(job), &place, &people, clock::now())))
+    }
+
     /// What the job's user carries now.
     async fn carried(&self, who: &Who) -> Result<Carried, StoreError> {
         self.0.identity.settings(&who.user).await

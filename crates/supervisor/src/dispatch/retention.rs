@@ -94,7 +94,9 @@ impl Dispatcher {
         // The folder is there whatever became of the right to make it.
         let who = Who { via: Via::Operator, ..who(&row)? };
         let people = self.people(&who).await?;
-        let Some(Decision::Run(plan, rules)) = self.decide(&who, &row.name, worker).await? else { return Ok(()) };
+        let Some(Decision::Run(plan, rules)) = self.decide_errand(&who, &row.name, worker).await? else {
+            return Ok(());
+        };
         let terms = Terms {
             who: &who,
             people: &people,

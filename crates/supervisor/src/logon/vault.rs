@@ -14,6 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use store::{LogonName, Sealed};
+use warrant::secret::scrub_stack;
 use warrant::{SealError, Secret, hex, sha256, unhex};
 use zeroize::Zeroizing;
 
@@ -22,7 +23,7 @@ const NEXT: &str = "passwords.next.key";
 const NONCE: usize = 24;
 const TAG: usize = 16;
 /// How a password that is to stand in a configuration file begins.
-pub(crate) const CONFIGURED: &str = "stead1:";
+pub(crate) const CONFIGURED: &str = "stead-sealed:";
 
 /// Why a sealed password is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +52,13 @@ impl Key {
 
     /// Nonce, sealed password, tag.
     fn seal(&self, password: &Secret, about: &[u8]) -> Result<Vec<u8>, SealError> {
+        let sealed = self.sealed(password, about);
+        scrub_stack();
+        sealed
+    }
+
+    #[inline(never)]
+    fn sealed(&self, password: &Secret, about: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|_| SealError::Malformed)?;
         let mut text = password.padded();
@@ -60,6 +68,13 @@ impl Key {
     }
 
     fn open(&self, sealed: &[u8], about: &[u8]) -> Result<Secret, SealError> {
+        let opened = self.opened(sealed, about);
+        scrub_stack();
+        opened
+    }
+
+    #[inline(never)]
+    fn opened(&self, sealed: &[u8], about: &[u8]) -> Result<Secret, SealError> {
         let (nonce, rest) = sealed.split_first_chunk::<NONCE>().ok_or(SealError::Malformed)?;
         let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(SealError::Malformed)?;
         let mut text = Zeroizing::new(text.to_vec());
@@ -265,7 +280,7 @@ mod tests {
         let digits = text.rsplit(':').next().expect("digits");
         let as_row = Sealed { key_id: vault.key.id.clone(), bytes: unhex(digits).expect("hex") };
         assert!(vault.open(&name("qubeproxy", ""), 0, &as_row).is_err());
-        for wrong in ["", "Pip3lin3P@$$wd", &"ab".repeat(32), "stead1:", "stead1:00:zz"] {
+        for wrong in ["", "Pip3lin3P@$$wd", &"ab".repeat(32), "stead-sealed:", "stead-sealed:00:zz"] {
             let error = vault.open_from_file(&name("qubeproxy", ""), wrong).err().expect("refused").to_string();
             assert!(!error.contains("Pip3lin3"), "{error}");
         }

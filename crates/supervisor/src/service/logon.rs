@@ -6,7 +6,7 @@
 
 use super::Service;
 use super::sign_in::manages;
-use crate::audit::{Act, Intent, Record};
+use crate::audit::{Act, Record};
 use crate::authn::{Denial, Password};
 use crate::caller::Caller;
 use crate::clock;
@@ -23,7 +23,9 @@ use warrant::{Secret, unhex};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GivenPassword {
+    /// Hexadecimal.
     sealed: Option<String>,
+    #[schemars(with = "Option<String>")]
     password: Option<Password>,
 }
 
@@ -96,7 +98,7 @@ impl Service {
         let account = self.whose(caller, Act::PasswordSet, account).await?;
         let password = self.given(account.as_str(), given)?;
         let record = Record::intent(Act::PasswordSet, caller.actor()).object(account.as_str());
-        let intent = self.audit.intent(record).await?;
+        let intent = self.intent(record).await?;
         let (name, by) = (named(account.as_str()), caller.principal.login_user.as_str());
         let kept = self.logons.set(name, password, by, Some(intent.reference()), clock::now()).await;
         self.carried_out(&intent, kept).await?;
@@ -110,13 +112,8 @@ impl Service {
             return Err(no_password(account.as_str()));
         }
         let record = Record::intent(Act::PasswordDelete, caller.actor()).object(account.as_str());
-        // Only takes something away.
-        let intent = self.audit.intent_or_later(record).await?;
-        let gone = self.store.delete_logon(named(account.as_str()), intent.as_ref().map(Intent::reference)).await;
-        match &intent {
-            Some(intent) => self.carried_out(intent, gone).await?,
-            None => gone?,
-        };
+        let name = named(account.as_str());
+        self.ends(record, |audit| self.store.delete_logon(name.clone(), audit)).await?;
         Ok(self.dispatcher.logons_changed().await?)
     }
 
@@ -185,7 +182,7 @@ impl Service {
     pub(crate) async fn rotate_logons(&self, caller: &Caller) -> Result<(u64, String), ServiceError> {
         caller.needs_admin("replace the key of the passwords")?;
         manages(&caller.principal)?;
-        let intent = self.audit.intent(Record::intent(Act::PasswordRotate, caller.actor())).await?;
+        let intent = self.intent(Record::intent(Act::PasswordRotate, caller.actor())).await?;
         match self.logons.rotate(Some(intent.reference())).await {
             Err(LogonError::Store(error)) => self.carried_out(&intent, Err(error)).await,
             Err(error) => {

@@ -102,13 +102,14 @@ impl Spool {
     }
 
     /// What can be written now: all of which the outcome is known, or will not be known any more.
-    pub(super) fn ripe(&self, all: bool) -> Vec<Record> {
-        self.waiting.iter().filter(|w| all || w.is_ripe()).map(Waiting::as_record).collect()
+    pub(super) fn ripe(&self, at: Instant, all: bool) -> Vec<Record> {
+        self.waiting.iter().filter(|w| all || w.is_ripe(at)).map(Waiting::as_record).collect()
     }
 
-    /// The chain has what was ripe. What can't be taken out of the file is there twice after another start, and says so.
-    pub(super) fn written(&mut self, all: bool) {
-        self.waiting.retain(|w| !all && !w.is_ripe());
+    /// The chain has what was ripe at that time. What can't be taken out of the file is there twice after another start,
+    /// and says so.
+    pub(super) fn written(&mut self, at: Instant, all: bool) {
+        self.waiting.retain(|w| !all && !w.is_ripe(at));
         let lines =
             self.waiting.iter().filter_map(|w| line(&Entry::Record(Box::new(kept(w.ticket, false, &w.record)))));
         let text: Vec<u8> = lines.flatten().collect();
@@ -138,8 +139,8 @@ impl Spool {
 }
 
 impl Waiting {
-    fn is_ripe(&self) -> bool {
-        self.is_settled || self.since.elapsed() >= PATIENCE
+    fn is_ripe(&self, at: Instant) -> bool {
+        self.is_settled || at.saturating_duration_since(self.since) >= PATIENCE
     }
 
     fn as_record(&self) -> Record {
@@ -214,4 +215,38 @@ fn record(kept: Kept) -> Option<(u64, bool, Record)> {
     };
     let record = Record { act, outcome, actor, run_as, policy_version, job, object, details, happened };
     Some((ticket, is_settled, record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kill(job: u64) -> Record {
+        Record::intent(Act::Kill, Actor::default()).job(job)
+    }
+
+    fn jobs(records: &[Record]) -> Vec<(Option<u64>, Outcome)> {
+        records.iter().map(|r| (r.job, r.outcome)).collect()
+    }
+
+    /// Writing takes time: what became ripe meanwhile is not in the chain.
+    #[test]
+    fn what_ripens_while_others_are_written_waits() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("later");
+        let (mut spool, _) = Spool::open(&path);
+        let settled = spool.keep(kill(1), false).expect("kept");
+        spool.keep(kill(2), false).expect("kept");
+        spool.settle(settled, None);
+        let now = Instant::now();
+        assert_eq!(jobs(&spool.ripe(now, false)), [(Some(1), Outcome::Ok)]);
+        for waiting in &mut spool.waiting {
+            waiting.since -= PATIENCE;
+        }
+        // As it was looked at before the other was ripe.
+        spool.written(now - PATIENCE, false);
+        assert_eq!(jobs(&spool.ripe(now, false)), [(Some(2), Outcome::Unknown)]);
+        spool.written(now, false);
+        assert_eq!((spool.len(), Spool::open(&path).1.len()), (0, 0));
+    }
 }

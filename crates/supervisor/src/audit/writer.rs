@@ -199,7 +199,7 @@ impl Writer {
             return Ok(open);
         }
         self.append(&left, false).map_err(|error| self.failed(&error))?;
-        self.later.written(true);
+        self.later.written(Instant::now(), true);
         let of = |record: &Record| record.details.get("of").and_then(serde_json::Value::as_u64);
         let settled: HashSet<u64> = left.iter().filter(|r| r.act == Act::NotDone).filter_map(of).collect();
         open.retain(|open| !settled.contains(&open.sequence));
@@ -316,7 +316,7 @@ impl Writer {
     fn on_time(&mut self) {
         self.again = None;
         let now = Instant::now();
-        let mut records = self.later.ripe(false);
+        let mut records = self.later.ripe(now, false);
         let late = records.len();
         records.extend(self.fold.over(now, false));
         if !records.is_empty() && self.append(&records, false).is_err() {
@@ -328,7 +328,7 @@ impl Writer {
             return;
         }
         if late > 0 {
-            self.later.written(false);
+            self.later.written(now, false);
         }
         self.state.waits(self.later.len());
         if self.later.len() > 0 {
@@ -355,13 +355,14 @@ impl Writer {
     }
 
     fn end(&mut self) {
-        let mut records = self.later.ripe(true);
+        let now = Instant::now();
+        let mut records = self.later.ripe(now, true);
         let late = records.len();
-        records.extend(self.fold.over(Instant::now(), true));
+        records.extend(self.fold.over(now, true));
         records.push(Record::new(Act::Stop));
         let ended = self.append(&records, false);
         if ended.is_ok() && late > 0 {
-            self.later.written(true);
+            self.later.written(now, true);
         }
         if let Err(error) = ended.and_then(|_| self.checkpoint()) {
             tracing::error!(%error, "the audit was not ended well: the next start will look at its last records");

@@ -45,14 +45,20 @@ impl Service {
         }
         let record = Record::intent(Act::ListChange, caller.actor()).object(name);
         let record = record.with("list", word(list)).with("allowed", allowed);
-        let intent = self.intent(record).await?;
-        let reference = Some(intent.reference());
-        let stored = match (list, allowed) {
-            (list, None) => self.store.unlist(list, name, reference).await.map(drop),
-            (List::MayAct, Some(allowed)) => self.store.set_may_act(name, allowed, reference).await,
-            (List::MayBeActedAs, Some(allowed)) => self.store.set_may_be_acted_as(name, allowed, reference).await,
+        let put = |audit| async move {
+            match (list, allowed) {
+                (list, None) => self.store.unlist(list, name, audit).await.map(drop),
+                (List::MayAct, Some(allowed)) => self.store.set_may_act(name, allowed, audit).await,
+                (List::MayBeActedAs, Some(allowed)) => self.store.set_may_be_acted_as(name, allowed, audit).await,
+            }
         };
-        self.carried_out(&intent, stored).await?;
+        // Only a no surely takes something away: where nothing is said of somebody, their groups count.
+        if allowed == Some(false) {
+            self.ends(record, put).await?;
+        } else {
+            let intent = self.intent(record).await?;
+            self.carried_out(&intent, put(Some(intent.reference())).await).await?;
+        }
         self.events.say(Event::Rights);
         self.dispatcher.wake();
         Ok(ListedView { name: name.to_owned(), allowed, fault: None })

@@ -248,6 +248,11 @@ async fn a_full_disk_takes_endings_and_says_that_it_is_full() {
             "{error}"
         );
     }
+    let put = async |allowed| {
+        let said = json!({ "allowed": allowed });
+        farm.call(Peer::Unix { uid: operator() }, "PUT", "/api/v1/may-act/ada", said).await.0.as_u16()
+    };
+    assert_eq!([put(true).await, put(false).await], [503, 200], "a right is taken away, none is given");
     // Each record is one the disk has no room for; now and then there is none at all in between.
     for job in &jobs {
         farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/kill"), Value::Null).await;

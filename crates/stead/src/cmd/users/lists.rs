@@ -67,6 +67,7 @@ fn sentence(which: &str, listed: &Listed) -> String {
     match listed.allowed {
         Some(true) => format!("{name} may {what}, by a grant"),
         Some(false) => format!("{name} may not {what}, whatever is granted"),
+        None if which == "may-act" => format!("nothing is said of {name} any more: no, unless one of their groups may"),
         None => format!("nothing is said of {name} any more, which is no"),
     }
 }
@@ -83,6 +84,8 @@ mod tests {
             sentence("may-be-acted-as", &listed(Some(false))),
             "a\\u{1b} may not be acted as, whatever is granted"
         );
+        assert!(sentence("may-act", &listed(None)).ends_with("no, unless one of their groups may"));
+        assert!(sentence("may-be-acted-as", &listed(None)).ends_with("which is no"));
         assert_eq!(row(&listed(None))[1], "-");
     }
 }

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use store::{Counted, Histogram};
 
-/// Words told apart in one counter: they come from a closed list, but not all from ours.
+/// Words told apart in one counter, and their length: they come from a closed list, but not all from ours.
 const WORDS_MAX: usize = 64;
+const WORD_MAX: usize = 64;
 const OTHER: &str = "other";
 
 /// One number that only grows.
@@ -41,7 +42,7 @@ impl Words {
         if let Some(count) = words.get_mut(word) {
             *count += 1;
         } else {
-            let word = if words.len() < WORDS_MAX { word } else { OTHER };
+            let word = if words.len() < WORDS_MAX && word.len() <= WORD_MAX { word } else { OTHER };
             *words.entry(word.to_owned()).or_default() += 1;
         }
     }
@@ -295,6 +296,9 @@ mod tests {
         words.count("a\"b\\\n");
         assert_eq!(words.get().len(), WORDS_MAX + 1);
         assert!(words.get().contains(&(OTHER.to_owned(), 37.0)));
+        let words = Words::default();
+        words.count(&"w".repeat(WORD_MAX + 1));
+        assert_eq!(words.get(), [(OTHER.to_owned(), 1.0)]);
         let mut page = Page::default();
         page.words("x", "counter", "Help.", "rule", &[("a\"b\\\n".to_owned(), 2.0)]);
         assert_eq!(page.0, "# HELP x Help.\n# TYPE x counter\nx{rule=\"a\\\"b\\\\\\n\"} 2\n");

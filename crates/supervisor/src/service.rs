@@ -39,7 +39,7 @@ use crate::oidc::Oidc;
 use crate::room::Room;
 use crate::workshop::Workshop;
 use job::{JobAction, JobSpec, JobState, Plan, Point, StepRef};
-use policy::{Acting, FarmFacts, Identified, Kind, Principal, Refusal, Request, Sight, Via, Who};
+use policy::{Acting, FarmFacts, Identified, Kind, Principal, Refusal, Request, Scopes, Sight, Via, Who};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -143,7 +143,7 @@ impl Service {
                     .to_owned(),
             }));
         }
-        principal.scopes.manage = false;
+        principal.scopes = Scopes { manage: false, metrics: false, ..principal.scopes };
         Ok(())
     }
 

@@ -229,12 +229,12 @@ impl Authn {
         })
     }
 
-    /// The uid of a peer, if it says who that is. Whoever is root could be anywhere.
+    /// The uid of a peer, if it says who that is. Whoever is root could be anywhere, and stays until it is answered.
     fn uid_that_counts(&self, peer: Peer) -> Result<u32, AuthnError> {
         match peer {
             Peer::Unix { uid } => Ok(uid),
             Peer::Session { uid, .. } | Peer::Untold { uid, .. } if uid == self.operator.uid => Ok(uid),
-            Peer::Untold { uid: 0, .. } => Ok(0),
+            Peer::Untold { uid: 0, why: Untold::Unseen } => Ok(0),
             Peer::Untold { why: Untold::Gone, .. } => Err(AuthnError::PeerGone),
             Peer::Untold { why: Untold::Unseen, .. } => Err(AuthnError::PeerUnseen),
             Peer::Session { .. } => Err(AuthnError::InOtherSession),
@@ -365,7 +365,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn in_a_session_only_the_farms_own_account_is_taken_at_its_word() {
         let authn = authn(None);
-        let (held, why) = (Held::default(), Untold::Unseen);
+        let held = Held::default();
         let inside =
             async |uid| authn.by_connection(Peer::Session { uid, held }).await.map(|known| known.principal.uid);
         assert_eq!(inside(998).await, Ok(Some(998)));
@@ -373,9 +373,14 @@ pub(crate) mod tests {
             assert_eq!(inside(uid).await, Err(AuthnError::InOtherSession), "{uid}");
             assert_eq!(authn.principal(Peer::Session { uid, held }).await, Err(AuthnError::InOtherSession), "{uid}");
         }
-        let untold = async |uid| authn.principal(Peer::Untold { uid, why }).await.map(|p| p.login_user.to_string());
-        assert_eq!(untold(0).await, Ok("root".to_owned()));
-        assert_eq!(untold(1501).await, Err(AuthnError::PeerUnseen));
+        let untold =
+            async |uid, why| authn.principal(Peer::Untold { uid, why }).await.map(|p| p.login_user.to_string());
+        assert_eq!(untold(0, Untold::Unseen).await, Ok("root".to_owned()));
+        assert_eq!(untold(1501, Untold::Unseen).await, Err(AuthnError::PeerUnseen));
+        // Also root's program may have ended in a job.
+        for uid in [0, 1501] {
+            assert_eq!(untold(uid, Untold::Gone).await, Err(AuthnError::PeerGone), "{uid}");
+        }
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub use spec::{
     each_lines,
 };
 pub use state::{AttemptState, Counts, Hold, JobAction, JobState, TaskState, TransitionError, UnknownWord};
-pub use template::{TemplateError, TemplateProblem};
+pub use template::{TemplateError, TemplateParameter, TemplateProblem, template_parameters};
 pub use units::{UnitError, parse_cores, parse_duration, parse_size};
 
 /// Stands for the folder of the session's own files, wherever the host has it.

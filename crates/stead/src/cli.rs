@@ -67,6 +67,8 @@ pub(crate) enum Command {
     /// People, and the proxy users they act as
     #[command(subcommand)]
     Users(Box<Users>),
+    /// The address that opens the pages in a browser, signed in as you, once
+    Web(Web),
     /// Sign in at a supervisor whose socket is not here
     Login(Login),
     /// End the session of `login`
@@ -164,9 +166,24 @@ pub(crate) struct Login {
     /// Sign in with a browser, at the OpenID provider that the supervisor names
     #[arg(long, conflicts_with_all = ["user", "password_stdin"])]
     pub(crate) oidc: bool,
+    /// Sign a browser in instead of this terminal, by the socket: as `stead web`
+    #[arg(long, conflicts_with_all = ["url", "user", "password_stdin", "oidc"])]
+    pub(crate) web: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead web
+  xdg-open is not called: what stands on a command line can be read by others on this machine.
+
+The code behind the # is good once, for two minutes. The supervisor's socket has to be here: the kernel says who you are.")]
+pub(crate) struct Web {
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, Args)]

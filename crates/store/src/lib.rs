@@ -267,6 +267,19 @@ impl Store {
         read::by_state(&self.readers).await.map_err(|e| self.explain(e))
     }
 
+    /// A page of a list with its counts, of one moment.
+    pub async fn job_list(&self, list: &JobList) -> Result<JobsListed> {
+        let mut snapshot = self.snapshot().await?;
+        let found = read::job_list(&mut snapshot, list).await.map_err(|e| self.explain(e));
+        self.done_with(snapshot).await;
+        found
+    }
+
+    /// The accounts that a job's sessions were for, each once, and not more than a few.
+    pub async fn accounts(&self, job: u64) -> Result<Vec<String>> {
+        read::accounts(&self.readers, job).await.map_err(|e| self.explain(e))
+    }
+
     pub async fn steps(&self, job: u64) -> Result<Vec<StepRow>> {
         read::steps(&self.readers, job).await.map_err(|e| self.explain(e))
     }

@@ -11,8 +11,8 @@ use crate::dialect::{Conn, Pool, Row};
 use crate::edit::Counters;
 use crate::pack;
 use crate::types::{
-    AttemptRow, ByState, Exclusion, JobFilter, JobRow, Lease, Purpose, Ready, ReadyAt, RunningTask, SessionRow,
-    SessionState, StepRow, TaskAttempts, TaskFilter, TaskRow, WorkerRow,
+    AttemptRow, ByState, Exclusion, JobFilter, JobList, JobRow, JobSort, JobsListed, Lease, Purpose, Ready, ReadyAt,
+    RunningTask, SessionRow, SessionState, StepRow, TaskAttempts, TaskFilter, TaskRow, Whose, WorkerRow,
 };
 
 const EXPIRED_MAX: i64 = 1000;
@@ -113,6 +113,82 @@ async fn select_jobs(pool: &Pool, sql: &'static str, filter: JobFilter) -> Resul
         select = select.bind(name);
     }
     select.fetch_all(pool).await?.iter().map(job_row).collect()
+}
+
+/// What a list is of. `$1`: of whom; `$2`: run as whom; then what is asked for besides.
+macro_rules! listed {
+    () => {
+        " FROM jobs WHERE ($1 IS NULL OR login_user = $1 OR run_user = $1) AND ($2 IS NULL OR run_user = $2) \
+         AND ($3 IS NULL OR run_user = $3) AND ($4 IS NULL OR login_user = $4) \
+         AND ($5 IS NULL OR name LIKE $5 ESCAPE '\\' OR id = $6)"
+    };
+}
+
+macro_rules! list_ordered {
+    ($order:literal) => {
+        concat!(job_columns!(), listed!(), " AND ($7 IS NULL OR state = $7) ORDER BY ", $order, " LIMIT $8 OFFSET $9")
+    };
+}
+
+/// A page of a list, and how many there are of each state.
+pub(crate) async fn job_list(conn: &mut Conn, list: &JobList) -> Result<JobsListed> {
+    let (of, run_as) = match &list.whose {
+        Whose::Everybody => (None, None),
+        Whose::Of(name) => (Some(name.as_str()), None),
+        Whose::RunAs(name) => (None, Some(name.as_str())),
+    };
+    let like = list.text.as_deref().map(|text| format!("%{}%", escaped(text)));
+    let id = list.text.as_deref().and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(-1);
+    let sql = match list.sort {
+        JobSort::Newest => list_ordered!("id DESC"),
+        JobSort::Oldest => list_ordered!("id"),
+        JobSort::Priority => list_ordered!("priority DESC, id"),
+        JobSort::Name => list_ordered!("name, id DESC"),
+    };
+    let counted = query(concat!("SELECT state, COUNT(*) AS n", listed!(), " GROUP BY state"))
+        .bind(of)
+        .bind(run_as)
+        .bind(list.user.as_deref())
+        .bind(list.login_user.as_deref())
+        .bind(like.as_deref())
+        .bind(id)
+        .fetch_all(&mut *conn)
+        .await?;
+    let counts = counted.iter().map(|row| Ok((job_state(get(row, "state")?)?, number(row, "n")?)));
+    let counts = counts.collect::<Result<_>>()?;
+    let rows = query(sql)
+        .bind(of)
+        .bind(run_as)
+        .bind(list.user.as_deref())
+        .bind(list.login_user.as_deref())
+        .bind(like.as_deref())
+        .bind(id)
+        .bind(list.state.map(JobState::as_str))
+        .bind(i64::from(list.limit))
+        .bind(i(list.offset))
+        .fetch_all(&mut *conn)
+        .await?;
+    Ok(JobsListed { rows: rows.iter().map(job_row).collect::<Result<_>>()?, counts })
+}
+
+/// Text that means itself in `LIKE … ESCAPE '\'`.
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if matches!(c, '%' | '_' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+        out
+    })
+}
+
+/// The accounts that a job's sessions were for, each once.
+pub(crate) async fn accounts(pool: &Pool, job: u64) -> Result<Vec<String>> {
+    let rows = query("SELECT DISTINCT account FROM sessions WHERE job = $1 ORDER BY account LIMIT 8")
+        .bind(i(job))
+        .fetch_all(pool)
+        .await?;
+    rows.iter().map(|row| get(row, "account")).collect()
 }
 
 pub(crate) async fn reason(pool: &Pool, job: u64) -> Result<Option<String>> {

@@ -124,6 +124,47 @@ pub struct JobFilter {
     pub after: Option<u64>,
 }
 
+/// Whose jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    Everybody,
+    /// Submitted by them, or running as them.
+    Of(String),
+    /// Running as them.
+    RunAs(String),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum JobSort {
+    #[default]
+    Newest,
+    Oldest,
+    Priority,
+    Name,
+}
+
+/// A page of the list that people look at.
+#[derive(Debug, Clone)]
+pub struct JobList {
+    pub whose: Whose,
+    pub user: Option<String>,
+    pub login_user: Option<String>,
+    /// In the name, or the whole number.
+    pub text: Option<String>,
+    /// Counts are of all of them.
+    pub state: Option<JobState>,
+    pub sort: JobSort,
+    pub limit: u32,
+    pub offset: u64,
+}
+
+/// What it holds, and how many there are of each state.
+#[derive(Debug, Clone, Default)]
+pub struct JobsListed {
+    pub rows: Vec<JobRow>,
+    pub counts: Vec<(JobState, u64)>,
+}
+
 /// Tasks in the order (step, index), from (`from_step`, `first`) on.
 #[derive(Debug, Clone, Default)]
 pub struct TaskFilter {

@@ -7,19 +7,19 @@ use crate::dispatch::who;
 use crate::error::ServiceError;
 use crate::identity::{Carried, micros};
 use crate::logs::{Filter, Reader};
-use crate::service::{Service, no_such_job, step_of};
+use crate::service::{Service, Submission, no_such_job, step_of};
 use crate::views::{
-    AuditView, ConfigView, ExclusionView, ExplainView, FarmView, JobView, QueueView, RefusedView, RunAsView,
+    AuditView, ConfigView, ExclusionView, ExplainView, FarmView, JobView, PreviewView, QueueView, RefusedView, RunAsView,
     SessionView, TaskView, VerdictView, WorkerView,
 };
 use futures_util::future::join_all;
 use job::{JobState, Plan, StepRef, TaskState};
-use policy::{Decision, Identified, Place, Refusal, Sight, Who};
+use policy::{Decision, Identified, Place, Refusal, Request, Sight, Who};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
-use store::{JobFilter, JobRow, TaskFilter};
+use store::{JobFilter, JobList, JobRow, JobSort, TaskFilter, Whose};
 use warrant::Account;
 
 /// Entries of a page unless told, and at most.
@@ -31,35 +31,55 @@ const WAIT_MAX_S: u64 = 60;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct JobsQuery {
-    user: Option<String>,
-    login_user: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) login_user: Option<String>,
     /// Words with commas.
-    state: Option<String>,
-    limit: Option<u32>,
-    after: Option<u64>,
+    pub(crate) state: Option<String>,
+    pub(crate) limit: Option<u32>,
+    pub(crate) after: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TasksQuery {
-    step: Option<String>,
-    state: Option<String>,
-    limit: Option<u32>,
+    pub(crate) step: Option<String>,
+    pub(crate) state: Option<String>,
+    pub(crate) limit: Option<u32>,
     /// `STEP.TASK` (or `TASK`) of the last one seen.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
     /// Only this one.
-    task: Option<u64>,
+    pub(crate) task: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ExplainQuery {
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     #[serde(rename = "as")]
-    acting_as: Option<String>,
-    worker: Option<String>,
+    pub(crate) acting_as: Option<String>,
+    pub(crate) worker: Option<String>,
     /// Then instead of now.
-    at: Option<String>,
+    pub(crate) at: Option<String>,
+}
+
+/// A page of the list that people look at; empty is not asked for.
+#[derive(Debug, Default)]
+pub(crate) struct JobsPageQuery {
+    pub(crate) state: String,
+    pub(crate) user: String,
+    pub(crate) login_user: String,
+    pub(crate) text: String,
+    /// `newest`, `oldest`, `priority` or `name`.
+    pub(crate) sort: String,
+    pub(crate) offset: u64,
+    pub(crate) limit: u32,
+}
+
+/// Jobs with the accounts of their sessions, and how many there are of each state.
+#[derive(Debug, Default)]
+pub(crate) struct JobsPage {
+    pub(crate) rows: Vec<(JobRow, Vec<String>)>,
+    pub(crate) counts: Vec<(JobState, u64)>,
 }
 
 /// Whose output, until when.
@@ -96,6 +116,40 @@ impl Service {
         }
         let rows = self.store.jobs(filter).await?;
         Ok(self.seen(caller, rows).await?.iter().map(JobView::from).collect())
+    }
+
+    /// The same view as [`Self::jobs`], sorted, searched and counted.
+    pub(crate) async fn jobs_page(&self, caller: &Caller, query: JobsPageQuery) -> Result<JobsPage, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let state = some(&query.state).map(|word| JobState::parse(&word)).transpose();
+        let sort = match query.sort.as_str() {
+            "" | "newest" => JobSort::Newest,
+            "oldest" => JobSort::Oldest,
+            "priority" => JobSort::Priority,
+            "name" => JobSort::Name,
+            other => {
+                let problem = format!("{other:?} is not newest, oldest, priority or name");
+                return Err(ServiceError::input("sort", problem));
+            }
+        };
+        let list = JobList {
+            whose: whose(caller),
+            user: some(&query.user),
+            login_user: some(&query.login_user),
+            text: some(&query.text),
+            state: state.map_err(|e| ServiceError::input("state", e))?,
+            sort,
+            limit: query.limit.min(PAGE_MAX),
+            offset: query.offset,
+        };
+        let listed = self.store.job_list(&list).await?;
+        let mut rows = Vec::with_capacity(listed.rows.len());
+        for row in self.seen(caller, listed.rows).await? {
+            let accounts = self.store.accounts(row.id).await?;
+            rows.push((row, accounts));
+        }
+        Ok(JobsPage { rows, counts: listed.counts })
     }
 
     /// Someone's view holds jobs submitted by them and jobs that run as them: two ordered lists.
@@ -333,6 +387,52 @@ impl Service {
         Ok(ExplainView { job: None, login_user, user, rules, refused, workers, sessions: Vec::new() })
     }
 
+    /// What would become of a submission: as whom, on which workers, or why not. The same questions as those of the
+    /// submission and of the dispatch, and nothing is changed or recorded.
+    pub(crate) async fn preview(&self, caller: &Caller, submission: Submission) -> Result<PreviewView, ServiceError> {
+        let principal = &caller.principal;
+        caller.needs(principal.scopes.submit, "submit")?;
+        let (spec, plan) = self.understood(principal, submission.spec).await?;
+        for after in &spec.after {
+            self.visible(caller, after.job).await?;
+        }
+        let now = crate::clock::now();
+        let request = Request { user: submission.user, job: Some(plan.name().to_owned()) };
+        let mut view = PreviewView {
+            name: plan.name().to_owned(),
+            tasks: plan.steps().iter().map(|s| s.tasks).sum(),
+            login_user: principal.login_user.to_string(),
+            user: None,
+            rules: Vec::new(),
+            refused: None,
+            workers: Vec::new(),
+        };
+        let who = match self.identified(principal, caller.acting.as_ref(), &request, now).await? {
+            Identified::As(who, rules) => {
+                view.rules = rules;
+                who
+            }
+            Identified::Refused(refusal, rules) => {
+                (view.rules, view.refused) = (rules, Some(RefusedView::from(&refusal)));
+                return Ok(view);
+            }
+        };
+        view.user = Some(who.user.to_string());
+        if let Err(refusal) = self.fits_its_user(&who, &plan).await? {
+            view.refused = Some(RefusedView::from(&refusal));
+            return Ok(view);
+        }
+        view.workers = self.verdicts(&who, Some(plan.name()), None, now).await?;
+        let places = self.dispatcher.places().await?;
+        for verdict in view.workers.iter_mut().filter(|v| v.verdict != "refused") {
+            let place = places.iter().find(|p| p.worker == verdict.worker);
+            if let Some(unmet) = place.and_then(|place| unmet(&plan, place)) {
+                (verdict.verdict, verdict.refused) = ("refused", Some(unmet));
+            }
+        }
+        Ok(view)
+    }
+
     async fn verdicts(
         &self,
         who: &Who,
@@ -416,6 +516,29 @@ impl Service {
             });
         }
         Ok(farm)
+    }
+}
+
+/// Why a worker is none for any step of a job, if that is so.
+fn unmet(plan: &Plan, place: &Place) -> Option<RefusedView> {
+    let unmet = plan.steps().iter().map(|step| step.requires.admits(&place.worker, &place.labels).err());
+    let first = unmet.collect::<Option<Vec<_>>>()?.into_iter().next()?;
+    Some(RefusedView {
+        rule: "requires".to_owned(),
+        value: place.worker.clone(),
+        hint: "ask for less, or have the worker labelled so".to_owned(),
+        text: format!("the job asks for workers with something else: {first}"),
+    })
+}
+
+/// Whose jobs somebody sees.
+fn whose(caller: &Caller) -> Whose {
+    let login = caller.principal.login_user.as_str();
+    match &caller.acting {
+        Some(acting) => Whose::RunAs(acting.user.to_string()),
+        None if caller.is_bound() => Whose::RunAs(login.to_owned()),
+        None if caller.is_admin() => Whose::Everybody,
+        None => Whose::Of(login.to_owned()),
     }
 }
 

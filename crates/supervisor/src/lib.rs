@@ -29,6 +29,8 @@ pub mod measure;
 mod metrics;
 #[cfg_attr(not(feature = "oidc"), allow(dead_code, reason = "a build without it refuses at the door"))]
 mod oidc;
+mod once;
+mod pages;
 mod room;
 mod scheduler;
 mod service;

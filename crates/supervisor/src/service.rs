@@ -20,7 +20,7 @@ pub(crate) use people::{
 };
 pub(crate) use submitting::Submitting;
 
-pub(crate) use sign_in::{LoginRequest, TokenRequest};
+pub(crate) use sign_in::{LoginCodes, LoginRequest, TokenRequest};
 
 use crate::audit::{Act, Actor, Audit, AuditError, Ending, Intent, Outcome, Record};
 use crate::authn::SignIn;
@@ -71,6 +71,7 @@ pub(crate) struct Service {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) submitting: Submitting,
+    pub(crate) login_codes: LoginCodes,
 }
 
 /// What doesn't change while the supervisor runs.
@@ -87,14 +88,14 @@ pub(crate) struct Facts {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Submission {
     #[schemars(with = "job::JobSpec")]
-    spec: Box<RawValue>,
+    pub(crate) spec: Box<RawValue>,
     #[serde(default)]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     #[serde(default)]
-    request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
     /// The job that is submitted again.
     #[serde(skip)]
-    resubmits: Option<u64>,
+    pub(crate) resubmits: Option<u64>,
 }
 
 /// What is sent to submit a job again.
@@ -108,8 +109,8 @@ pub(crate) struct Resubmission {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ActRequest {
-    reason: Option<String>,
-    tasks: Option<Vec<String>>,
+    pub(crate) reason: Option<String>,
+    pub(crate) tasks: Option<Vec<String>>,
 }
 
 impl Service {
@@ -252,7 +253,7 @@ impl Service {
     }
 
     /// Whether what a job asks for is what its user may have. Asked again at dispatch: that may change.
-    async fn fits_its_user(&self, who: &Who, plan: &Plan) -> Result<Result<(), Refusal>, ServiceError> {
+    pub(crate) async fn fits_its_user(&self, who: &Who, plan: &Plan) -> Result<Result<(), Refusal>, ServiceError> {
         let settings = match self.identity.settings(&who.user).await? {
             Ok(settings) => settings,
             Err(refusal) => return Ok(Err(refusal)),
@@ -457,7 +458,11 @@ impl Service {
         Ok(if self.identity.right(&who, &row.name).await?.is_ok() { with } else { without })
     }
 
-    async fn understood(&self, principal: &Principal, spec: Box<RawValue>) -> Result<(JobSpec, Plan), ServiceError> {
+    pub(crate) async fn understood(
+        &self,
+        principal: &Principal,
+        spec: Box<RawValue>,
+    ) -> Result<(JobSpec, Plan), ServiceError> {
         let work = move || {
             let spec = JobSpec::from_json(spec.get())?;
             let plan = Plan::new(&spec)?;

@@ -16,7 +16,7 @@ use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::oidc::Oidc;
 use crate::room::Room;
-use crate::service::{Facts, Service, Submitting};
+use crate::service::{Facts, LoginCodes, Service, Submitting};
 use crate::workshop::Workshop;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
@@ -192,6 +192,7 @@ pub(crate) async fn start_with(
         submitting: Submitting::default(),
         health: Health::new(store.clone(), audit.clone(), room.clone()),
         room: room.clone(),
+        login_codes: LoginCodes::default(),
     };
     let credentials = Credentials::new(store.clone(), &service.settings);
     let bodies = Budget::new(service.settings.bodies_per_user_mib, service.settings.bodies_max_mib);

@@ -14,17 +14,17 @@ use wire::Account;
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct JobView {
-    id: u64,
-    name: String,
+    pub(crate) id: u64,
+    pub(crate) name: String,
     pub(crate) state: JobState,
-    login_user: String,
-    user: String,
-    submitted_at: String,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    priority: i32,
-    tasks: Counts,
-    reason: Option<String>,
+    pub(crate) login_user: String,
+    pub(crate) user: String,
+    pub(crate) submitted_at: String,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) priority: i32,
+    pub(crate) tasks: Counts,
+    pub(crate) reason: Option<String>,
 }
 
 impl From<&JobRow> for JobView {
@@ -48,24 +48,24 @@ impl From<&JobRow> for JobView {
 /// A user of the farm's table.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct UserView {
-    name: String,
+    pub(crate) name: String,
     #[serde(rename = "type")]
-    kind: Option<String>,
-    roles: Vec<String>,
-    disabled: bool,
-    note: Option<String>,
-    environment: Option<serde_json::Value>,
-    working_root: Option<String>,
-    workers: Option<String>,
-    default_cpus_milli: Option<u64>,
-    max_cpus_milli: Option<u64>,
-    default_memory: Option<u64>,
-    max_memory: Option<u64>,
-    answers: Vec<String>,
-    created_at: Option<String>,
-    created_by: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) disabled: bool,
+    pub(crate) note: Option<String>,
+    pub(crate) environment: Option<serde_json::Value>,
+    pub(crate) working_root: Option<String>,
+    pub(crate) workers: Option<String>,
+    pub(crate) default_cpus_milli: Option<u64>,
+    pub(crate) max_cpus_milli: Option<u64>,
+    pub(crate) default_memory: Option<u64>,
+    pub(crate) max_memory: Option<u64>,
+    pub(crate) answers: Vec<String>,
+    pub(crate) created_at: Option<String>,
+    pub(crate) created_by: Option<String>,
     /// Why the row gives nothing.
-    fault: Option<String>,
+    pub(crate) fault: Option<String>,
 }
 
 impl UserView {
@@ -118,25 +118,25 @@ impl ListedView {
 /// A grant as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct GrantView {
-    id: Option<u64>,
-    login_user: Option<String>,
-    proxy_user: Option<String>,
-    given_by: Option<String>,
-    given_at: Option<String>,
-    reason: Option<String>,
-    from: Option<String>,
-    until: Option<String>,
-    workers: Option<String>,
-    jobs: Option<String>,
+    pub(crate) id: Option<u64>,
+    pub(crate) login_user: Option<String>,
+    pub(crate) proxy_user: Option<String>,
+    pub(crate) given_by: Option<String>,
+    pub(crate) given_at: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) from: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) workers: Option<String>,
+    pub(crate) jobs: Option<String>,
     /// `requested`, `active`, `revoked`; `expired`, `later` by the time; `invalid` if it can't be understood.
-    state: &'static str,
-    requested_by: Option<String>,
-    approved_by: Option<String>,
-    approved_at: Option<String>,
-    ended_by: Option<String>,
-    ended_at: Option<String>,
+    pub(crate) state: &'static str,
+    pub(crate) requested_by: Option<String>,
+    pub(crate) approved_by: Option<String>,
+    pub(crate) approved_at: Option<String>,
+    pub(crate) ended_by: Option<String>,
+    pub(crate) ended_at: Option<String>,
     /// Why it gives nothing.
-    fault: Option<String>,
+    pub(crate) fault: Option<String>,
 }
 
 impl GrantView {
@@ -171,17 +171,17 @@ impl GrantView {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TaskView {
-    step: u32,
-    step_name: Option<String>,
-    task: u64,
-    frame: Option<i64>,
-    params: BTreeMap<String, String>,
-    state: TaskState,
-    reason: Option<String>,
+    pub(crate) step: u32,
+    pub(crate) step_name: Option<String>,
+    pub(crate) task: u64,
+    pub(crate) frame: Option<i64>,
+    pub(crate) params: BTreeMap<String, String>,
+    pub(crate) state: TaskState,
+    pub(crate) reason: Option<String>,
     /// What a running task says of itself: 0 to 100, and a line.
-    progress: Option<f64>,
-    status: Option<String>,
-    attempts: Vec<AttemptView>,
+    pub(crate) progress: Option<f64>,
+    pub(crate) status: Option<String>,
+    pub(crate) attempts: Vec<AttemptView>,
 }
 
 impl TaskView {
@@ -222,28 +222,28 @@ impl TaskView {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct AttemptView {
-    job: u64,
-    step: u32,
-    task: u64,
-    attempt: u32,
-    state: AttemptState,
-    worker: Option<String>,
-    mode: Option<String>,
-    login_user: Option<String>,
-    user: Option<String>,
-    run_as: Option<Account>,
-    attested_by: Option<String>,
-    proof: Option<ProofView>,
-    grant: Option<u64>,
-    exit_code: Option<i32>,
-    signal: Option<i32>,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    cpu_s: f64,
-    max_rss: u64,
-    reason: Option<String>,
-    session: u64,
+pub(crate) struct AttemptView {
+    pub(crate) job: u64,
+    pub(crate) step: u32,
+    pub(crate) task: u64,
+    pub(crate) attempt: u32,
+    pub(crate) state: AttemptState,
+    pub(crate) worker: Option<String>,
+    pub(crate) mode: Option<String>,
+    pub(crate) login_user: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) run_as: Option<Account>,
+    pub(crate) attested_by: Option<String>,
+    pub(crate) proof: Option<ProofView>,
+    pub(crate) grant: Option<u64>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) cpu_s: f64,
+    pub(crate) max_rss: u64,
+    pub(crate) reason: Option<String>,
+    pub(crate) session: u64,
 }
 
 impl AttemptView {
@@ -278,11 +278,11 @@ impl AttemptView {
 /// What a task says of itself, as followers get it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ProgressView {
-    job: u64,
-    step: u32,
-    task: u64,
-    progress: Option<f64>,
-    status: Option<String>,
+    pub(crate) job: u64,
+    pub(crate) step: u32,
+    pub(crate) task: u64,
+    pub(crate) progress: Option<f64>,
+    pub(crate) status: Option<String>,
 }
 
 impl ProgressView {
@@ -298,13 +298,13 @@ fn seconds(us: u64) -> f64 {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct WorkerView {
-    name: String,
+    pub(crate) name: String,
     pub(crate) state: &'static str,
     pub(crate) mode: &'static str,
-    proxy_account: Option<String>,
+    pub(crate) proxy_account: Option<String>,
     pub(crate) slots: u32,
     pub(crate) used: usize,
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 impl WorkerView {
@@ -337,6 +337,18 @@ pub(crate) struct ExplainView {
     pub(crate) workers: Vec<VerdictView>,
     /// What really happened, once there is a job.
     pub(crate) sessions: Vec<SessionView>,
+}
+
+/// What would become of a submission.
+#[derive(Debug)]
+pub(crate) struct PreviewView {
+    pub(crate) name: String,
+    pub(crate) tasks: u64,
+    pub(crate) login_user: String,
+    pub(crate) user: Option<String>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) refused: Option<RefusedView>,
+    pub(crate) workers: Vec<VerdictView>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -374,21 +386,21 @@ impl From<&policy::Refusal> for RefusedView {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct SessionView {
-    session: u64,
-    worker: String,
-    mode: String,
-    state: store::SessionState,
-    account: String,
-    run_as: Option<Account>,
-    attested_by: Option<String>,
-    proof: Option<ProofView>,
-    grant: Option<u64>,
-    policy_version: String,
-    rules: serde_json::Value,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    end: Option<String>,
-    reason: Option<String>,
+    pub(crate) session: u64,
+    pub(crate) worker: String,
+    pub(crate) mode: String,
+    pub(crate) state: store::SessionState,
+    pub(crate) account: String,
+    pub(crate) run_as: Option<Account>,
+    pub(crate) attested_by: Option<String>,
+    pub(crate) proof: Option<ProofView>,
+    pub(crate) grant: Option<u64>,
+    pub(crate) policy_version: String,
+    pub(crate) rules: serde_json::Value,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) end: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 impl SessionView {
@@ -420,15 +432,15 @@ pub(crate) struct CredentialView {
     pub(crate) id: u64,
     #[serde(skip)]
     pub(crate) kind: String,
-    login_user: String,
-    name: Option<String>,
-    scopes: Vec<String>,
-    client: Option<String>,
-    created_at: Option<String>,
+    pub(crate) login_user: String,
+    pub(crate) name: Option<String>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) client: Option<String>,
+    pub(crate) created_at: Option<String>,
     pub(crate) expires_at: Option<String>,
-    last_used_at: Option<String>,
+    pub(crate) last_used_at: Option<String>,
     /// It is the one that asked.
-    current: bool,
+    pub(crate) current: bool,
 }
 
 impl CredentialView {
@@ -446,6 +458,18 @@ impl CredentialView {
             current: shown == Some(row.id),
         }
     }
+}
+
+/// What opens the pages in a browser as somebody, once.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct LoginCodeView {
+    /// The code is in its fragment.
+    #[serde(serialize_with = "in_clear")]
+    #[schemars(with = "String")]
+    pub(crate) url: zeroize::Zeroizing<String>,
+    pub(crate) login_user: String,
+    /// For so many seconds.
+    pub(crate) expires_s: u64,
 }
 
 /// A credential in clear: the only time.

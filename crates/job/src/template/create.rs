@@ -64,7 +64,50 @@ pub(super) fn create(body: &TemplateBody) -> Result<Made, JobError> {
     Ok(Made { job, scope: scope(&values)?, language })
 }
 
+/// A parameter that a template asks for, as somebody fills it in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TemplateParameter {
+    pub name: String,
+    /// As the template has it: `INT`, `PATH`, ...
+    pub kind: String,
+    pub description: Option<String>,
+    pub default: Option<String>,
+    /// Empty: any value.
+    pub allowed: Vec<String>,
+    pub min: Option<String>,
+    pub max: Option<String>,
+}
+
+/// What a template asks for, in its order.
+pub fn template_parameters(source: &str) -> Result<Vec<TemplateParameter>, JobError> {
+    let (document, _) = read(source)?;
+    let definitions = document.get("parameterDefinitions").and_then(Value::as_array);
+    Ok(definitions.into_iter().flatten().map(parameter).collect())
+}
+
+fn parameter(definition: &Value) -> TemplateParameter {
+    let text = |key: &str| definition.get(key).filter(|value| !value.is_null()).map(as_text);
+    TemplateParameter {
+        name: text("name").unwrap_or_default(),
+        kind: text("type").unwrap_or_default().to_ascii_uppercase(),
+        description: text("description"),
+        default: text("default"),
+        allowed: definition.get("allowedValues").and_then(Value::as_array).into_iter().flatten().map(as_text).collect(),
+        min: text("minValue"),
+        max: text("maxValue"),
+    }
+}
+
+fn as_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 fn decode(source: &str) -> Result<JobTemplate, JobError> {
+    read(source).map(|(_, template)| template)
+}
+
+/// As it was written, and as it is understood.
+fn read(source: &str) -> Result<(Value, JobTemplate), JobError> {
     if source.len() > SOURCE_MAX {
         return Err(TemplateError::TooLarge { size: source.len(), max: SOURCE_MAX }.into());
     }
@@ -77,8 +120,10 @@ fn decode(source: &str) -> Result<JobTemplate, JobError> {
     let document = openjd_model::template::parse::document_string_to_object(source, kind, &limits)
         .map_err(|e| TemplateError::Syntax { message: syntax(&e) })?;
     refuse_markers_in(&document)?;
-    openjd_model::decode_job_template(document.clone(), Some(EXTENSIONS), &limits)
-        .map_err(|error| structure(&document, &error, source).into())
+    match openjd_model::decode_job_template(document.clone(), Some(EXTENSIONS), &limits) {
+        Ok(template) => Ok((document, template)),
+        Err(error) => Err(structure(&document, &error, source).into()),
+    }
 }
 
 fn syntax(error: &ModelError) -> String {

@@ -20,6 +20,7 @@ use crate::plan::{Resolved, ResolvedEnvironment, StepInfo};
 use crate::requires::Requires;
 use crate::spec::{JobError, JobSpec, TemplateBody};
 
+pub use create::{TemplateParameter, template_parameters};
 pub use problem::{TemplateError, TemplateProblem};
 use resolve::{Scope, Script};
 

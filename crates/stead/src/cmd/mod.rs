@@ -30,7 +30,7 @@ pub(crate) use logs::{copy_output, logs};
 pub(crate) use password::password;
 pub(crate) use policy::diff as policy_diff;
 pub(crate) use resubmit::resubmit;
-pub(crate) use sign_in::{login, logout, sessions, tokens};
+pub(crate) use sign_in::{login, logout, sessions, tokens, web};
 pub(crate) use submit::submit;
 pub(crate) use tasks::tasks;
 pub(crate) use users::users;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::{Credential, Login, Logout, MakeToken, Sessions, Tokens};
+use crate::cli::{Common, Credential, Login, Logout, MakeToken, Sessions, Tokens};
 use crate::client::{Client, Place, escape, parse_url, with_query};
 use crate::credentials::{Keeper, Kept, may_go_to};
 use crate::failure::Failure;
@@ -14,6 +14,9 @@ use crate::prompt;
 const DEFAULT_URL: &str = "http://127.0.0.1:7878";
 
 pub(crate) async fn login(options: &Login) -> Result<(), Failure> {
+    if options.web {
+        return web(&Common { json: options.json, data: None }).await;
+    }
     let (url, host) = address(options.url.as_deref())?;
     let kept = if options.oidc {
         may_go_to(&host, "what stands for a session")?;
@@ -32,6 +35,22 @@ pub(crate) async fn login(options: &Login) -> Result<(), Failure> {
             out::note(format!("use it with STEAD_URL={url}"));
         }
     }
+    Ok(())
+}
+
+/// Says where a browser is signed in as whoever asks. To a terminal only, never to another program's arguments.
+pub(crate) async fn web(common: &Common) -> Result<(), Failure> {
+    let answer: Value = Client::locate(common.data.as_deref())?.post("/api/v1/login/code", &Value::Null).await?;
+    if common.json {
+        out::json(&answer);
+        return Ok(());
+    }
+    let text = |key: &str| out::plain(answer[key].as_str().unwrap_or_default());
+    out::note(format!(
+        "open this in a browser on this machine, within two minutes; it signs {} in, once:",
+        text("login_user")
+    ));
+    out::say(text("url"));
     Ok(())
 }
 

@@ -11,19 +11,19 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use store::StoreError;
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub(crate) struct ApiError {
     #[serde(skip)]
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-    rule: Option<String>,
-    value: Option<String>,
-    hint: Option<String>,
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) rule: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) hint: Option<String>,
     /// Seconds.
     #[serde(skip)]
-    retry_after: Option<u16>,
+    pub(crate) retry_after: Option<u16>,
 }
 
 impl ApiError {
@@ -63,13 +63,15 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let rule = self.rule.clone();
         let seconds = self.retry_after;
-        let mut response = (self.status, Json(serde_json::json!({ "error": self }))).into_response();
+        let mut response = (self.status, Json(serde_json::json!({ "error": &self }))).into_response();
         if let Some(rule) = rule {
             response.extensions_mut().insert(ByRule(rule));
         }
         if let Some(seconds) = seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        // Where a browser asked for a page it becomes one.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -19,6 +19,7 @@ pub(crate) use answer::ApiError;
 use answer::ByRule;
 pub(crate) use bodies::Budget;
 pub use document::openapi;
+pub(crate) use sign_in::{Visitor, session_cookie};
 
 use self::bodies::{BODY_MAX, Payer, body};
 use crate::ask::{ExplainQuery, JobsQuery, TasksQuery};
@@ -28,6 +29,7 @@ use crate::error::ServiceError;
 use crate::foresight::Change;
 use crate::foresight::DiffView;
 use crate::metrics::Metrics;
+use crate::pages;
 use crate::service::{ActRequest, Listing, Resubmission, Service, Submission};
 use crate::views::{
     ActedView, DrainedView, ExplainView, FarmView, JobView, ReadyView, SubmittedView, TaskView, WorkerView,
@@ -169,6 +171,13 @@ pub(crate) fn routes() -> Vec<Page> {
         ),
         Page::new("POST", "/api/v1/login", "login", "Sign in with a password.", sign_in::login)
             .refuses(&[401, 403, 429, 503]),
+        Page::new(
+            "POST",
+            "/api/v1/login/code",
+            "login_code",
+            "Have an address made that signs a browser in, once, as whoever asks by the local socket.",
+            sign_in::login_code,
+        ),
         Page::new("GET", "/api/v1/oidc/start", "oidc_start", "Begin to sign in at the OpenID provider.", oidc::start)
             .refuses(&[403, 503]),
         Page::new("GET", crate::oidc::CALLBACK, "oidc_callback", "Come back from the OpenID provider.", oidc::callback)
@@ -419,7 +428,9 @@ pub(crate) struct WorkerPage {
 }
 
 pub(crate) fn for_people(app: App) -> Router {
-    router(routes().into_iter().map(|page| (page.path, page.handler)), app)
+    let api = routes().into_iter().map(|page| (page.path, page.handler));
+    let pages = pages::routes().into_iter().map(|(_, path, handler)| (path, handler));
+    pages::around(router(api.chain(pages), app.clone()), app)
 }
 
 pub(crate) fn for_workers(app: App) -> Router {
@@ -454,7 +465,7 @@ async fn harmless(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
@@ -480,7 +491,7 @@ impl FromRequestParts<App> for Caller {
 }
 
 /// Who the request comes from, if they are let in.
-async fn known(parts: &mut Parts, app: &App) -> Result<Known, ApiError> {
+pub(crate) async fn known(parts: &mut Parts, app: &App) -> Result<Known, ApiError> {
     let peer = parts.extensions.get::<Peer>().copied().ok_or(AuthnError::NotSignedIn)?;
     let mut known = match app.authn.request(peer, parts).await {
         Ok(known) => known,
@@ -506,7 +517,7 @@ fn for_whom(asks: Asks, bound: Option<User>) -> Result<Asks, ApiError> {
 }
 
 /// The proxy user that a request names for itself.
-fn asks(parts: &Parts) -> Result<Asks, ApiError> {
+pub(crate) fn asks(parts: &Parts) -> Result<Asks, ApiError> {
     let mut named = parts.headers.get_all(ACTING_AS).iter();
     let Some(first) = named.next() else { return Ok(Asks::Nothing) };
     if named.next().is_some() {

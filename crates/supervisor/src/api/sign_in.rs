@@ -7,7 +7,8 @@ use crate::caller::Caller;
 use crate::error::ServiceError;
 use crate::service::{LoginRequest, NewPassword, OwnPassword, TokenRequest};
 use crate::views::{
-    AccountView, CredentialView, EndedView, LoggedOutView, NewCredentialView, RemovedView, SignedInView, WhoamiView,
+    AccountView, CredentialView, EndedView, LoggedOutView, LoginCodeView, NewCredentialView, RemovedView, SignedInView,
+    WhoamiView,
 };
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
@@ -37,8 +38,8 @@ impl FromRequestParts<App> for Me {
 
 /// Whoever is about to sign in. A page that isn't ours signs nobody in.
 pub(crate) struct Visitor {
-    peer: Peer,
-    is_our_page: bool,
+    pub(crate) peer: Peer,
+    pub(crate) is_our_page: bool,
 }
 
 impl FromRequestParts<App> for Visitor {
@@ -65,7 +66,7 @@ pub(crate) async fn login(
     Ok(response.into())
 }
 
-pub(super) fn session_cookie(app: &App, made: &NewCredentialView, peer: Peer) -> Option<HeaderValue> {
+pub(crate) fn session_cookie(app: &App, made: &NewCredentialView, peer: Peer) -> Option<HeaderValue> {
     let lasts = Duration::from_secs(app.service.settings.session_max_days.saturating_mul(86_400));
     set_cookie(&made.token, lasts, peer.is_tls())
 }
@@ -100,6 +101,11 @@ pub(crate) async fn whoami(State(app): State<App>, me: Me) -> Answer<WhoamiView>
         expires_at: credential.as_ref().and_then(|c| c.expires_at.clone()),
         credential,
     }))
+}
+
+/// For whoever wants to open the pages without a password: only they can be told.
+pub(crate) async fn login_code(State(app): State<App>, Oneself(principal): Oneself) -> Answer<LoginCodeView> {
+    Ok(Json(app.service.login_code(&principal).await?))
 }
 
 /// Also has a browser forget the cookie.

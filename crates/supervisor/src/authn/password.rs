@@ -130,6 +130,11 @@ pub(crate) type Verdict = Result<(), Denial>;
 /// Whoever knows passwords.
 pub(crate) trait Passwords: Send + Sync + 'static {
     fn check<'a>(&'a self, name: &'a LoginUser, password: &'a Password) -> BoxFuture<'a, Verdict>;
+
+    /// Why nobody can sign in with one, if that is so.
+    fn is_off(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The one door for passwords.
@@ -165,6 +170,11 @@ impl SignIn {
             clients: Arc::new(Mutex::new(Guesses::of_clients())),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
+    }
+
+    /// Why nobody can sign in with a password, if that is so.
+    pub(crate) fn is_off(&self) -> Option<String> {
+        self.passwords.is_off()
     }
 
     /// Who `name` is, if the password is his. `client` is where the request comes from, as the channel has it.

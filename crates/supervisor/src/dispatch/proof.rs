@@ -60,8 +60,8 @@ pub(crate) fn check(report: &Report, row: &SessionRow, key: Option<&PublicKey>) 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct ProofView {
     /// The host's public key, which signed it.
-    host_key: String,
-    log_sequence: u64,
+    pub(crate) host_key: String,
+    pub(crate) log_sequence: u64,
     /// Of the chain up to this record, as the log has it.
     sha256: String,
 }

@@ -8,7 +8,6 @@
 //! `oidc`; what is configured is understood in all of them.
 
 #[cfg(feature = "oidc")]
-mod once;
 #[cfg(feature = "oidc")]
 mod provider;
 mod settings;
@@ -171,12 +170,12 @@ pub(crate) use present::Oidc;
 
 #[cfg(feature = "oidc")]
 mod present {
-    use super::once::{Once, random};
     use super::provider::{Provider, Question};
     use super::{
         Answer, Asked, Back, Failure, OidcSettings, PATIENCE, Program, Proved, StartError, login_word, off,
         settings::no,
     };
+    use crate::once::{Once, random};
     use std::sync::Arc;
     use std::time::Duration;
     use warrant::{sha256, unhex};

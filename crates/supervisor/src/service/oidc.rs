@@ -1,7 +1,7 @@
 //! Sessions of those for whom an OpenID provider vouches. How it is asked is `oidc`'s.
 
 use super::Service;
-use super::sign_in::{named, newcomer};
+use super::sign_in::{By, named, newcomer};
 use crate::audit::{Act, Actor, Record};
 use crate::authn::Peer;
 use crate::error::ServiceError;
@@ -78,7 +78,7 @@ impl Service {
             };
             return Err(self.not_vouched(peer, Failure::RefusedTo(refusal, Box::new(subject))).await);
         }
-        self.enter(newcomer(login_user, peer, "OpenID Connect"), name, Some(subject)).await
+        self.enter(newcomer(login_user, peer, "OpenID Connect"), name, By::Provider(subject)).await
     }
 
     /// Writes down that somebody didn't sign in: who that is, only if the provider said so. Never a code.

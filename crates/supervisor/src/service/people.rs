@@ -30,93 +30,93 @@ const JOBS_AT_ONCE: u32 = 500;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct UserChange {
-    name: String,
+    pub(crate) name: String,
     #[serde(rename = "type")]
-    kind: Option<Kind>,
-    roles: Option<Vec<String>>,
-    disabled: Option<bool>,
-    note: Option<String>,
-    environment: Option<BTreeMap<String, String>>,
-    working_root: Option<String>,
-    workers: Option<String>,
-    default_cpus_milli: Option<u64>,
-    max_cpus_milli: Option<u64>,
-    default_memory: Option<u64>,
-    max_memory: Option<u64>,
-    answers: Option<Vec<String>>,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) roles: Option<Vec<String>>,
+    pub(crate) disabled: Option<bool>,
+    pub(crate) note: Option<String>,
+    pub(crate) environment: Option<BTreeMap<String, String>>,
+    pub(crate) working_root: Option<String>,
+    pub(crate) workers: Option<String>,
+    pub(crate) default_cpus_milli: Option<u64>,
+    pub(crate) max_cpus_milli: Option<u64>,
+    pub(crate) default_memory: Option<u64>,
+    pub(crate) max_memory: Option<u64>,
+    pub(crate) answers: Option<Vec<String>>,
     /// For a proxy user: whether it is in the list of those who may be acted as; for a login user: whether they may act.
-    listed: Option<bool>,
+    pub(crate) listed: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct GrantRequest {
-    login_user: Option<String>,
-    proxy_user: String,
-    reason: Option<String>,
-    from: Option<String>,
-    until: Option<String>,
-    workers: Option<String>,
-    jobs: Option<String>,
+    pub(crate) login_user: Option<String>,
+    pub(crate) proxy_user: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) from: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) workers: Option<String>,
+    pub(crate) jobs: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct GrantsQuery {
-    login_user: Option<String>,
-    proxy_user: Option<String>,
-    state: Option<String>,
-    limit: Option<u32>,
-    after: Option<u64>,
+    pub(crate) login_user: Option<String>,
+    pub(crate) proxy_user: Option<String>,
+    pub(crate) state: Option<String>,
+    pub(crate) limit: Option<u32>,
+    pub(crate) after: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct UsersQuery {
-    limit: Option<u32>,
-    after: Option<String>,
+    pub(crate) limit: Option<u32>,
+    pub(crate) after: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Revocation {
-    kill: bool,
+    pub(crate) kill: bool,
 }
 
 /// As whom someone acts and may act.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ActingView {
-    login_user: String,
-    active: Option<String>,
+    pub(crate) login_user: String,
+    pub(crate) active: Option<String>,
     /// Why the active one gives nothing any more.
-    ended: Option<String>,
-    since: Option<String>,
-    permitted: Vec<PermittedView>,
+    pub(crate) ended: Option<String>,
+    pub(crate) since: Option<String>,
+    pub(crate) permitted: Vec<PermittedView>,
     /// Whom to ask for a grant.
-    ask: Vec<String>,
+    pub(crate) ask: Vec<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PermittedView {
-    proxy_user: String,
-    grant: u64,
-    until: Option<String>,
-    reason: Option<String>,
+    pub(crate) proxy_user: String,
+    pub(crate) grant: u64,
+    pub(crate) until: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct SwitchView {
-    active: Option<String>,
+    pub(crate) active: Option<String>,
     /// As whom it was before.
-    before: Option<String>,
+    pub(crate) before: Option<String>,
 }
 
 /// What became of the jobs of a grant that ended.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct RevokedView {
-    grant: u64,
-    blocked: Vec<u64>,
-    killed: Vec<u64>,
+    pub(crate) grant: u64,
+    pub(crate) blocked: Vec<u64>,
+    pub(crate) killed: Vec<u64>,
 }
 
 impl Service {

@@ -9,11 +9,15 @@ use crate::error::ServiceError;
 use crate::events::Event;
 use crate::identity::micros;
 use crate::oidc::Subject;
-use crate::views::{CredentialView, NewCredentialView};
+use crate::once::Once;
+use crate::views::{CredentialView, LoginCodeView, NewCredentialView};
 use policy::{LoginUser, Principal, Refusal, Roles, Scopes};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
 use store::{NewToken, NewUser, TokenRow};
+use zeroize::Zeroizing;
 
 const NAME_MAX: usize = 100;
 /// Characters kept of a name that nobody has proved to have.
@@ -22,29 +26,31 @@ const SAID_MAX: usize = 64;
 const OF_ONE_MAX: usize = 1000;
 /// A token's life unless another is asked for.
 const TOKEN_DAYS: i64 = 90;
+/// How long a code to sign in with is good.
+const CODE_LASTS: Duration = Duration::from_secs(120);
 const DAY: i64 = 86_400_000_000;
 
 /// What is sent to have a token made.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenRequest {
-    name: String,
-    scopes: Vec<String>,
+    pub(crate) name: String,
+    pub(crate) scopes: Vec<String>,
     /// `30d`, or a time.
     #[serde(default)]
-    expires: Option<String>,
+    pub(crate) expires: Option<String>,
 }
 
 /// What is sent to sign in.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginRequest {
-    user: String,
+    pub(crate) user: String,
     #[schemars(with = "String")]
-    password: Password,
+    pub(crate) password: Password,
     /// Of the session, for people.
     #[serde(default)]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl Service {
@@ -59,7 +65,53 @@ impl Service {
             Ok(_) => return Err(self.denied(peer, &request.user, Denial::Wrong).await),
             Err(denial) => return Err(self.denied(peer, &request.user, denial).await),
         };
-        self.enter(newcomer(login_user, peer, "password"), name, None).await
+        self.enter(newcomer(login_user, peer, "password"), name, By::Password).await
+    }
+
+    /// A code by which somebody whom the kernel knows is signed in once, elsewhere on the same machine. Not for whoever
+    /// shows a credential: that would outlast it.
+    pub(crate) async fn login_code(&self, principal: &Principal) -> Result<LoginCodeView, ServiceError> {
+        manages(principal)?;
+        let name = &principal.login_user;
+        let refusal = |rule: &str, text: String, hint: &str| {
+            ServiceError::Refused(Refusal { rule: rule.into(), value: name.to_string(), text, hint: hint.into() })
+        };
+        if principal.credential.is_some() {
+            let text = "a code to sign in with is only for whom the kernel vouches for".to_owned();
+            return Err(refusal("login_code", text, "ask on the supervisor's machine, by its socket, without a token"));
+        }
+        if name.as_str() == "root" {
+            let text = "root is nobody in a browser: it administers from the local socket".to_owned();
+            let hint =
+                "ask as yourself: `runuser -u NAME -- stead web`; an administrator gives roles with `stead users add`";
+            return Err(refusal("login_code", text, hint));
+        }
+        let no_random = |_| ServiceError::input("random", "the system has none");
+        let code = self.login_codes.0.put(name.clone()).map_err(no_random)?;
+        let url = Zeroizing::new(format!("{}/login/code#{}", self.facts.url, *code));
+        Ok(LoginCodeView { url, login_user: name.to_string(), expires_s: CODE_LASTS.as_secs() })
+    }
+
+    /// Whoever brings such a code is who asked for it.
+    pub(crate) async fn enter_with_code(
+        &self,
+        peer: Peer,
+        code: &str,
+        name: &str,
+    ) -> Result<NewCredentialView, ServiceError> {
+        let Some(login_user) = self.login_codes.0.take(code.trim()) else {
+            let actor = Actor { channel: peer.channel().into(), client: Some(peer.client()), ..Actor::default() };
+            self.audit
+                .refusal(Record::refused(Act::Login, actor).with("rule", "login_code").with("by", "code"))
+                .await?;
+            return Err(ServiceError::Refused(Refusal {
+                rule: "login_code".into(),
+                value: String::new(),
+                text: "this code was used already, is too old, or was never one".into(),
+                hint: "ask for a new one: `stead web`".into(),
+            }));
+        };
+        self.enter(newcomer(login_user, peer, "one-time code"), Some(named(name.to_owned())?), By::Code).await
     }
 
     pub(super) fn count_password(&self, denial: Option<&Denial>) {
@@ -71,7 +123,7 @@ impl Service {
         &self,
         mut principal: Principal,
         name: Option<String>,
-        vouched: Option<Subject>,
+        by: By,
     ) -> Result<NewCredentialView, ServiceError> {
         match self.admit(&mut principal).await {
             Err(ServiceError::Refused(refusal)) => return Err(self.refused(&principal, Act::Login, refusal).await),
@@ -80,7 +132,8 @@ impl Service {
         self.know(&principal).await?;
         let now = clock::now();
         let lasts = i64::try_from(self.settings.session_max_days).unwrap_or(0).saturating_mul(DAY);
-        let new = Fresh { kind: Kind::Session, scopes: Scopes::ALL, name, until: now.saturating_add(lasts), vouched };
+        let until = now.saturating_add(lasts);
+        let new = Fresh { kind: Kind::Session, scopes: Scopes::ALL, name, until, by: Some(by) };
         self.begin(&principal, new, Act::Login, now).await
     }
 
@@ -221,7 +274,7 @@ impl Service {
             }
             _ => until,
         };
-        let new = Fresh { kind: Kind::Token, scopes: asked, name: Some(name), until, vouched: None };
+        let new = Fresh { kind: Kind::Token, scopes: asked, name: Some(name), until, by: None };
         self.begin(principal, new, Act::TokenCreate, now).await
     }
 
@@ -251,9 +304,9 @@ impl Service {
             .with("name", &new.name)
             .with("scopes", &words)
             .with("expires_at", &expires_at)
-            .with("by", new.vouched.as_ref().map(|_| "oidc"))
-            .with("issuer", new.vouched.as_ref().map(|s| &s.issuer))
-            .with("subject", new.vouched.as_ref().map(|s| &s.subject));
+            .with("by", new.by.as_ref().and_then(By::word))
+            .with("issuer", new.by.as_ref().and_then(By::subject).map(|s| &s.issuer))
+            .with("subject", new.by.as_ref().and_then(By::subject).map(|s| &s.subject));
         let intent = self.intent(record).await?;
         let row = NewToken {
             hash: secret.hash(),
@@ -319,8 +372,46 @@ struct Fresh {
     scopes: Scopes,
     name: Option<String>,
     until: i64,
-    /// Who it is at the provider that vouched for them.
-    vouched: Option<Subject>,
+    /// How they proved who they are.
+    by: Option<By>,
+}
+
+/// How somebody proved who they are.
+#[derive(Debug)]
+pub(super) enum By {
+    Password,
+    /// A code that a program of theirs was given.
+    Code,
+    /// A provider vouched for them.
+    Provider(Subject),
+}
+
+impl By {
+    /// For the record, where it is not a password.
+    const fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::Password => None,
+            Self::Code => Some("code"),
+            Self::Provider(_) => Some("oidc"),
+        }
+    }
+
+    const fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Provider(subject) => Some(subject),
+            Self::Password | Self::Code => None,
+        }
+    }
+}
+
+/// Codes that sign somebody in once, in memory only.
+#[derive(Debug, Clone)]
+pub(crate) struct LoginCodes(Arc<Once<LoginUser>>);
+
+impl Default for LoginCodes {
+    fn default() -> Self {
+        Self(Arc::new(Once::new(CODE_LASTS)))
+    }
 }
 
 /// Somebody who has just proved who they are.

@@ -10,6 +10,7 @@ mod inside;
 mod limits;
 #[cfg(feature = "oidc")]
 mod oidc;
+mod pages;
 mod passwords;
 mod people;
 mod rechecks;

@@ -70,6 +70,7 @@ fn table() -> Vec<Row> {
         row("GET", "/metrics", none(), admin),
         row("GET", "/api/v1/whoami", none(), oneself),
         row("POST", "/api/v1/login", json!({ "user": "ada", "password": "right" }), [200; 8]),
+        row("POST", "/api/v1/login/code", none(), oneself),
         // Nobody has configured a provider.
         row("GET", "/api/v1/oidc/start", none(), [403; 8]),
         row("GET", "/api/v1/oidc/callback", none(), [403; 8]),

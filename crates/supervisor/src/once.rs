@@ -11,24 +11,24 @@ const MAX: usize = 1000;
 
 /// What stands behind each of them.
 #[derive(Debug)]
-pub(super) struct Once<T> {
+pub(crate) struct Once<T> {
     lasts: Duration,
     all: Mutex<HashMap<[u8; 32], (Instant, T)>>,
 }
 
 /// 256 random bits as text.
-pub(super) fn random() -> std::io::Result<Zeroizing<String>> {
+pub(crate) fn random() -> std::io::Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *bytes).map_err(std::io::Error::other)?;
     Ok(Zeroizing::new(hex(&*bytes)))
 }
 
 impl<T> Once<T> {
-    pub(super) fn new(lasts: Duration) -> Self {
+    pub(crate) fn new(lasts: Duration) -> Self {
         Self { lasts, all: Mutex::default() }
     }
 
-    pub(super) fn put(&self, value: T) -> std::io::Result<Zeroizing<String>> {
+    pub(crate) fn put(&self, value: T) -> std::io::Result<Zeroizing<String>> {
         let secret = random()?;
         self.put_at(&secret, value, Instant::now());
         Ok(secret)
@@ -46,7 +46,7 @@ impl<T> Once<T> {
     }
 
     /// What was put there, unless somebody took it, or it was too long ago.
-    pub(super) fn take(&self, secret: &str) -> Option<T> {
+    pub(crate) fn take(&self, secret: &str) -> Option<T> {
         self.take_at(secret, Instant::now())
     }
 

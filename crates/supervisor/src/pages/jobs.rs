@@ -1,0 +1,180 @@
+//! The list of jobs, and acts on several of them.
+
+use super::{Fields, Html, Visit, badge, counts, moment, own_path, shown, text};
+use crate::api::{ApiError, App};
+use crate::ask::JobsPageQuery;
+use crate::clock;
+use crate::service::ActRequest;
+use axum::extract::{Query, State};
+use job::{JobAction, JobState};
+use web::pages::{ActedPage, JobRow, JobsPage, JobsQuery};
+use web::{Nav, Reason, State as Shown, Text, took};
+
+/// Rows of a page.
+const PAGE: u32 = 50;
+/// Jobs acted on at once.
+const AT_ONCE: usize = 200;
+/// What needs somebody first.
+const CHIPS: [JobState; 8] = [
+    JobState::Running,
+    JobState::Pending,
+    JobState::Blocked,
+    JobState::Suspended,
+    JobState::Failed,
+    JobState::Badlogin,
+    JobState::Killed,
+    JobState::Complete,
+];
+
+fn understood(fields: &Fields) -> JobsQuery {
+    let get = |name| fields.get(name).unwrap_or_default().trim().to_owned();
+    JobsQuery {
+        state: get("state"),
+        user: get("user"),
+        login_user: get("login_user"),
+        q: get("q"),
+        sort: get("sort"),
+        page: fields.get("page").and_then(|p| p.parse().ok()).unwrap_or(1).clamp(1, 100_000),
+    }
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    visit: Visit,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Html, ApiError> {
+    let query = understood(&Fields(query));
+    let mut frame = visit.frame("Jobs", Nav::Jobs);
+    frame.live = Some("/events".to_owned());
+    (frame.api, frame.cli) = elsewhere(&query);
+    let asked = JobsPageQuery {
+        state: query.state.clone(),
+        user: query.user.clone(),
+        login_user: query.login_user.clone(),
+        text: query.q.clone(),
+        sort: query.sort.clone(),
+        offset: u64::from(query.page - 1) * u64::from(PAGE),
+        limit: PAGE + 1,
+    };
+    let mut page = JobsPage {
+        frame,
+        query,
+        chips: CHIPS.map(|state| (Shown::of(state.as_str()), 0)).to_vec(),
+        total: 0,
+        rows: Vec::new(),
+        problem: None,
+        has_more: false,
+    };
+    match app.service.jobs_page(&visit.caller, asked).await {
+        Ok(found) => {
+            page.total = found.counts.iter().map(|(_, n)| n).sum();
+            for (state, n) in found.counts {
+                page.chips.iter_mut().filter(|(s, _)| s.word() == state.as_str()).for_each(|(_, count)| *count = n);
+            }
+            let size = usize::try_from(PAGE).unwrap_or(usize::MAX);
+            page.has_more = found.rows.len() > size;
+            page.rows = found.rows.iter().take(size).map(|(row, accounts)| job_row(row, accounts)).collect();
+        }
+        Err(crate::error::ServiceError::Input { what, problem }) => {
+            page.problem = Some(Reason::new(format!("{what}: {problem}")));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Html::of(&page)
+}
+
+/// The same for programs, and at a terminal.
+fn elsewhere(query: &JobsQuery) -> (Option<Text>, Option<Text>) {
+    let given = [("state", &query.state), ("user", &query.user), ("login_user", &query.login_user)];
+    let given = || given.iter().filter(|(_, value)| !value.is_empty());
+    let api: Vec<String> = given().map(|(name, value)| format!("{name}={}", web::encoded(value))).collect();
+    let api = if api.is_empty() { "/api/v1/jobs".to_owned() } else { format!("/api/v1/jobs?{}", api.join("&")) };
+    let cli: Vec<String> = given()
+        .filter(|(name, _)| *name != "login_user")
+        .map(|(name, value)| format!(" --{name} {}", quoted(value)))
+        .collect();
+    (Some(api.into()), Some(format!("stead jobs{}", cli.concat()).into()))
+}
+
+/// A word for a shell.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn job_row(row: &store::JobRow, accounts: &[String]) -> JobRow {
+    let until = row.ended_at.or_else(|| row.started_at.map(|_| clock::now()));
+    JobRow {
+        id: row.id,
+        name: text(&row.name),
+        state: Shown::of(row.state.as_str()),
+        login_user: text(&row.login_user),
+        user: text(&row.user),
+        badge: badge(&row.via),
+        accounts: accounts.iter().filter(|account| **account != row.user).map(Text::from).collect(),
+        priority: row.priority,
+        bar: counts(&row.counts),
+        submitted: moment(row.submitted_at),
+        took: took(row.started_at, until),
+        reason: row.reason.as_ref().map(Text::from),
+    }
+}
+
+/// Acts on each job by itself: what is refused for one says so, and doesn't keep the others.
+pub(super) async fn act(State(app): State<App>, visit: Visit, fields: Fields) -> Result<Html, ApiError> {
+    let wrong = |what, problem: &str| ApiError::from(crate::error::ServiceError::input(what, problem));
+    let action = fields.get("act").unwrap_or_default();
+    let action = JobAction::parse(action).map_err(|e| wrong("act", &e.to_string()))?;
+    let jobs: Vec<&str> = fields.all("job").collect();
+    if jobs.len() > AT_ONCE {
+        return Err(wrong("job", &format!("at most {AT_ONCE} jobs at once")));
+    }
+    let tasks: Vec<String> = fields.all("task").map(str::to_owned).collect();
+    let tasks = (!tasks.is_empty()).then_some(tasks);
+    if tasks.is_some() && jobs.len() != 1 {
+        return Err(wrong("task", "tasks are of one job"));
+    }
+    let (mut done, mut refused) = (Vec::new(), Vec::new());
+    for job in jobs {
+        let request = ActRequest { reason: fields.get("reason").map(str::to_owned), tasks: tasks.clone() };
+        let acted = match job::job_number(job) {
+            Ok(id) => app.service.act(&visit.caller, id, action, request).await.map(|state| (id, state)),
+            Err(_) => Err(crate::service::no_such_job(job.escape_debug())),
+        };
+        match acted {
+            Ok((id, state)) => done.push((id, Shown::of(state.as_str()))),
+            Err(error) => refused.push((Text::from(format!("job {job}")), shown(error))),
+        }
+    }
+    let word = match action {
+        JobAction::Kill => "Killed",
+        JobAction::Retry => "Retried",
+        JobAction::Block => "Blocked",
+        JobAction::Unblock => "Unblocked",
+        JobAction::Suspend => "Suspended",
+        JobAction::Resume => "Resumed",
+    };
+    Html::of(&ActedPage {
+        frame: visit.frame(word, Nav::Jobs),
+        action: word.into(),
+        done,
+        refused,
+        back: own_path(fields.get("back")).into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_for_a_shell() {
+        assert_eq!(quoted("ada"), "ada");
+        assert_eq!(quoted("$(rm -rf /)'x"), "'$(rm -rf /)'\\''x'");
+        assert_eq!(quoted(""), "''");
+    }
+}

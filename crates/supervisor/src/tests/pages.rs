@@ -1,0 +1,301 @@
+//! The pages for browsers: who gets what from which, what every answer carries, and what a hostile name can do.
+
+use super::{ADA, BOB, NOBODY, Supervised, frames, operator, spec, tcp};
+use crate::authn::Peer;
+use crate::pages;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use tower::ServiceExt as _;
+
+/// A browser's request for a page: a form where there is one.
+pub(super) struct Asked<'a> {
+    pub(super) peer: Peer,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) headers: &'a [(&'a str, &'a str)],
+    pub(super) form: &'a str,
+}
+
+pub(super) async fn ask(farm: &Supervised, asked: Asked<'_>) -> (StatusCode, HeaderMap, String) {
+    let mut request = Request::builder().method(asked.method).uri(asked.path).header("host", "127.0.0.1:7878");
+    if asked.method == "POST" {
+        request = request.header("content-type", "application/x-www-form-urlencoded");
+    }
+    let request = asked.headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let mut request = request.body(Body::from(asked.form.to_owned())).expect("request");
+    request.extensions_mut().insert(asked.peer);
+    let (head, body) = farm.router().oneshot(request).await.expect("answer").into_parts();
+    if head.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
+        return (head.status, head.headers, String::new());
+    }
+    let bytes = body.collect().await.expect("body").to_bytes();
+    (head.status, head.headers, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn page(farm: &Supervised, uid: u32, path: &str) -> (u16, String) {
+    let (status, _, text) =
+        ask(farm, Asked { peer: Peer::Unix { uid }, method: "GET", path, headers: &[], form: "" }).await;
+    (status.as_u16(), text)
+}
+
+async fn post(farm: &Supervised, uid: u32, path: &str, form: &str) -> (u16, String) {
+    let (status, _, text) =
+        ask(farm, Asked { peer: Peer::Unix { uid }, method: "POST", path, headers: &[], form }).await;
+    (status.as_u16(), text)
+}
+
+/// Method and path; form; what these get: TCP, an id without an entry, bob, ada (whose job it is), the operator.
+type Row = (&'static str, &'static str, &'static str, [u16; 5]);
+
+const TABLE: &[Row] = &[
+    ("GET", "/", "", [303; 5]),
+    ("GET", "/assets/{name}", "", [200; 5]),
+    ("GET", "/login", "", [200; 5]),
+    // Nothing says that a page of ours asks.
+    ("POST", "/login", "user=ada&password=right", [403; 5]),
+    ("GET", "/login/code", "", [200; 5]),
+    ("POST", "/login/code", "code=0", [403; 5]),
+    ("POST", "/logout", "", [401, 401, 303, 303, 303]),
+    ("GET", "/as", "", [401, 401, 200, 200, 200]),
+    ("POST", "/as", "proxy_user=render", [401, 401, 403, 403, 403]),
+    ("POST", "/as/stop", "", [401, 401, 303, 303, 303]),
+    ("GET", "/events", "", [401, 401, 200, 200, 200]),
+    ("GET", "/jobs", "", [401, 401, 200, 200, 200]),
+    ("POST", "/jobs/act", "act=retry&job=99999", [401, 401, 200, 200, 200]),
+    ("GET", "/jobs/new", "", [401, 401, 200, 200, 200]),
+    ("POST", "/jobs/new", "kind=command&command=true", [401, 401, 303, 303, 303]),
+    ("POST", "/jobs/new/preview", "kind=command&command=true", [401, 401, 200, 200, 200]),
+    ("POST", "/jobs/new/parameters", "kind=template&template=x", [401, 401, 200, 200, 200]),
+    ("GET", "/jobs/{id}", "", [401, 401, 404, 200, 200]),
+    ("GET", "/jobs/{id}/head", "", [401, 401, 404, 200, 200]),
+    ("GET", "/jobs/{id}/ran-as", "", [401, 401, 404, 200, 200]),
+    ("GET", "/jobs/{id}/log", "", [401, 401, 404, 200, 200]),
+    ("GET", "/jobs/{id}/log/events", "", [401, 401, 404, 200, 200]),
+];
+
+#[tokio::test]
+async fn everybody_at_every_page() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let job = farm.submit(ADA, frames(2)).await;
+    let rows: BTreeSet<(&str, &str)> = TABLE.iter().map(|(method, path, ..)| (*method, *path)).collect();
+    let routes: BTreeSet<(&str, &str)> = pages::routes().iter().map(|(method, path, _)| (*method, *path)).collect();
+    assert_eq!(rows, routes, "every page has a row, and every row a page");
+    let unix = |uid| Peer::Unix { uid };
+    let peers = [tcp(), unix(NOBODY), unix(BOB), unix(ADA), unix(operator())];
+    for (method, path, form, expected) in TABLE {
+        let path = path.replace("{id}", &job.to_string()).replace("{name}", "app.css");
+        let mut got = [0; 5];
+        for (peer, got) in peers.iter().zip(&mut got) {
+            let (status, headers, _) = ask(&farm, Asked { peer: *peer, method, path: &path, headers: &[], form }).await;
+            *got = status.as_u16();
+            for (name, value) in [
+                ("x-content-type-options", "nosniff"),
+                ("x-frame-options", "DENY"),
+                ("referrer-policy", "same-origin"),
+                ("cross-origin-opener-policy", "same-origin"),
+            ] {
+                assert_eq!(headers.get(name).expect(name), value, "{method} {path}");
+            }
+            let policy = headers["content-security-policy"].to_str().expect("text");
+            assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+            assert!(!policy.contains("unsafe"), "{policy}");
+            let kept = headers["cache-control"].to_str().expect("text");
+            assert_eq!(kept == "no-store", !path.starts_with("/assets/"), "{path}: {kept}");
+        }
+        assert_eq!(got, *expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_of_somebody_elses_is_no_job() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let job = farm.submit(ADA, frames(2)).await;
+    for (method, path, ..) in TABLE.iter().filter(|(_, path, ..)| path.contains("{id}")) {
+        let told = async |id: String| {
+            let path = path.replace("{id}", &id);
+            let (status, _, text) =
+                ask(&farm, Asked { peer: Peer::Unix { uid: BOB }, method, path: &path, headers: &[], form: "" }).await;
+            (status, without(&text, &id))
+        };
+        assert_eq!(told(job.to_string()).await, told("99999".to_owned()).await, "{method} {path}");
+    }
+    let acted = async |id: u64| {
+        let (_, text) = post(&farm, BOB, "/jobs/act", &format!("act=kill&job={id}")).await;
+        assert!(text.contains("that you may see"), "{text}");
+        without(&text, &id.to_string())
+    };
+    assert_eq!(acted(job).await, acted(99_999).await);
+    let (_, list) = page(&farm, BOB, &format!("/jobs?q={job}")).await;
+    assert!(!list.contains(&format!("/jobs/{job}")) && list.contains("all <b>0</b>"), "{list}");
+}
+
+/// The page but for the number that was asked for.
+fn without(text: &str, id: &str) -> String {
+    [format!("/jobs/{id}"), format!("job {id}"), format!("%2Fjobs%2F{id}")]
+        .iter()
+        .fold(text.to_owned(), |text, word| text.replace(word, "N"))
+}
+
+const HOSTILE: &[&str] = &[
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "'onmouseover='alert(1)",
+    "{{ 7*7 }} {% raw %} ${7*7}",
+    "\u{202e}gpj.exe \u{2066}x\u{200b}",
+    "שלום עולם مرحبا",
+    "</title></textarea></pre><b>",
+];
+
+/// No name is anything but text, on any page that shows it.
+#[tokio::test]
+async fn a_name_is_text() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let long = "n".repeat(120);
+    for name in HOSTILE.iter().copied().chain([long.as_str()]) {
+        let mut job = spec(json!({ "argv": ["true", name] }));
+        job["name"] = json!(name);
+        let (status, answer) = farm.call(Peer::Unix { uid: ADA }, "POST", "/api/v1/jobs", json!({ "spec": job })).await;
+        let id = match serde_json::from_slice::<Value>(&answer).expect("json")["job"].as_u64() {
+            Some(id) => id,
+            // What isn't taken can't be shown.
+            None => {
+                assert_eq!(status, 400, "{name:?}");
+                continue;
+            }
+        };
+        let q = web::encoded(name);
+        for path in [
+            "/jobs".to_owned(),
+            format!("/jobs?q={q}"),
+            format!("/jobs?user={q}&login_user={q}&sort={q}&state={q}"),
+            format!("/jobs/{id}"),
+            format!("/as?next={q}"),
+        ] {
+            let (_, text) = page(&farm, ADA, &path).await;
+            for bad in [
+                "<script>alert",
+                "<img",
+                "onerror=alert(1)>",
+                "'onmouseover",
+                "<b>\"",
+                "\u{202e}",
+                "\u{2066}",
+                "\u{200b}",
+                "</textarea></pre>",
+            ] {
+                assert!(!text.contains(bad), "{bad} in {path}: {text}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_a_page_in_the_same_words_as_the_api() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let (status, text) = page(&farm, ADA, "/nothing").await;
+    assert!(status == 404 && text.contains("there is no such page") && text.contains("<bdi>ada</bdi>"), "{text}");
+    let (status, headers, text) =
+        ask(&farm, Asked { peer: tcp(), method: "GET", path: "/jobs?state=failed", headers: &[], form: "" }).await;
+    assert_eq!(status, 401);
+    assert!(text.contains("/login?next=%2Fjobs%3Fstate%3Dfailed"), "{text}");
+    assert_eq!(headers["hx-reselect"], "#error");
+    let (status, text) = page(&farm, NOBODY, "/jobs").await;
+    assert!(status == 401 && text.contains("uid_without_entry"), "{text}");
+}
+
+/// The cookie is left out, or comes with the word that another site asks: both are asked for again from a page of ours.
+#[tokio::test]
+async fn a_link_from_elsewhere_opens_the_page() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    for site in ["cross-site", "same-site"] {
+        let headers = [("sec-fetch-site", site), ("sec-fetch-mode", "navigate")];
+        let asked = Asked { peer: tcp(), method: "GET", path: "/jobs?q=\"<x>", headers: &headers, form: "" };
+        // Not an address that a browser sends: it encodes.
+        let asked = Asked { path: "/jobs?q=%22%3Cx%3E", ..asked };
+        let (status, headers, text) = ask(&farm, asked).await;
+        assert!(status == 200 && text.contains("http-equiv=\"refresh\""), "{text}");
+        assert!(headers["content-security-policy"].to_str().expect("text").contains("default-src 'none'"));
+        let frame = [("sec-fetch-site", site), ("sec-fetch-mode", "cors")];
+        let asked = Asked { peer: tcp(), method: "GET", path: "/jobs", headers: &frame, form: "" };
+        assert_eq!(ask(&farm, asked).await.0, 401);
+    }
+}
+
+fn cookie_of(headers: &HeaderMap) -> String {
+    let cookie = headers["set-cookie"].to_str().expect("text");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    cookie.split(';').next().expect("a part").to_owned()
+}
+
+const OURS: (&str, &str) = ("origin", "http://127.0.0.1:7878");
+
+#[tokio::test]
+async fn one_signs_in_looks_and_signs_out() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let login = async |headers: &[(&str, &str)], form: &str| {
+        ask(&farm, Asked { peer: tcp(), method: "POST", path: "/login", headers, form }).await
+    };
+    let (status, headers, text) = login(&[OURS], "user=ada&password=wrong&next=%2Fjobs").await;
+    assert!(status == 401 && text.contains("value=\"ada\"") && text.contains("password_wrong"), "{text}");
+    assert!(!headers.contains_key("set-cookie") && !text.contains("wrong\"") && !text.contains("=wrong"), "{text}");
+    for foreign in [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+        assert_eq!(login(&[foreign], "user=ada&password=right").await.0, 403, "{foreign:?}");
+    }
+    let (status, headers, _) = login(&[OURS], "user=ada&password=right&next=https%3A%2F%2Fevil.example").await;
+    assert_eq!((status.as_u16(), headers["location"].to_str().expect("text")), (303, "/jobs"));
+    let cookie = cookie_of(&headers);
+    let with = [("cookie", cookie.as_str()), OURS];
+    fn asked<'a>(method: &'a str, path: &'a str, headers: &'a [(&'a str, &'a str)], form: &'a str) -> Asked<'a> {
+        Asked { peer: tcp(), method, path, headers, form }
+    }
+    let (status, _, text) = ask(&farm, asked("GET", "/jobs", &with[..1], "")).await;
+    assert!(status == 200 && text.contains("<bdi>ada</bdi>"), "{text}");
+    // A form of another page, with the cookie: nothing is done.
+    for foreign in [("origin", "http://evil.example"), ("sec-fetch-site", "same-site"), ("x", "y")] {
+        let headers = [("cookie", cookie.as_str()), foreign];
+        for (path, form) in [("/jobs/act", "act=kill&job=1"), ("/as/stop", ""), ("/logout", "")] {
+            assert_eq!(ask(&farm, asked("POST", path, &headers, form)).await.0, 403, "{path} {foreign:?}");
+        }
+    }
+    let (status, headers, _) = ask(&farm, asked("POST", "/logout", &with, "")).await;
+    assert_eq!((status.as_u16(), headers["location"].to_str().expect("text")), (303, "/login"));
+    assert!(headers["set-cookie"].to_str().expect("text").contains("Max-Age=0"));
+    assert_eq!(ask(&farm, asked("GET", "/jobs", &with[..1], "")).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_code_signs_in_whom_the_kernel_knows_once() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let made = farm.ask(ADA, "POST", "/api/v1/login/code", Value::Null).await;
+    let url = made["url"].as_str().expect("url");
+    let (page, code) = url.split_once('#').expect("in the fragment");
+    assert!(page.ends_with("/login/code") && code.len() == 64 && made["login_user"] == "ada", "{made}");
+    let form = format!("code={code}");
+    let exchange = async |headers: &[(&str, &str)]| {
+        ask(&farm, Asked { peer: tcp(), method: "POST", path: "/login/code", headers, form: &form }).await
+    };
+    assert_eq!(exchange(&[("origin", "http://evil.example")]).await.0, 403);
+    let (status, headers, _) = exchange(&[OURS]).await;
+    assert_eq!(status, 303);
+    let cookie = cookie_of(&headers);
+    let (status, _, text) = exchange(&[OURS]).await;
+    assert!(status == 403 && text.contains("used already"), "{text}");
+    let me = farm.send(tcp(), ("GET", "/api/v1/whoami"), &[("cookie", &cookie)], Value::Null).await.2;
+    assert_eq!((&me["login_user"], &me["roles"]), (&json!("ada"), &json!([])));
+    // A session has no code made: it would outlast it.
+    let (status, _, _) =
+        farm.send(tcp(), ("POST", "/api/v1/login/code"), &[("cookie", &cookie), OURS], Value::Null).await;
+    assert_eq!(status, 403);
+    let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
+    assert!(chain.contains("\"by\":\"code\"") && !chain.contains(code), "{chain}");
+}

@@ -9,8 +9,8 @@ use crate::identity::{Carried, micros};
 use crate::logs::{Filter, Reader};
 use crate::service::{Service, Submission, no_such_job, step_of};
 use crate::views::{
-    AuditView, ConfigView, ExclusionView, ExplainView, FarmView, JobView, PreviewView, QueueView, RefusedView, RunAsView,
-    SessionView, TaskView, VerdictView, WorkerView,
+    AuditView, ConfigView, ExclusionView, ExplainView, FarmView, JobView, PreviewView, QueueView, RefusedView,
+    RunAsView, SessionView, TaskView, VerdictView, WorkerView,
 };
 use futures_util::future::join_all;
 use job::{JobState, Plan, StepRef, TaskState};

@@ -119,7 +119,7 @@ pub(super) async fn hold(mut request: Request, next: Next) -> Response {
 }
 
 /// The whole body within its time, its size, and what whoever sent it has left.
-pub(super) async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
+pub(crate) async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
     let payer = request.extensions().get::<Payer>().cloned();
     let holding = request.extensions().get::<Holding>().cloned().unwrap_or_default();
     let patience = if payer.is_some() { PATIENCE } else { STRANGER_PATIENCE };

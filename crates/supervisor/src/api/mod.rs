@@ -21,7 +21,7 @@ pub(crate) use bodies::Budget;
 pub use document::openapi;
 pub(crate) use sign_in::{Visitor, session_cookie};
 
-use self::bodies::{BODY_MAX, Payer, body};
+use self::bodies::{BODY_MAX, Payer};
 use crate::ask::{ExplainQuery, JobsQuery, TasksQuery};
 use crate::authn::{Authn, AuthnError, Known, Peer};
 use crate::caller::{Asks, Caller};
@@ -42,6 +42,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Json, Router};
+pub(crate) use bodies::body;
 use bytes::Bytes;
 use describe::{Created, Described, Figures, Made, Operation, Schemas};
 use job::JobAction;
@@ -465,7 +466,10 @@ async fn harmless(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // But for what is everybody's and never changes: styles and scripts of the pages.
+    if !headers.get(header::CACHE_CONTROL).is_some_and(|value| value.as_bytes().starts_with(b"public")) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     response
 }
 

@@ -314,7 +314,7 @@ pub(super) fn size(bytes: u64) -> String {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{} K", bytes >> 10),
         1_048_576..1_073_741_824 => format!("{} M", bytes >> 20),
-        _ => format!("{}.{} G", bytes >> 30, (bytes % (1 << 30)) * 10 >> 30),
+        _ => format!("{}.{} G", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30),
     }
 }
 

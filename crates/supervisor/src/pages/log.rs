@@ -501,7 +501,9 @@ impl Follower {
 mod tests {
     use super::*;
 
-    fn split(pieces: &[&[u8]]) -> (Vec<(u64, String, bool)>, (u64, u64)) {
+    type Lines = Vec<(u64, String, bool)>;
+
+    fn split(pieces: &[&[u8]]) -> (Lines, (u64, u64)) {
         let mut lines = Splitter::from((0, 1));
         let mut out = Vec::new();
         for piece in pieces {

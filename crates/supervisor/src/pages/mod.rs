@@ -30,6 +30,8 @@ use crate::api::{self, ACTING_AS, ApiError, App};
 use crate::caller::{Asks, Caller};
 use crate::error::ServiceError;
 use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -37,31 +39,25 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use policy::Principal;
-use std::time::Duration;
 use web::pages::{AgainPage, ErrorPage};
 use web::{ActingBar, Frame, Me, Nav, Template, Text};
 
 /// Everything comes from here; nothing inline, nothing evaluated, nobody frames it, forms go nowhere else.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                            form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-/// How long a form may take to arrive.
-const FORM_PATIENCE: Duration = Duration::from_secs(60);
-/// Pages that somebody who has not signed in may ask for.
-const FORM_MAX_OF_STRANGERS: usize = 16 << 10;
 
 /// Method, path, and who serves it.
 type Route = (&'static str, &'static str, MethodRouter<App>);
 
 /// The pages of browsers.
 pub(crate) fn routes() -> Vec<Route> {
-    let small = || axum::extract::DefaultBodyLimit::max(FORM_MAX_OF_STRANGERS);
     vec![
         ("GET", "/", get(async || see("/jobs"))),
         ("GET", "/assets/{name}", get(files::asset)),
         ("GET", "/login", get(sign_in::page)),
-        ("POST", "/login", post(sign_in::enter).layer(small())),
+        ("POST", "/login", post(sign_in::enter)),
         ("GET", "/login/code", get(sign_in::code_page)),
-        ("POST", "/login/code", post(sign_in::exchange).layer(small())),
+        ("POST", "/login/code", post(sign_in::exchange)),
         ("POST", "/logout", post(sign_in::leave)),
         ("GET", "/as", get(acting::page)),
         ("POST", "/as", post(acting::act_as)),
@@ -193,14 +189,15 @@ impl FromRequest<App> for Fields {
     }
 }
 
-/// A form within its time and size.
+/// A form, within the time and the size that bodies have for whoever sends it.
 async fn form<T: serde::de::DeserializeOwned>(request: Request, app: &App) -> Result<T, ApiError> {
-    match tokio::time::timeout(FORM_PATIENCE, Form::<T>::from_request(request, app)).await {
-        Ok(Ok(Form(fields))) => Ok(fields),
-        // What was typed may be a password: nothing of it is repeated.
-        Ok(Err(error)) => Err(ApiError::new(error.status(), "form", "the form can't be read")),
-        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow", "the form took too long to arrive")),
-    }
+    let headers = request.headers().clone();
+    let bytes = api::body(request, app).await?;
+    let mut whole = Request::new(Body::from(bytes));
+    (*whole.method_mut(), *whole.headers_mut()) = (Method::POST, headers);
+    // What was typed may be a password: nothing of it is repeated.
+    let unread = |error: FormRejection| ApiError::new(error.status(), "form", "the form can't be read");
+    Form::<T>::from_request(whole, app).await.map(|Form(fields)| fields).map_err(unread)
 }
 
 impl Fields {
@@ -221,7 +218,7 @@ impl Fields {
 
 /// What a browser is told about every answer; and an error becomes a page where one was asked for.
 async fn as_page(State(app): State<App>, request: Request, next: Next) -> Response {
-    let is_page = !["/api/", "/healthz", "/readyz"].iter().any(|p| request.uri().path().starts_with(p));
+    let is_page = !["/api/", "/healthz", "/readyz", "/metrics"].iter().any(|p| request.uri().path().starts_with(p));
     if !is_page {
         return harmless(next.run(request).await);
     }
@@ -247,7 +244,11 @@ fn came_by_a_link(parts: &Parts, error: &ApiError) -> bool {
 }
 
 async fn error_page(app: &App, mut parts: Parts, error: ApiError) -> Response {
-    let known = api::known(&parts, app).await.ok();
+    // Who isn't known is not asked about again: that is on record.
+    let known = match error.status {
+        StatusCode::UNAUTHORIZED => None,
+        _ => api::known(&mut parts, app).await.ok(),
+    };
     let me = match known {
         Some(known) => {
             let mut me = me(&known.principal);

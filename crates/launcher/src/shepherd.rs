@@ -579,6 +579,8 @@ impl Watch<'_> {
         if let Some(status) = self.status
             && left.is_empty()
             && self.session.group.is_empty()
+            // The group may have become empty only now: whoever isn't in it was not looked for yet.
+            && !sys::has_children()
         {
             self.ended(status);
         }

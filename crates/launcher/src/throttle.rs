@@ -182,6 +182,7 @@ mod tests {
         assert_eq!(spray(now + 10 * INTERVAL_MS).0, 10);
         assert!((1..100).map(|s| spray(now + s * 60_000).1).max() < Some(1400), "the table is bounded");
     }
+
     #[test]
     fn who_tries_many_names_keeps_nobody_out_who_is_known() {
         let (mut throttle, now) = (Throttle::default(), 1_000_000);

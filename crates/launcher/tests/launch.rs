@@ -1053,22 +1053,25 @@ fn what_was_put_into_another_group_dies_too() {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     let v2 = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
     let Some(top) = v2.filter(|_| worker.abilities.cgroup_kill) else { return };
-    let warrant = stage.warrant(&worker, "ada");
-    let session = stage.launched(&mut worker, &warrant);
-    assert_eq!(session.say("tree"), "grown");
-    let [shepherd] = titled(warrant.session)[..] else { panic!("one shepherd") };
-    let is_its = |pid: &i32| sys::proc_stat(*pid).is_some_and(|(parent, ..)| parent == shepherd);
-    let tree = until("the tree stands", || {
-        Some(processes_of(warrant.session)).filter(|pids| pids.len() == 4 && pids.iter().all(is_its))
-    });
-    for pid in tree {
-        fs::write(format!("{top}/cgroup.procs"), pid.to_string()).expect("moved");
-        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups");
-        assert!(groups.lines().any(|line| line == "0::/"), "{groups}");
+    // Where some stay, the group becomes empty while the others are being looked for.
+    for moved in [4, 1, 3, 1, 3] {
+        let warrant = stage.warrant(&worker, "ada");
+        let session = stage.launched(&mut worker, &warrant);
+        assert_eq!(session.say("tree"), "grown");
+        let [shepherd] = titled(warrant.session)[..] else { panic!("one shepherd") };
+        let is_its = |pid: &i32| sys::proc_stat(*pid).is_some_and(|(parent, ..)| parent == shepherd);
+        let tree = until("the tree stands", || {
+            Some(processes_of(warrant.session)).filter(|pids| pids.len() == 4 && pids.iter().all(is_its))
+        });
+        for pid in tree.into_iter().take(moved) {
+            fs::write(format!("{top}/cgroup.procs"), pid.to_string()).expect("moved");
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups");
+            assert!(groups.lines().any(|line| line == "0::/"), "{groups}");
+        }
+        session.order("exit");
+        assert_eq!(worker.end_of(warrant.session).0, SessionEnd::Exited(7));
+        assert_eq!(processes_of(warrant.session), [0; 0]);
     }
-    session.order("exit");
-    assert_eq!(worker.end_of(warrant.session).0, SessionEnd::Exited(7));
-    assert_eq!(processes_of(warrant.session), [0; 0]);
 }
 
 /// Where the host has no control groups, the process tree is walked, and unenforced limits are said or refused.

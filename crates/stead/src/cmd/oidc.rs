@@ -179,6 +179,7 @@ mod tests {
         assert_eq!(take(waiting.clone(), brought("8", "ours")).await.0, StatusCode::NOT_FOUND);
         assert_eq!(codes.recv().await.as_deref(), Some("7"));
     }
+
     #[tokio::test]
     async fn what_is_pasted_counts_if_it_belongs_to_this_login() {
         let (sender, mut codes) = mpsc::channel(1);

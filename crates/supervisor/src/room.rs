@@ -37,8 +37,9 @@ struct Inner {
     /// Nothing is begun.
     is_short: AtomicBool,
     free: AtomicU64,
-    /// What is left of the ballast.
-    left: Mutex<u64>,
+    /// What is left of the ballast, and who changes that: laying it down may take a while, and nobody waits to look.
+    left: AtomicU64,
+    hand: Mutex<()>,
 }
 
 /// How things stand, for people.
@@ -58,7 +59,7 @@ impl Room {
         let total = stat.blocks().saturating_mul(stat.fragment_size());
         let of = |mib: u64| (mib << 20).min(total / PART);
         let path = dir.join("ballast");
-        let left = std::fs::metadata(&path).map_or(0, |meta| meta.len().min(meta.blocks() * 512));
+        let left = on_disk(&path);
         let room = Self(Arc::new(Inner {
             path,
             ballast: of(settings.disk_ballast_mib),
@@ -66,7 +67,8 @@ impl Room {
             total,
             is_short: AtomicBool::new(false),
             free: AtomicU64::new(0),
-            left: Mutex::new(left),
+            left: AtomicU64::new(left),
+            hand: Mutex::default(),
         }));
         room.look();
         Ok(room)
@@ -95,8 +97,8 @@ impl Room {
             Err(error) => return tracing::error!(%error, "the disk can't be looked at"),
         };
         inner.free.store(free, Ordering::Relaxed);
-        let mut left = self.left();
-        let missing = inner.ballast.saturating_sub(*left);
+        let _hand = self.hand();
+        let missing = inner.ballast.saturating_sub(self.left());
         let was_short = inner.is_short.load(Ordering::Relaxed);
         if free < inner.floor {
             return self.is_short(true);
@@ -108,12 +110,14 @@ impl Room {
         }
         if missing > 0 {
             match lay(&inner.path, inner.ballast) {
-                Ok(()) => *left = inner.ballast,
-                Err(error) => return tracing::error!(%error, path = %inner.path.display(), "no ballast can be laid"),
+                Ok(()) => inner.left.store(inner.ballast, Ordering::Relaxed),
+                Err(error) => {
+                    inner.left.store(on_disk(&inner.path), Ordering::Relaxed);
+                    return tracing::error!(%error, path = %inner.path.display(), "no ballast can be laid");
+                }
             }
         }
         if was_short {
-            drop(left);
             self.is_short(false);
         }
     }
@@ -157,20 +161,25 @@ impl Room {
             free: self.0.free.load(Ordering::Relaxed),
             floor: self.0.floor,
             ballast: self.0.ballast,
-            left: *self.left(),
+            left: self.left(),
         }
     }
 
-    /// Gives a piece of the ballast up for an ending that failed for want of room; false when nothing is left of it.
-    pub(crate) fn give(&self) -> bool {
+    /// Gives a piece of the ballast up for an ending that failed for want of room when there was so much of it; false when
+    /// nothing is left. What was given up meanwhile, for another ending, is room for this one, too.
+    pub(crate) fn give(&self, had: u64) -> bool {
         self.is_short(true);
-        let mut left = self.left();
+        let _hand = self.hand();
+        let left = self.left();
+        if left < had {
+            return true;
+        }
         let smaller = left.saturating_sub((self.0.ballast / PIECES).max(1));
         let cut = OpenOptions::new().write(true).open(&self.0.path).and_then(|file| file.set_len(smaller));
         match cut {
-            Ok(()) if *left > 0 => {
+            Ok(()) if left > 0 => {
                 tracing::warn!(left = smaller, "a piece of the ballast is given up for an ending");
-                *left = smaller;
+                self.0.left.store(smaller, Ordering::Relaxed);
                 true
             }
             Ok(()) => false,
@@ -187,8 +196,9 @@ impl Room {
         F: Future<Output = Result<T, StoreError>>,
     {
         loop {
+            let had = self.left();
             match ending().await {
-                Err(error) if self.is_wanting(&error) && self.give() => {}
+                Err(error) if self.is_wanting(&error) && self.give(had) => {}
                 done => return done,
             }
         }
@@ -208,12 +218,22 @@ impl Room {
 
     /// Gives up what the first records of a start need.
     pub(crate) fn give_for_start(&self, error: &AuditError) -> bool {
-        error.is_full() && self.give()
+        error.is_full() && self.give(self.left())
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, u64> {
-        self.0.left.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How much there is of the ballast.
+    pub(crate) fn left(&self) -> u64 {
+        self.0.left.load(Ordering::Relaxed)
     }
+
+    fn hand(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.0.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The blocks of a ballast that are really there.
+fn on_disk(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |meta| meta.len().min(meta.blocks() * 512))
 }
 
 /// A file that has all its blocks.
@@ -248,5 +268,33 @@ fn mib(bytes: u64) -> String {
     match bytes >> 20 {
         0 => format!("{} KiB", bytes >> 10),
         mib => format!("{mib} MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_shortage_takes_one_piece_and_what_is_not_there_is_not_given() {
+        let dir = tempfile::tempdir().expect("dir");
+        let settings = Settings { disk_ballast_mib: 1, disk_floor_mib: 1, ..Settings::default() };
+        let room = Room::open(dir.path(), &settings).expect("a disk");
+        let whole = room.left();
+        assert_eq!(whole, 1 << 20);
+        // Two endings fail at once, and each gives up what it lacks.
+        assert!(room.give(whole) && room.give(whole));
+        assert_eq!(room.left(), whole / 8 * 7);
+        assert!(room.give(room.left()));
+        assert_eq!((room.left(), on_disk(&dir.path().join("ballast"))), (whole / 8 * 6, whole / 8 * 6));
+        room.look();
+        assert_eq!(room.left(), whole, "there is room again");
+        // Where it can't be laid again there is none, and nobody is told that some was given up.
+        assert!(room.give(whole));
+        std::fs::remove_file(dir.path().join("ballast")).expect("removed");
+        std::os::unix::fs::symlink("no/where", dir.path().join("ballast")).expect("a link");
+        room.look();
+        assert_eq!(room.left(), 0);
+        assert!(!room.give(0));
     }
 }

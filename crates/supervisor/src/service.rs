@@ -384,9 +384,10 @@ impl Service {
 
     async fn recorded(&self, record: Record) -> Result<Ending, AuditError> {
         loop {
+            let had = self.room.left();
             match self.audit.intent(record.clone()).await {
                 Ok(intent) => return Ok(Ending::Recorded(intent)),
-                Err(error) if error.is_full() && self.room.give() => {}
+                Err(error) if error.is_full() && self.room.give(had) => {}
                 Err(_) => return self.audit.intent_or_later(record).await,
             }
         }

@@ -252,7 +252,7 @@ impl Service {
             Some(acting) if acting.user.as_str() == account => {
                 "acting as it is no right to its password; an administrator, or who answers for it, sets it"
             }
-            Some(_) => "an administrator may, as themself: `stead as --end` first",
+            Some(_) => "an administrator may, as themself: `stead as --clear` first",
             None => "an administrator may, and of a proxy user who answers for it",
         };
         let refusal = refuse(format!("the password of {account} is not yours to keep"), hint);

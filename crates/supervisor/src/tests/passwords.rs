@@ -117,6 +117,8 @@ async fn one_keeps_ones_own_and_an_administrator_others() {
     let (status, answer) = super::people::as_render(&farm, ADA, "PUT", "/api/v1/passwords/render", body()).await;
     assert_eq!((status.as_u16(), &answer["error"]["rule"]), (403, &json!(another)));
     assert!(answer["error"]["hint"].as_str().expect("hint").contains("acting as it is no right"), "{answer}");
+    let (_, answer) = super::people::as_render(&farm, ADA, "PUT", "/api/v1/passwords/bob", body()).await;
+    assert!(answer["error"]["hint"].as_str().expect("hint").contains("`stead as --clear`"), "{answer}");
     let (status, _) = super::people::as_render(&farm, ADA, "PUT", "/api/v1/passwords/ada", body()).await;
     assert_eq!(status.as_u16(), 200, "their own they keep, whoever they act as");
     farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "answers": ["bob"] })).await;

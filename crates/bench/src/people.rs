@@ -194,5 +194,6 @@ fn place() -> Place {
         drained: false,
         online: true,
         excluded: Vec::new(),
+        logons: None,
     }
 }

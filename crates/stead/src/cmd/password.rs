@@ -92,8 +92,7 @@ fn sentence(logon: &Logon) -> String {
     };
     let said = match (&logon.said_by, &logon.said_at) {
         (Some(by), Some(at)) if by != "supervisor" => {
-            let word =
-                if logon.state == "stale" { logon.said.as_deref().unwrap_or("it is wrong") } else { "it is right" };
+            let word = logon.said.as_deref().unwrap_or("it is right");
             format!("\n{} said at {}: {}", plain(by), out::time(Some(at)), plain(word))
         }
         (None, _) => "\nno worker has used it yet".to_owned(),

@@ -44,6 +44,8 @@ pub(super) const SUPERVISOR_TOML: &str = "\
 
 # Whether people's passwords are those of the farm's own accounts, instead of this host's (PAM, service stead).
 # own_accounts = false
+# Take no jobs of whoever has no password here for their account (`stead password set`).
+# enforce_password = false
 ";
 
 pub(super) fn worker_toml(name: &str) -> String {

@@ -155,10 +155,18 @@ impl Dispatcher {
     ) -> Result<bool, DispatchError> {
         let written = self.0.audit.write(self.record(session, job, worker, terms)).await;
         let password = match terms.purpose {
-            Purpose::Run => self.password_for(worker, &terms.plan.account).await?,
-            Purpose::Read | Purpose::Clean => None,
+            Purpose::Run => self.password_for(worker, &terms.plan.account).await,
+            Purpose::Read | Purpose::Clean => Ok(None),
         };
-        let sent = written.as_ref().is_ok_and(|_| self.send_warrant((session, job, worker, to), terms, password));
+        // Whatever keeps it from being sent: the session is taken back.
+        let sent = match (&written, password) {
+            (Ok(_), Ok(password)) => self.send_warrant((session, job, worker, to), terms, password),
+            (Ok(_), Err(error)) => {
+                tracing::error!(session, %error, "the account's password can't be read");
+                false
+            }
+            (Err(_), _) => false,
+        };
         if !sent {
             let text = match &written {
                 Ok(_) => "its warrant was not sent".to_owned(),

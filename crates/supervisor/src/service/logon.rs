@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 use store::{LogonRow, LogonState, LogonWord};
 use warrant::{Secret, unhex};
 
+/// Who says what a check found.
+const SUPERVISOR: &str = "supervisor";
+
 /// What somebody sends as a password: sealed for the supervisor (`GET /api/v1/password-key`), as `stead` does, or as it is.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -142,10 +145,18 @@ impl Service {
             "no" => LogonState::Bad,
             _ => return Ok(CheckView { logon: LogonView::of(&row), right, why }),
         };
-        let word = LogonWord { state, by: "supervisor".to_owned(), text: why.clone() };
-        self.store.logon_said(row.version, word, true, clock::now()).await?;
-        self.dispatcher.logons_changed().await?;
-        Ok(CheckView { logon: self.logon_view(account).await?, right, why })
+        // What a worker said of it stays, as long as it is true.
+        if state != row.state {
+            let word = LogonWord { state, by: SUPERVISOR.to_owned(), text: why.clone() };
+            self.store.logon_said(row.version, word, true, clock::now()).await?;
+            self.dispatcher.logons_changed().await?;
+        }
+        let mut logon = self.logon_view(account).await?;
+        if row.said_by.as_deref().is_some_and(|by| by != SUPERVISOR) {
+            let before = LogonView::of(&row);
+            (logon.said_by, logon.said_at, logon.said) = (before.said_by, before.said_at, before.said);
+        }
+        Ok(CheckView { logon, right, why })
     }
 
     /// A form of it that may stand in a configuration file. Nothing is kept.

@@ -369,6 +369,8 @@ fn hello() -> Hello {
         host_key: None,
         abilities: Abilities::default(),
         sealing_key: None,
+        own: wire::Own::default(),
+        settings: 0,
         sessions: Vec::new(),
     }
 }

@@ -45,6 +45,36 @@ impl QbConf {
         conf
     }
 
+    /// Settings that were said in other ways besides, later than the file's: key, value as a file has it, and where.
+    /// What can't be read is a finding, as in a file.
+    pub fn say(&mut self, said: impl IntoIterator<Item = (String, String, String, u32)>) {
+        for (name, value, file, line) in said {
+            let form = match crate::value::parse(&value, false) {
+                Ok((form, _)) => form,
+                Err(problem) => {
+                    self.findings.add(line, problem);
+                    continue;
+                }
+            };
+            let origin = Origin::Local { file: file.into(), line };
+            let name: Arc<str> = name.into();
+            let setting = Setting { key: name.clone(), known: key(&name), value: form.for_host(""), origin };
+            self.settings.insert(name, setting);
+        }
+    }
+
+    /// What a worker tells its supervisor of its own settings: key, value as a file has it, and where. No passwords.
+    pub fn for_supervisor(&self) -> impl Iterator<Item = (String, String, String, u32)> {
+        let of_worker = |s: &&Setting| {
+            s.known.is_some_and(|k| k.role == crate::Role::Worker && k.standing != crate::Standing::Bootstrap)
+        };
+        let told = self.settings.values().filter(of_worker).filter(|s| !is_secret(&s.key));
+        told.map(|s| {
+            let (file, line) = s.origin.place();
+            (s.key.to_string(), s.value.written(), file.to_string(), line)
+        })
+    }
+
     #[must_use]
     pub const fn findings(&self) -> &Findings {
         &self.findings
@@ -127,6 +157,22 @@ mod tests {
         assert!(wrong[0].starts_with("qb.conf:2: error: [lin01]: qb.conf has no sections"));
         assert!(wrong[1].contains("qb.conf:3") && wrong[1].ends_with("(did you mean supervisor,local?)"), "{wrong:?}");
         assert_eq!(conf.lookup(), Lookup::LocalSupervisor);
+    }
+
+    #[test]
+    fn what_a_worker_tells_reads_back_without_passwords() {
+        let text = "worker_lookup = local\nworker_path_map = {\n \"a b\" : \"$x.y\"\n}\nproxy_password = hunter2\nworker_cpus = 3\n";
+        let mut conf = QbConf::parse("qb.conf", text);
+        conf.say([("worker_cpus".to_owned(), "5".to_owned(), "--slots".to_owned(), 0)]);
+        let told: Vec<_> = conf.for_supervisor().collect();
+        assert!(!format!("{told:?}").contains("hunter2"), "{told:?}");
+        let mut again = QbConf::parse("", "");
+        again.say(told);
+        for key in ["worker_cpus", "worker_path_map"] {
+            assert_eq!(again.set(key), conf.set(key), "{key}");
+        }
+        assert_eq!(again.settings().count(), 2);
+        assert_eq!(again.set("worker_cpus").map(|s| s.origin.to_string()).as_deref(), Some("--slots"));
     }
 
     #[test]

@@ -34,6 +34,8 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn => f.write_str("built in"),
+            // Said in another way than by a file.
+            Self::Local { file, line: 0 } => f.write_str(file),
             Self::Local { file, line } => write!(f, "{file}:{line}"),
             Self::Central { file, line, sections } => {
                 write!(f, "{file}:{line}")?;
@@ -165,6 +167,28 @@ impl Effective {
 
     pub(crate) fn from_layers(host: String, settings: impl IntoIterator<Item = Setting>) -> Self {
         Self { host, settings: settings.into_iter().map(|s| (s.key.clone(), s)).collect() }
+    }
+
+    /// The same without what is said of a key.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
+    /// Who said what acts: `central`, `local`, `mixed`, or `default` where nobody said anything.
+    #[must_use]
+    pub fn said_by(&self) -> &'static str {
+        let acts = |s: &&Setting| s.known.is_some_and(|k| matches!(k.standing, Standing::Identity | Standing::Acts));
+        let has = |central: bool| {
+            self.settings.values().filter(acts).any(|s| matches!(s.origin, Origin::Central { .. }) == central)
+        };
+        match (has(true), has(false)) {
+            (true, true) => "mixed",
+            (true, false) => "central",
+            (false, true) => "local",
+            (false, false) => "default",
+        }
     }
 
     /// What some file says.

@@ -81,6 +81,11 @@ pub struct SupervisorSettings {
 impl SupervisorSettings {
     /// Reads them; what can't be read of keys that act is said with its place, and nothing is guessed.
     pub fn read(conf: &QbConf) -> Result<Self, Vec<Finding>> {
+        let (settings, wrong) = Self::as_far_as_it_goes(conf);
+        if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
+    }
+
+    fn as_far_as_it_goes(conf: &QbConf) -> (Self, Vec<Finding>) {
         let mut wrong: Vec<Finding> = conf.findings().errors().cloned().collect();
         let mut read = Reader { conf, wrong: &mut wrong };
         let flags = read.one("supervisor_flags", |v| worker::flags(SUPERVISOR_FLAGS, v)).unwrap_or_default();
@@ -102,7 +107,14 @@ impl SupervisorSettings {
                 .map(|s| s.value.line())
                 .filter(|p| !p.is_empty()),
         };
-        if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
+        (settings, wrong)
+    }
+}
+
+impl Default for SupervisorSettings {
+    /// Those of Qube! where no file says anything.
+    fn default() -> Self {
+        Self::as_far_as_it_goes(&QbConf::parse("", "")).0
     }
 }
 
@@ -174,6 +186,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_as_in_qube() {
         let settings = read("").expect("fine");
+        assert_eq!(settings, SupervisorSettings::default());
         assert!(!settings.flags.enforce_password && settings.flags.retry_busy);
         assert_eq!(settings.default_security.bits(), 136_314_867);
         assert!(settings.default_security.has("submit_job") && !settings.default_security.has("bump"));

@@ -69,27 +69,36 @@ impl WorkerSettings {
     pub fn read(effective: &Effective) -> Result<Self, Vec<Finding>> {
         let mut wrong = Vec::new();
         let mut read = Reader { effective, wrong: &mut wrong };
-        let mode = read.one("proxy_execution_mode", mode);
-        let proxy_account = read.one("proxy_account", account);
-        let settings = Self {
-            mode: mode.unwrap_or(ExecutionMode::Proxy),
-            proxy_account: proxy_account.unwrap_or_else(qubeproxy),
-            proxy_password: read.set("proxy_password", |v| Ok(ProxyPassword::new(&v.line()))),
-            host_domain: read.set("worker_host_domain", domain),
-            nice: read.one("proxy_nice_value", nice).unwrap_or(0),
-            slots: read.set("worker_cpus", cpus).filter(|n| *n > 0).or_else(|| read.processors()),
-            cluster: read.one("worker_cluster", cluster).unwrap_or_else(|| "/".to_owned()),
-            groups: read.set("worker_groups", list).unwrap_or_default(),
-            properties: ["worker_properties", "worker_resources"]
-                .into_iter()
-                .flat_map(|key| read.set(key, properties).unwrap_or_default())
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-            path_map: read.set("worker_path_map", map).unwrap_or_default(),
-            flags: read.one("worker_flags", |v| flags(WORKER_FLAGS, v)).map(|f| worker_flags(&f)).unwrap_or_default(),
-            flight_check_path: read.set("worker_flight_check_path", |v| Ok(v.words())).unwrap_or_default(),
-        };
-        if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
+        let (mode, proxy_account) = (read.one("proxy_execution_mode", mode), read.one("proxy_account", account));
+        let proxy_password = read.set("proxy_password", |v| Ok(ProxyPassword::new(&v.line())));
+        let host_domain = read.set("worker_host_domain", domain);
+        let nice = read.one("proxy_nice_value", nice).unwrap_or(0);
+        let slots = read.set("worker_cpus", cpus).filter(|n| *n > 0).or_else(|| read.processors());
+        let cluster = read.one("worker_cluster", cluster).unwrap_or_else(|| "/".to_owned());
+        let groups = read.set("worker_groups", list).unwrap_or_default();
+        let keys = ["worker_properties", "worker_resources"];
+        let properties = keys.into_iter().flat_map(|key| read.set(key, properties).unwrap_or_default());
+        let properties = properties.map(|(name, value)| format!("{name}={value}")).collect();
+        let path_map = read.set("worker_path_map", map).unwrap_or_default();
+        let flags = read.one("worker_flags", |v| flags(WORKER_FLAGS, v)).map(|f| worker_flags(&f)).unwrap_or_default();
+        let flight_check_path = read.set("worker_flight_check_path", |v| Ok(v.words())).unwrap_or_default();
+        match (mode, proxy_account) {
+            (Some(mode), Some(proxy_account)) if wrong.is_empty() => Ok(Self {
+                mode,
+                proxy_account,
+                proxy_password,
+                host_domain,
+                nice,
+                slots,
+                cluster,
+                groups,
+                properties,
+                path_map,
+                flags,
+                flight_check_path,
+            }),
+            _ => Err(wrong),
+        }
     }
 
     /// What jobs can ask for with `--requires`: groups, cluster, properties. Those that can't be asked for are left out.
@@ -100,10 +109,6 @@ impl WorkerSettings {
         let all = groups.chain(cluster).chain(self.properties.iter().cloned());
         all.filter(|l| l.chars().all(|c| c.is_ascii_alphanumeric() || LABEL.contains(c))).collect()
     }
-}
-
-fn qubeproxy() -> AccountName {
-    AccountName::parse("qubeproxy").unwrap_or_else(|_| unreachable!("it is a name"))
 }
 
 struct Reader<'a> {

@@ -1071,6 +1071,12 @@ pub(crate) struct WorkerRun {
     /// The program of sessions [default: stead-session beside this one]
     #[arg(long, value_name = "PATH")]
     pub(crate) session: Option<PathBuf>,
+    /// This host's Qube! settings (qb.conf); they go before those of worker.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qb_conf: Option<PathBuf>,
+    /// Read /etc/qb.conf if it is there
+    #[arg(long)]
+    pub(crate) qube: bool,
     /// End with the process that started it
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) with_parent: Option<i32>,
@@ -1096,6 +1102,15 @@ pub(crate) struct Supervisor {
     /// Settings (supervisor.toml)
     #[arg(long, value_name = "FILE")]
     pub(crate) supervisor_conf: Option<PathBuf>,
+    /// Qube!'s settings of the supervisor (qb.conf)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qb_conf: Option<PathBuf>,
+    /// Qube!'s settings of all workers (qbwrk.conf)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qbwrk_conf: Option<PathBuf>,
+    /// Read /etc/qb.conf and /etc/qbwrk.conf where they are there
+    #[arg(long)]
+    pub(crate) qube: bool,
     /// Write the ready line to this file in the supervisor's folder instead of standard output.
     #[arg(long, hide = true, value_name = "NAME")]
     pub(crate) ready_file: Option<String>,
@@ -1238,12 +1253,19 @@ Examples:
   stead config check --expand /etc/qbwrk.conf        without templates and macros, for every host
   stead config check --kind qbwrk.conf my-workers")]
     Check(ConfigCheck),
-    /// What holds for a worker, each value with where it comes from
+    /// What holds for a worker or the supervisor, each value with where it comes from
     #[command(after_help = "\
+Without a file the running supervisor is asked: what is in force now.
+
 Examples:
-  stead config show --worker lin-07 --qbwrk-conf /etc/qbwrk.conf
+  stead config show                                  the supervisor's own settings
+  stead config show --worker lin-07
   stead config show --worker lin-07 --qbwrk-conf new.conf --qb-conf lin-07.qb.conf")]
     Show(ConfigShow),
+    /// Have the supervisor read qb.conf and qbwrk.conf again, and bring all workers to them
+    #[command(after_help = "\
+What runs keeps its account; what starts from now on has the new one. With an error in a file nothing changes.")]
+    Reload(Common),
 }
 
 /// The kinds of files, by the names they have.
@@ -1285,12 +1307,11 @@ pub(crate) enum PlatformArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfigShow {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
     /// The worker's name
     #[arg(long, value_name = "NAME")]
-    pub(crate) worker: String,
+    pub(crate) worker: Option<String>,
     /// The supervisor's file for its workers
     #[arg(long, value_name = "FILE")]
     pub(crate) qbwrk_conf: Option<PathBuf>,
@@ -1519,6 +1540,10 @@ mod tests {
             "stead doctor --json",
             "stead config check f",
             "stead config check --json --kind qbwrk.conf --expand f",
+            "stead config reload --json",
+            "stead config show --data /d",
+            "stead worker run --qb-conf /etc/qb.conf --qube",
+            "stead supervisor --qb-conf a --qbwrk-conf b --qube",
             "stead config show --worker lin-07 --qbwrk-conf f --qb-conf g --platform winnt --json",
             "stead audit verify",
             "stead audit verify a b --anchor x --key 00 --json",

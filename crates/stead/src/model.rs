@@ -149,6 +149,8 @@ pub(crate) struct Worker {
     pub(crate) proxy_account: Option<String>,
     pub(crate) slots: u64,
     pub(crate) used: u64,
+    /// Who said what its settings are.
+    pub(crate) settings: String,
     pub(crate) reason: Option<String>,
 }
 

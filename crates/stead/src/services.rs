@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use compat_qube::{Effective, ExecutionMode, Lookup, QbConf, WorkerSettings};
 use nix::unistd::User;
 use serde::Deserialize;
 
@@ -27,6 +28,8 @@ pub(crate) struct WorkerFile {
     pub(crate) session: Option<PathBuf>,
     pub(crate) slots: Option<u32>,
     pub(crate) labels: Vec<String>,
+    /// Qube!'s file of this host; what it says goes before this one.
+    pub(crate) qb_conf: Option<PathBuf>,
 }
 
 impl WorkerFile {
@@ -78,7 +81,9 @@ async fn there(launcher: &Path) {
 fn worker_config(options: &WorkerRun, file: WorkerFile) -> Result<worker::Config, Failure> {
     let data = options.data.clone().or(file.data.clone()).unwrap_or_else(|| DATA.into());
     let name = options.name.clone().or(file.name.clone()).unwrap_or_else(host_name);
-    let mode = mode(options, &file)?;
+    let (own, has_file) = own(options, &file)?;
+    let settings = own_settings(&name, &own)?;
+    let mode = mode(options, &file, &own, has_file, &settings)?;
     let (cores, memory) = worker::this_host();
     let mut labels = file.labels.clone();
     labels.extend(options.label.iter().cloned());
@@ -89,14 +94,74 @@ fn worker_config(options: &WorkerRun, file: WorkerFile) -> Result<worker::Config
         work: data.join("work"),
         mode: match mode {
             ModeArg::Desktop => desktop(options, &file)?,
-            service => service_mode(service, options, &file, &data)?,
+            service => service_mode(service, options, &file, &own, &data),
         },
-        slots: options.slots.or(file.slots).unwrap_or(cores).max(1),
+        slots: settings.slots.unwrap_or(cores).max(1),
         labels,
+        own: for_supervisor(&own),
         cores,
         memory,
         name,
     })
+}
+
+/// What is said on this host, in Qube!'s words: worker.toml, then Qube!'s own file, then options; the later one counts.
+/// And whether there is such a file.
+fn own(options: &WorkerRun, file: &WorkerFile) -> Result<(QbConf, bool), Failure> {
+    let at_its_place = || Some(PathBuf::from(compat_qube::QB_CONF)).filter(|p| options.qube && p.exists());
+    let path = options.qb_conf.clone().or(file.qb_conf.clone()).or_else(at_its_place);
+    let (mut conf, has_file) = match &path {
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| Failure::file("read", path, e))?;
+            (QbConf::parse(&path.display().to_string(), &String::from_utf8_lossy(&bytes)), true)
+        }
+        None => (QbConf::parse("qb.conf", ""), false),
+    };
+    for finding in conf.findings() {
+        tracing::warn!("{finding}");
+    }
+    if let Some(error) = conf.findings().errors().next() {
+        let count = conf.findings().errors().count();
+        return Err(Failure::Usage {
+            text: error.to_string(),
+            hint: Some(format!("there are {count} such errors; `stead config check` says them all")),
+        });
+    }
+    let service = file.mode.clone().filter(|m| m != "desktop");
+    let said = [
+        ("proxy_execution_mode", service),
+        ("proxy_account", file.proxy_account.clone()),
+        ("worker_cpus", file.slots.map(|n| n.to_string())),
+    ];
+    let unsaid = said.into_iter().filter(|(key, _)| conf.set(key).is_none()).collect::<Vec<_>>();
+    conf.say(unsaid.into_iter().filter_map(|(key, value)| Some((key.into(), value?, "worker.toml".into(), 0))));
+    let mode = options.mode.and_then(|mode| match mode {
+        ModeArg::User => Some("user".to_owned()),
+        ModeArg::Proxy => Some("proxy".to_owned()),
+        ModeArg::Desktop => None,
+    });
+    let said = [
+        ("proxy_execution_mode", mode, "--mode"),
+        ("proxy_account", options.proxy_account.clone(), "--proxy-account"),
+        ("worker_cpus", options.slots.map(|n| n.to_string()), "--slots"),
+    ];
+    conf.say(said.into_iter().filter_map(|(key, value, option)| Some((key.into(), value?, option.into(), 0))));
+    Ok((conf, has_file))
+}
+
+/// The same as values. `throwaway` is a word of Stead's options only.
+fn own_settings(name: &str, own: &QbConf) -> Result<WorkerSettings, Failure> {
+    let effective = Effective::combine(name, Some(own), None, Lookup::Local);
+    let is_throwaway = own.set("proxy_account").is_some_and(|s| s.value.line() == "throwaway");
+    let effective = if is_throwaway { effective.without("proxy_account") } else { effective };
+    let say = |wrong: Vec<compat_qube::Finding>| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    WorkerSettings::read(&effective).map_err(|wrong| Failure::usage(say(wrong)))
+}
+
+fn for_supervisor(own: &QbConf) -> wire::Own {
+    let setting = |(key, value, file, line)| wire::OwnSetting { key, value, file, line };
+    let lookup = own.set("worker_lookup").map_or("", |_| own.lookup().as_str());
+    wire::Own { lookup: lookup.to_owned(), settings: own.for_supervisor().map(setting).collect() }
 }
 
 /// Only a name becomes part of a path; the worker itself refuses what is none.
@@ -104,20 +169,33 @@ fn is_name(name: &str) -> bool {
     warrant::AccountName::parse(name).is_ok()
 }
 
-fn mode(options: &WorkerRun, file: &WorkerFile) -> Result<ModeArg, Failure> {
+fn mode(
+    options: &WorkerRun,
+    file: &WorkerFile,
+    own: &QbConf,
+    has_file: bool,
+    settings: &WorkerSettings,
+) -> Result<ModeArg, Failure> {
     if let Some(mode) = options.mode {
         return Ok(mode);
     }
     match file.mode.as_deref() {
-        None => Err(Failure::Usage {
+        Some("desktop") => return Ok(ModeArg::Desktop),
+        None | Some("user" | "proxy") => {}
+        Some(other) => {
+            return Err(Failure::usage(format!("worker.toml: mode = {other:?} is not one of user, proxy, desktop")));
+        }
+    }
+    if own.set("proxy_execution_mode").is_none() && !has_file {
+        return Err(Failure::Usage {
             text: "the worker's mode is not said".into(),
             hint: Some("--mode desktop, or --mode user or proxy with --launcher SOCKET".into()),
-        }),
-        Some("user") => Ok(ModeArg::User),
-        Some("proxy") => Ok(ModeArg::Proxy),
-        Some("desktop") => Ok(ModeArg::Desktop),
-        Some(other) => Err(Failure::usage(format!("worker.toml: mode = {other:?} is not one of user, proxy, desktop"))),
+        });
     }
+    Ok(match settings.mode {
+        ExecutionMode::User => ModeArg::User,
+        ExecutionMode::Proxy => ModeArg::Proxy,
+    })
 }
 
 fn desktop(options: &WorkerRun, file: &WorkerFile) -> Result<worker::Mode, Failure> {
@@ -131,16 +209,14 @@ fn desktop(options: &WorkerRun, file: &WorkerFile) -> Result<worker::Mode, Failu
     Ok(worker::Mode::Desktop { accept, session_program: session.map_or_else(beside, Ok)? })
 }
 
-fn service_mode(mode: ModeArg, options: &WorkerRun, file: &WorkerFile, data: &Path) -> Result<worker::Mode, Failure> {
+fn service_mode(mode: ModeArg, options: &WorkerRun, file: &WorkerFile, own: &QbConf, data: &Path) -> worker::Mode {
     let launcher = options.launcher.clone().or(file.launcher.clone());
     let proxy = match mode {
-        ModeArg::Proxy => {
-            Some(options.proxy_account.clone().or(file.proxy_account.clone()).unwrap_or_else(|| "qubeproxy".into()))
-        }
+        ModeArg::Proxy => Some(own.set("proxy_account").map_or_else(|| "qubeproxy".into(), |s| s.value.line())),
         _ => None,
     };
     let launcher = launcher.unwrap_or_else(|| data.join("run/launcher.socket"));
-    Ok(worker::Mode::Service { launcher, launcher_uid: 0, proxy })
+    worker::Mode::Service { launcher, launcher_uid: 0, proxy }
 }
 
 pub(crate) fn supervisor(options: &Supervisor) -> Result<(), Failure> {
@@ -152,6 +228,11 @@ pub(crate) fn supervisor(options: &Supervisor) -> Result<(), Failure> {
         worker_uids: worker_uids(options)?,
         listen: options.listen.clone(),
         conf: options.supervisor_conf.clone(),
+        qube: supervisor::QubeFiles {
+            qb_conf: options.qb_conf.clone(),
+            qbwrk_conf: options.qbwrk_conf.clone(),
+            at_qubes_places: options.qube,
+        },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| Failure::system("start", e))?.block_on(async {
@@ -236,9 +317,17 @@ mod tests {
             slots: None,
             label: vec!["y".into()],
             session: None,
+            qb_conf: None,
+            qube: false,
             with_parent: None,
         };
         let config = worker_config(&options, file).expect("config");
+        let said: Vec<_> = config.own.settings.iter().map(|s| (s.key.as_str(), s.value.as_str(), &*s.file)).collect();
+        assert_eq!(
+            said,
+            [("proxy_execution_mode", "proxy", "worker.toml"), ("worker_cpus", "3", "worker.toml")],
+            "and the supervisor is told"
+        );
         assert_eq!((config.name.as_str(), config.slots, config.labels), ("b", 3, vec!["x".to_owned(), "y".into()]));
         assert_eq!(config.spool, Path::new("/d/worker/b"));
         match config.mode {
@@ -247,5 +336,47 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    fn with_qb_conf(text: &str, mut change: impl FnMut(&mut WorkerRun)) -> Result<worker::Config, Failure> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("qb.conf");
+        std::fs::write(&path, text).expect("written");
+        let mut options = WorkerRun {
+            data: Some("/d".into()),
+            conf: None,
+            name: Some("b".into()),
+            launcher: None,
+            mode: None,
+            proxy_account: None,
+            accept: vec![],
+            slots: None,
+            label: vec![],
+            session: None,
+            qb_conf: Some(path),
+            qube: false,
+            with_parent: None,
+        };
+        change(&mut options);
+        worker_config(&options, WorkerFile::parse("f", "mode = 'user'\nslots = 3").expect("file"))
+    }
+
+    #[test]
+    fn qubes_own_file_goes_before_worker_toml_and_options_before_both() {
+        let proxy = |config: &worker::Config| match &config.mode {
+            worker::Mode::Service { proxy, .. } => proxy.clone(),
+            worker::Mode::Desktop { .. } => panic!("desktop"),
+        };
+        let config = with_qb_conf("proxy_execution_mode = proxy\nworker_lookup = local\n", |_| {}).expect("fine");
+        assert_eq!((proxy(&config).as_deref(), config.slots), (Some("qubeproxy"), 3));
+        assert_eq!(config.own.lookup, "local");
+        let config = with_qb_conf("worker_cpus = 7\n", |_| {}).expect("fine");
+        assert_eq!((proxy(&config), config.slots, config.own.lookup.as_str()), (None, 7, ""));
+        let config = with_qb_conf("proxy_execution_mode = user\n", |o| {
+            (o.mode, o.proxy_account) = (Some(ModeArg::Proxy), Some("throwaway".into()));
+        });
+        assert_eq!(proxy(&config.expect("fine")).as_deref(), Some("throwaway"));
+        let wrong = with_qb_conf("\nproxy_execution_mode = usr\n", |_| {}).expect_err("misspelt");
+        assert!(wrong.to_string().contains("qb.conf:2: error: proxy_execution_mode"), "{wrong}");
     }
 }

@@ -3,6 +3,7 @@
 use crate::audit::{Act, Record};
 use crate::authn::Authn;
 use crate::caller::Caller;
+use crate::dispatch::KnownWorker;
 use crate::dispatch::who;
 use crate::error::ServiceError;
 use crate::identity::{Carried, micros};
@@ -316,14 +317,12 @@ impl Service {
     }
 
     pub(crate) async fn workers(&self) -> Result<Vec<WorkerView>, ServiceError> {
-        let known: HashMap<String, u32> = self.store.workers().await?.into_iter().map(|w| (w.name, w.slots)).collect();
-        let places = self.dispatcher.places().await?;
-        let view = |place: &Place| {
-            let (used, slots) = self.dispatcher.slots(&place.worker);
-            let slots = slots.or_else(|| known.get(&place.worker).copied()).unwrap_or(0);
-            WorkerView::new(place, slots, used)
+        let known = self.dispatcher.known_workers().await?;
+        let view = |known: &KnownWorker| {
+            let used = self.dispatcher.used(&known.place.worker);
+            WorkerView::new(&known.place, known.slots, used, known.said_by)
         };
-        Ok(places.iter().map(view).collect())
+        Ok(known.iter().map(view).collect())
     }
 
     /// As whom a job runs on each worker, why, and what really happened.
@@ -509,7 +508,7 @@ impl Service {
                 listen: self.settings.listen.clone(),
                 jobs_keep_days: self.settings.jobs_keep_days,
                 logs_keep_days: self.settings.logs_keep_days,
-                enforce_password: self.settings.enforce_password,
+                enforce_password: self.enforces_password(),
                 batch_target_ms: self.settings.batch_target_ms,
                 lease_seconds: self.settings.lease_seconds,
                 log_max_mib: self.settings.log_max_mib,

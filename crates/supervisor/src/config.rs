@@ -75,6 +75,10 @@ pub struct Settings {
     pub proxy_users_sign_in: bool,
     /// No job is taken from whom no password is stored, or only one that was refused: for farms whose workers need them.
     pub enforce_password: bool,
+    /// Qube!'s `qb.conf`, for the supervisor.
+    pub qb_conf: Option<PathBuf>,
+    /// Qube!'s `qbwrk.conf`, for its workers.
+    pub qbwrk_conf: Option<PathBuf>,
     /// People sign in at an OpenID provider.
     pub oidc: Option<OidcSettings>,
 }
@@ -111,12 +115,14 @@ impl Default for Settings {
             token_max_days: 366,
             proxy_users_sign_in: false,
             enforce_password: false,
+            qb_conf: None,
+            qbwrk_conf: None,
             oidc: None,
         }
     }
 }
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 25] = [
     "listen",
     "jobs_keep_days",
     "logs_keep_days",
@@ -139,6 +145,8 @@ const KEYS: [&str; 23] = [
     "token_max_days",
     "proxy_users_sign_in",
     "enforce_password",
+    "qb_conf",
+    "qbwrk_conf",
     "oidc",
 ];
 
@@ -287,6 +295,7 @@ mod tests {
             let value = match k {
                 "listen" => "127.0.0.1:1".into(),
                 "audit_anchor" => "syslog".into(),
+                "qb_conf" | "qbwrk_conf" => "/etc/x".into(),
                 "grants_need_approval" | "own_accounts" | "proxy_users_sign_in" | "enforce_password" => true.into(),
                 _ => toml::Value::Integer(32),
             };

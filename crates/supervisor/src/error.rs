@@ -3,6 +3,7 @@
 use crate::audit::AuditError;
 use crate::authn::Denial;
 use crate::config::ConfigError;
+use crate::configuration::ConfigurationError;
 use crate::dispatch::PinError;
 use job::JobError;
 use policy::Refusal;
@@ -27,6 +28,8 @@ pub enum StartError {
     KeyMalformed { path: PathBuf, digits: usize },
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -90,6 +93,8 @@ pub(crate) enum ServiceError {
     Scope(&'static str),
     #[error("only an auditor or an administrator may read the audit")]
     AuditorOnly,
+    #[error("the last good configuration holds, since the new one can't be taken:\n{0}")]
+    Configuration(#[from] ConfigurationError),
     /// Not the worker it says it is, or not yet.
     #[error(transparent)]
     Worker(#[from] PinError),

@@ -14,6 +14,7 @@ mod authn;
 mod caller;
 mod clock;
 mod config;
+mod configuration;
 mod dispatch;
 mod error;
 mod events;
@@ -45,6 +46,7 @@ pub use audit::{
     AnchorTo, AuditError, Broken, Finding, Report, VerifyOptions, verify_dir, verify_files, verify_launches,
 };
 pub use config::{ConfigError, Settings};
+pub use configuration::{ConfigurationError, QubeFiles};
 pub use error::StartError;
 pub use oidc::{OidcSettings, RequiredClaim, login_word};
 pub use start::{Config, Running, run, start};

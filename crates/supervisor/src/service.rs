@@ -4,6 +4,7 @@
 //! Reading is in `ask`. Whoever may not see a job is answered by the same code as for a job that doesn't exist.
 
 mod accounts;
+mod configuration;
 mod lists;
 mod logon;
 mod oidc;
@@ -12,6 +13,7 @@ mod sign_in;
 mod submitting;
 
 pub(crate) use accounts::{NewPassword, OwnPassword};
+pub(crate) use configuration::{ConfigurationView, ReloadView, WorkerConfigurationView};
 pub(crate) use lists::Listing;
 pub(crate) use logon::{CheckView, GivenPassword, LogonView};
 pub(crate) use oidc::{CodeRequest, SignedIn};
@@ -27,6 +29,7 @@ use crate::authn::SignIn;
 use crate::caller::{Asks, Caller};
 use crate::clock;
 use crate::config::Settings;
+use crate::configuration::Configuration;
 use crate::dispatch::{DispatchError, Dispatcher, Job, JobsError, Needs, who};
 use crate::error::ServiceError;
 use crate::events::{Event, Events};
@@ -59,6 +62,7 @@ pub(crate) struct Service {
     pub(crate) audit: Audit,
     pub(crate) identity: Identity,
     pub(crate) logons: Logons,
+    pub(crate) configuration: Configuration,
     pub(crate) sign_in: SignIn,
     pub(crate) oidc: Oidc,
     pub(crate) dispatcher: Dispatcher,
@@ -489,8 +493,8 @@ impl Service {
 
     /// No known worker runs jobs as their user.
     async fn only_proxy(&self) -> Result<bool, ServiceError> {
-        let workers = self.store.workers().await?;
-        Ok(!workers.is_empty() && workers.iter().all(|w| w.mode == "proxy"))
+        let places = self.dispatcher.places().await?;
+        Ok(!places.is_empty() && places.iter().all(|p| p.mode == policy::Mode::Proxy))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::api::{self, App, Budget};
 use crate::audit::{self, Act, Audit, AuditError, Record, Written};
 use crate::authn::{self, Accounts, Authn, Credentials, HostAccounts, Operator, SignIn};
 use crate::config::Settings;
+use crate::configuration::{Configuration, QubeFiles};
 use crate::dispatch::{Dispatcher, Helpers};
 use crate::error::StartError;
 use crate::events::Events;
@@ -49,6 +50,8 @@ pub struct Config {
     /// Goes before the configuration file.
     pub listen: Option<String>,
     pub conf: Option<PathBuf>,
+    /// Qube!'s files; named here they go before those that the configuration file names.
+    pub qube: QubeFiles,
 }
 
 /// A supervisor that takes jobs.
@@ -104,6 +107,15 @@ pub(crate) async fn start_with(
     let mut settings = Settings::load(config.conf.as_deref())?;
     if let Some(listen) = &config.listen {
         settings.listen.clone_from(listen);
+    }
+    let files = QubeFiles {
+        qb_conf: config.qube.qb_conf.or_else(|| settings.qb_conf.clone()),
+        qbwrk_conf: config.qube.qbwrk_conf.or_else(|| settings.qbwrk_conf.clone()),
+        at_qubes_places: config.qube.at_qubes_places,
+    };
+    let configuration = Configuration::load(files)?;
+    for warning in &configuration.current().warnings {
+        tracing::warn!("{warning}");
     }
     let operator = config.operator.as_deref().map(login_name).transpose()?;
     let dir = config.data.join("supervisor");
@@ -166,6 +178,7 @@ pub(crate) async fn start_with(
             owners: Authn::new(owners, runs_it.clone()),
             identity: identity.clone(),
             logons: logons.clone(),
+            configuration: configuration.clone(),
             url: socket_url(&socket)?,
             room: room.clone(),
             metrics: metrics.clone(),
@@ -180,6 +193,7 @@ pub(crate) async fn start_with(
         audit: audit.clone(),
         identity,
         logons,
+        configuration,
         sign_in,
         oidc,
         dispatcher: dispatcher.clone(),

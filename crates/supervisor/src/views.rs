@@ -304,11 +304,13 @@ pub(crate) struct WorkerView {
     pub(crate) proxy_account: Option<String>,
     pub(crate) slots: u32,
     pub(crate) used: usize,
+    /// Who said what its settings are: `central` (the supervisor's qbwrk.conf), `local` (its host), `mixed`, `default`.
+    settings: &'static str,
     pub(crate) reason: Option<String>,
 }
 
 impl WorkerView {
-    pub(crate) fn new(place: &Place, slots: u32, used: usize) -> Self {
+    pub(crate) fn new(place: &Place, slots: u32, used: usize, settings: &'static str) -> Self {
         let (state, reason) = match place {
             Place { panic: Some(reason), .. } => ("panic", Some(reason.clone())),
             Place { online: false, .. } => ("down", Some("it is not connected".to_owned())),
@@ -320,7 +322,16 @@ impl WorkerView {
             ProxyAccount::Named(name) => name.to_string(),
             ProxyAccount::Throwaway => "throwaway".to_owned(),
         });
-        Self { name: place.worker.clone(), state, mode: place.mode.as_str(), proxy_account, slots, used, reason }
+        Self {
+            name: place.worker.clone(),
+            state,
+            mode: place.mode.as_str(),
+            proxy_account,
+            slots,
+            used,
+            settings,
+            reason,
+        }
     }
 }
 

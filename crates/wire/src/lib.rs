@@ -109,6 +109,12 @@ pub struct Hello {
     /// Hex of the launcher's signed [`warrant::SealingKeyOf`], where accounts are logged on with their passwords.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealing_key: Option<String>,
+    /// What is said on the host of the worker's settings.
+    #[serde(default)]
+    pub own: Own,
+    /// Number of the [`ToWorker::Settings`] that it goes by; 0: its own.
+    #[serde(default)]
+    pub settings: u64,
     /// Living sessions, to be adopted or ended.
     pub sessions: Vec<u64>,
 }
@@ -120,6 +126,25 @@ pub struct Account {
     pub gid: u32,
     /// Ascending.
     pub groups: Vec<u32>,
+}
+
+/// What is said on a host, by its qb.conf, its worker.toml and the options of its worker: in Qube!'s words, and never a
+/// password.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// Whose word counts: `worker_lookup`; empty: not said.
+    pub lookup: String,
+    pub settings: Vec<OwnSetting>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnSetting {
+    pub key: String,
+    /// As a file has it.
+    pub value: String,
+    pub file: String,
+    /// 0: it is in no file.
+    pub line: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -153,6 +178,11 @@ pub enum FromWorker {
     Panic {
         reason: Option<String>,
     },
+    /// It goes by the [`ToWorker::Settings`] of this number; why it takes no jobs by them, if it does not.
+    Settled {
+        number: u64,
+        panic: Option<String>,
+    },
     Progress {
         session: u64,
         task: Task,
@@ -177,6 +207,15 @@ pub enum ToWorker {
         farm: String,
         keys: Vec<String>,
         keep: Vec<Keep>,
+    },
+    /// As whom the worker is to run jobs from now on; it looks whether it can, and answers with
+    /// [`FromWorker::Settled`]. What runs is not touched. Not for desktop workers.
+    Settings {
+        number: u64,
+        /// `user` or `proxy`.
+        mode: String,
+        /// The account of proxy mode.
+        proxy_account: Option<String>,
     },
     /// Start a session. Payload: the signed warrant. In desktop mode the worker starts it itself as its owner.
     Open {

@@ -64,8 +64,10 @@ enum Happening {
     Said(u64, Said),
     /// An answer that took a while.
     Answer(FromWorker),
-    /// What is wrong with the account of proxy mode.
-    Proxy(Option<String>),
+    /// What is wrong with the account of proxy mode of the settings of this number.
+    Proxy(u64, Option<String>),
+    /// The same of settings that were just taken over.
+    Settled(u64, Option<String>),
 }
 
 #[derive(Debug)]
@@ -91,6 +93,10 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Hub {
     config: Config,
+    /// As whom jobs run by what the supervisor said last; else by the configuration.
+    mode: Mode,
+    /// The number of what it said; 0: nothing.
+    settings: u64,
     host: Host,
     link: Link,
     /// Connects to the supervisor; started when there is something to say in the hello.
@@ -160,6 +166,8 @@ impl Hub {
             }
         };
         Self {
+            mode: config.mode.clone(),
+            settings: 0,
             config,
             host,
             link,
@@ -238,10 +246,17 @@ impl Hub {
             Happening::Host(event) => self.told_by_host(event),
             Happening::Said(session, said) => self.told_by_session(session, said),
             Happening::Answer(answer) => self.link.send(answer),
-            Happening::Proxy(trouble) => {
+            Happening::Proxy(settings, trouble) if settings == self.settings => {
                 self.proxy_trouble = trouble;
                 self.tell_trouble();
             }
+            Happening::Settled(number, trouble) if number == self.settings => {
+                self.proxy_trouble = trouble;
+                self.told = self.trouble();
+                self.link.send(FromWorker::Settled { number, panic: self.told.clone() });
+            }
+            // Of settings that are no more.
+            Happening::Proxy(..) | Happening::Settled(..) => {}
         }
     }
 
@@ -279,6 +294,8 @@ impl Hub {
             host_key,
             abilities,
             sealing_key,
+            own: self.config.own.clone(),
+            settings: self.settings,
             sessions: self.greeted.iter().copied().collect(),
         }
     }
@@ -286,6 +303,7 @@ impl Hub {
     fn told_by_supervisor(&mut self, message: ToWorker, payload: &Bytes) {
         match message {
             ToWorker::Welcome { farm, keys, keep } => self.welcomed(&farm, &keys, keep),
+            ToWorker::Settings { number, mode, proxy_account } => self.settings(number, &mode, proxy_account),
             ToWorker::Open { session, job, .. } => self.open(session, job, payload, false),
             ToWorker::Clean { session, job } => self.open(session, job, payload, true),
             ToWorker::Batch { session, .. } => self.batch(session, payload),
@@ -300,6 +318,25 @@ impl Hub {
             // The link deals with it.
             ToWorker::Refused { .. } => {}
         }
+    }
+
+    /// Goes by the supervisor's settings from now on. They say nothing to sessions that run.
+    fn settings(&mut self, number: u64, mode: &str, proxy_account: Option<String>) {
+        self.settings = number;
+        let proxy = match (mode, proxy_account) {
+            ("user", None) => None,
+            ("proxy", Some(account)) => Some(account),
+            (mode, account) => {
+                let text = format!("the supervisor's settings are not understood: mode {mode:?}, account {account:?}");
+                return tell(&self.happened, Happening::Settled(number, Some(text)));
+            }
+        };
+        if let Mode::Service { launcher, launcher_uid, .. } = &self.config.mode {
+            tracing::info!(mode, proxy, "the supervisor's settings");
+            self.mode = Mode::Service { launcher: launcher.clone(), launcher_uid: *launcher_uid, proxy };
+        }
+        let (mode, to_hub) = (self.mode.clone(), self.happened.clone());
+        self.tasks.spawn(async move { tell(&to_hub, Happening::Settled(number, proxy_trouble(&mode).await)) });
     }
 
     fn welcomed(&mut self, farm: &str, keys: &[String], keep: Vec<Keep>) {
@@ -636,7 +673,7 @@ impl Hub {
     fn trouble(&self) -> Option<String> {
         let launcher = match &self.host {
             Host::Service { up: false, .. } => Some("stead-launcher does not answer on this host".to_owned()),
-            Host::Service { welcome: Some(w), .. } => no_throwaway(&self.config.mode, w.abilities),
+            Host::Service { welcome: Some(w), .. } => no_throwaway(&self.mode, w.abilities),
             _ => None,
         };
         launcher.or_else(|| self.proxy_trouble.clone()).or_else(|| self.spool_trouble.values().next().cloned())
@@ -654,9 +691,9 @@ impl Hub {
         if self.spool_trouble.contains_key(&WHOLE_SPOOL) && probe(&self.config.spool).is_ok() {
             self.spool_trouble.remove(&WHOLE_SPOOL);
         }
-        if matches!(&self.config.mode, Mode::Service { proxy: Some(_), .. }) {
-            let (mode, to_hub) = (self.config.mode.clone(), self.happened.clone());
-            self.tasks.spawn(async move { tell(&to_hub, Happening::Proxy(proxy_trouble(&mode).await)) });
+        if matches!(&self.mode, Mode::Service { proxy: Some(_), .. }) {
+            let (mode, settings, to_hub) = (self.mode.clone(), self.settings, self.happened.clone());
+            self.tasks.spawn(async move { tell(&to_hub, Happening::Proxy(settings, proxy_trouble(&mode).await)) });
         }
         self.tell_trouble();
     }

@@ -52,6 +52,8 @@ pub struct Config {
     pub slots: u32,
     /// Beside those every host has: its operating system's family and its processor's architecture.
     pub labels: Vec<String>,
+    /// What is said on this host of the worker's settings, for the supervisor: mode, account and slots among it.
+    pub own: wire::Own,
     /// Cores and bytes of memory offered; see [`this_host`].
     pub cores: u32,
     pub memory: u64,

@@ -1,14 +1,17 @@
-//! `config check` and `config show`: read configuration files as the services would, and say what is wrong with them
-//! and what comes of them.
+//! `config check`, `show` and `reload`: what is wrong with configuration files, what comes of them, and that the farm goes
+//! by them.
 
 use std::path::Path;
 
 use compat_qube::{Effective, Findings, Platform, QbConf, QbWrk, Setting, WorkerSettings};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cli::{ConfigCheck, ConfigKind, ConfigShow, PlatformArg};
+use crate::cli::{Common, ConfigCheck, ConfigKind, ConfigShow, PlatformArg};
+use crate::client::{Client, escape};
 use crate::failure::Failure;
 use crate::farm::Programs;
+use crate::model;
 use crate::out::{self, Colour, Target};
 use crate::services::WorkerFile;
 
@@ -154,13 +157,14 @@ fn say_findings(findings: &Findings) {
     }
 }
 
-pub(crate) fn show(options: &ConfigShow) -> Result<(), Failure> {
+pub(crate) async fn show(options: &ConfigShow) -> Result<(), Failure> {
     if options.qbwrk_conf.is_none() && options.qb_conf.is_none() {
-        return Err(Failure::Usage {
-            text: "there is no file to look at".into(),
-            hint: Some("name one: --qbwrk-conf /etc/qbwrk.conf, --qb-conf FILE".into()),
-        });
+        return show_running(options).await;
     }
+    let worker = options.worker.as_deref().ok_or_else(|| Failure::Usage {
+        text: "which worker's settings, the files don't say".into(),
+        hint: Some("name it: --worker lin-07".into()),
+    })?;
     let central = options.qbwrk_conf.as_deref().map(qbwrk).transpose()?;
     let local = options.qb_conf.as_deref().map(qb).transpose()?;
     let findings = [central.as_ref().map(QbWrk::findings), local.as_ref().map(QbConf::findings)];
@@ -177,35 +181,128 @@ pub(crate) fn show(options: &ConfigShow) -> Result<(), Failure> {
         PlatformArg::Osx => Platform::Osx,
         PlatformArg::Winnt => Platform::Winnt,
     };
-    let effective = Effective::of(&options.worker, platform, local.as_ref(), central.as_ref());
+    let effective = Effective::of(worker, platform, local.as_ref(), central.as_ref());
     let settings = WorkerSettings::read(&effective).map_err(|wrong| Failure::Usage {
         text: wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
         hint: None,
     })?;
-    if central.as_ref().is_some_and(|c| !c.has(&options.worker)) && !options.json {
-        out::note(format!("no section of the file is {}: it has what all workers have", options.worker));
+    if central.as_ref().is_some_and(|c| !c.has(worker)) && !options.common.json {
+        out::note(format!("no section of the file is {worker}: it has what all workers have"));
     }
-    print_settings(options, &effective, &settings);
+    let one = |s: &Setting| json!({"key": &*s.key, "value": s.shown(), "from": s.origin.to_string()});
+    let list: Vec<Value> = effective.all().iter().map(one).collect();
+    let account =
+        matches!(settings.mode, compat_qube::ExecutionMode::Proxy).then(|| settings.proxy_account.to_string());
+    print_settings(
+        options,
+        &json!({
+            "worker": worker, "mode": settings.mode.as_str(), "proxy_account": account, "slots": settings.slots,
+            "labels": settings.labels(), "said_by": effective.said_by(), "settings": list,
+        }),
+    )
+}
+
+/// What is in force.
+async fn show_running(options: &ConfigShow) -> Result<(), Failure> {
+    let client = Client::locate(options.common.data.as_deref())?;
+    let path = match &options.worker {
+        Some(worker) => format!("/api/v1/workers/{}/configuration", escape(worker)),
+        None => "/api/v1/configuration".to_owned(),
+    };
+    print_settings(options, &client.get(&path).await?)
+}
+
+fn print_settings(options: &ConfigShow, answer: &Value) -> Result<(), Failure> {
+    if options.common.json {
+        out::json(answer);
+        return Ok(());
+    }
+    let shown: Shown = model::read(answer)?;
+    for file in &shown.files {
+        out::say(format!("{}  sha256 {}", file.path, file.sha256));
+    }
+    shown.warnings.iter().for_each(|w| out::note(out::plain(w)));
+    let row = |s: &ShownSetting| vec![s.key.clone(), s.value.clone(), s.from.clone()];
+    let rows: Vec<Vec<String>> = shown.settings.iter().map(row).collect();
+    out::say(out::listing(&["KEY", "VALUE", "FROM"], &rows, None, &Target::stdout()));
+    if let Some(worker) = &shown.worker {
+        let who = match (shown.mode.as_str(), &shown.proxy_account) {
+            ("user", _) => "each job as its user".to_owned(),
+            (_, Some(account)) => format!("all jobs as {account}"),
+            _ => "jobs as its owner".to_owned(),
+        };
+        let text = out::plain(&format!("{worker} runs {who}"));
+        out::say(out::paint(&text, Colour::Bold, out::colours()));
+    }
+    if let Some(trouble) = &shown.trouble {
+        out::note(out::plain(trouble));
+    }
     Ok(())
 }
 
-fn print_settings(options: &ConfigShow, effective: &Effective, settings: &WorkerSettings) {
-    let all = effective.all();
+/// Either view, as far as it is shown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Shown {
+    worker: Option<String>,
+    mode: String,
+    proxy_account: Option<String>,
+    files: Vec<ShownFile>,
+    warnings: Vec<String>,
+    settings: Vec<ShownSetting>,
+    trouble: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ShownFile {
+    path: String,
+    sha256: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ShownSetting {
+    key: String,
+    value: String,
+    from: String,
+}
+
+/// What came of a reload.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Reloaded {
+    files: Vec<ShownFile>,
+    warnings: Vec<String>,
+    changes: Vec<String>,
+    changed: usize,
+    workers: usize,
+    told: usize,
+    late: Vec<String>,
+}
+
+pub(crate) async fn reload(options: &Common) -> Result<(), Failure> {
+    let client = Client::locate(options.data.as_deref())?;
+    let answer: Value = client.post("/api/v1/configuration/reload", &json!({})).await?;
     if options.json {
-        let one = |s: &Setting| json!({"key": &*s.key, "value": s.shown(), "from": s.origin.to_string()});
-        let list: Vec<Value> = all.iter().map(one).collect();
-        return out::json(&json!({
-            "worker": options.worker, "mode": settings.mode.as_str(), "settings": list, "labels": settings.labels(),
-        }));
+        out::json(&answer);
+        return Ok(());
     }
-    let row = |s: &Setting| vec![s.key.to_string(), s.shown(), s.origin.to_string()];
-    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    out::say(out::listing(&["KEY", "VALUE", "FROM"], &rows, None, &Target::stdout()));
-    let who = match settings.mode {
-        compat_qube::ExecutionMode::User => "each job as its user".to_owned(),
-        compat_qube::ExecutionMode::Proxy => format!("all jobs as {}", settings.proxy_account),
-    };
-    out::say(out::paint(&format!("{} runs {who}", options.worker), Colour::Bold, out::colours()));
+    let reloaded: Reloaded = model::read(&answer)?;
+    if reloaded.files.is_empty() {
+        out::note("the supervisor knows of no qb.conf and no qbwrk.conf: name them in supervisor.toml");
+    }
+    reloaded.warnings.iter().for_each(|w| out::note(out::plain(w)));
+    reloaded.changes.iter().for_each(|c| out::say(out::plain(c)));
+    if reloaded.changed > reloaded.changes.len() {
+        out::say(format!("… and {} more", reloaded.changed - reloaded.changes.len()));
+    }
+    let Reloaded { changed, workers, told, .. } = reloaded;
+    out::say(format!("{changed} changes; {workers} workers have them, {told} of them run jobs as somebody else now"));
+    if !reloaded.late.is_empty() {
+        out::note(format!("these have not answered yet, and take no jobs until they do: {}", reloaded.late.join(", ")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

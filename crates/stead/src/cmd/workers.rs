@@ -32,11 +32,17 @@ pub(crate) async fn list(options: &Asking) -> Result<(), Failure> {
                 w.name.clone(),
                 mode,
                 format!("{}/{}", w.used, w.slots),
+                w.settings.clone(),
                 w.reason.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    out::say(out::listing(&["STATE", "WORKER", "MODE", "SLOTS", "REASON"], &rows, Some(0), &Target::stdout()));
+    out::say(out::listing(
+        &["STATE", "WORKER", "MODE", "SLOTS", "SETTINGS", "REASON"],
+        &rows,
+        Some(0),
+        &Target::stdout(),
+    ));
     Ok(())
 }
 

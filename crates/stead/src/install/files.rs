@@ -147,7 +147,7 @@ After=network.target nss-user-lookup.target
 [Service]
 User=stead
 Group=stead
-ExecStart={LIB}/stead supervisor --data {DATA} --worker-user stead-worker --supervisor-conf {ETC}/supervisor.toml
+ExecStart={LIB}/stead supervisor --data {DATA} --worker-user stead-worker --supervisor-conf {ETC}/supervisor.toml --qube
 Restart=on-failure
 RestartPreventExitStatus=2
 ReadWritePaths={DATA}/supervisor {DATA}/run
@@ -169,7 +169,7 @@ Wants=stead-launcher.service
 [Service]
 User=stead-worker
 Group=stead-worker
-ExecStart={LIB}/stead worker run --data {DATA} --conf {ETC}/worker.toml
+ExecStart={LIB}/stead worker run --data {DATA} --conf {ETC}/worker.toml --qube
 Restart=always
 RestartSec=1
 RestartPreventExitStatus=2

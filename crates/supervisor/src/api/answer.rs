@@ -149,6 +149,8 @@ impl From<ServiceError> for ApiError {
             ServiceError::Worker(PinError::NotSeen(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             ServiceError::Worker(PinError::NotYours { .. }) => plain(StatusCode::FORBIDDEN, "refused"),
             ServiceError::Worker(PinError::Store(error)) => of_store(&error),
+            ServiceError::Configuration(_) => plain(StatusCode::BAD_REQUEST, "invalid")
+                .hint("`stead config check FILE` says all that is wrong with a file; mend it and reload"),
             ServiceError::Job(_) | ServiceError::Input { .. } => plain(StatusCode::BAD_REQUEST, "invalid"),
             ServiceError::Store(error) => of_store(&error),
             ServiceError::Audit(error) => {

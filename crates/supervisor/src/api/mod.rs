@@ -30,7 +30,9 @@ use crate::foresight::Change;
 use crate::foresight::DiffView;
 use crate::metrics::Metrics;
 use crate::pages;
-use crate::service::{ActRequest, Listing, Resubmission, Service, Submission};
+use crate::service::{
+    ActRequest, ConfigurationView, Listing, ReloadView, Resubmission, Service, Submission, WorkerConfigurationView,
+};
 use crate::views::{
     ActedView, DrainedView, ExplainView, FarmView, JobView, ReadyView, SubmittedView, TaskView, WorkerView,
 };
@@ -330,6 +332,23 @@ pub(crate) fn routes() -> Vec<Page> {
         Page::new("GET", "/api/v1/events", "events", "Follow what changes.", stream::events).refuses(&[404]),
         Page::new("GET", "/api/v1/workers", "workers", "List workers.", workers),
         Page::new("POST", "/api/v1/workers/{name}/drain", "drain", "Give a worker nothing new, or end that.", drain),
+        Page::new(
+            "GET",
+            "/api/v1/workers/{name}/configuration",
+            "worker_configuration",
+            "What holds for a worker, and where each of it comes from.",
+            worker_configuration,
+        )
+        .refuses(&[404]),
+        Page::new("GET", "/api/v1/configuration", "configuration", "What Qube!'s files say.", configuration),
+        Page::new(
+            "POST",
+            "/api/v1/configuration/reload",
+            "reload",
+            "Read Qube!'s files again. With an error in them nothing changes.",
+            reload,
+        )
+        .refuses(&[400]),
         Page::new("GET", "/api/v1/farm", "farm", "The farm itself.", farm),
         Page::new("GET", "/api/v1/as", "acting_as", "As whom one acts, and may act.", people::acting_as),
         Page::new("PUT", "/api/v1/as", "act_as", "Act as a proxy user from now on.", people::act_as),
@@ -692,6 +711,23 @@ pub(crate) fn starting() -> Router {
         .route("/readyz", get(async || ApiError::not_ready("starting")))
         .fallback(async move || soon())
         .layer(from_fn(harmless))
+}
+
+async fn worker_configuration(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Answer<WorkerConfigurationView> {
+    caller.needs(caller.principal.scopes.read, "read")?;
+    Ok(Json(app.service.worker_configuration(&name).await?))
+}
+
+async fn configuration(State(app): State<App>, caller: Caller) -> Answer<ConfigurationView> {
+    Ok(Json(app.service.configuration(&caller)?))
+}
+
+async fn reload(State(app): State<App>, caller: Caller) -> Answer<ReloadView> {
+    Ok(Json(app.service.reload(&caller).await?))
 }
 
 async fn farm(State(app): State<App>, caller: Caller) -> Answer<FarmView> {

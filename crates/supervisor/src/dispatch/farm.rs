@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use warrant::{Incarnation, PublicKey};
-use wire::{Account, FromWorker, Task, ToWorker};
+use wire::{Account, FromWorker, Hello, Task, ToWorker};
 
 /// A worker that said nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -66,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) connection: u64,
     pub(crate) place: Place,
     pub(crate) slots: u32,
+    /// Who said what its settings are.
+    pub(crate) said_by: &'static str,
     pub(crate) total: Resources,
     pub(crate) incarnation: Incarnation,
     /// What proofs are checked with; `None` in desktop mode, or when the key changed.
@@ -84,6 +86,19 @@ pub(crate) struct Worker {
     pub(crate) needs: Needs,
     /// Why its own account, or nobody, can be logged on there.
     pub(crate) no_logon: Option<String>,
+    /// What it said of itself.
+    pub(crate) hello: Arc<Hello>,
+    /// The settings it was sent and has not taken over yet.
+    pub(crate) settling: Option<u64>,
+    /// Why nothing can be made of its settings.
+    pub(crate) misconfigured: Option<String>,
+}
+
+impl Worker {
+    /// Works out why it takes no jobs, if it takes none.
+    pub(crate) fn look_at_panic(&mut self) {
+        self.place.panic = self.panic();
+    }
 }
 
 /// What a task said of itself last.
@@ -279,6 +294,7 @@ mod tests {
             connection: 1,
             place,
             slots,
+            said_by: "default",
             total: Resources::default(),
             incarnation: [0; 16],
             host_key: None,
@@ -291,6 +307,9 @@ mod tests {
             until_new_launcher: false,
             needs: Needs::Nothing,
             no_logon: None,
+            hello: Arc::new(hello("desk")),
+            settling: None,
+            misconfigured: None,
         };
         let live = || Live {
             job: 1,

@@ -79,7 +79,9 @@ impl Worker {
 
     /// Why it gets no work.
     pub(super) fn panic(&self) -> Option<String> {
-        self.trouble.clone().or_else(|| self.distrusted.clone()).or_else(|| self.no_logon.clone())
+        let settling = || self.settling.map(|_| "it has not taken over its new settings yet".to_owned());
+        let said = || self.trouble.clone().or_else(|| self.distrusted.clone()).or_else(|| self.no_logon.clone());
+        self.misconfigured.clone().or_else(settling).or_else(said)
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod batch;
 mod channel;
+mod configure;
 mod farm;
 mod jobs;
 mod logon;
@@ -22,6 +23,7 @@ mod session;
 mod token;
 
 pub(crate) use channel::channel;
+pub(crate) use configure::KnownWorker;
 pub(crate) use farm::Progress;
 pub(crate) use jobs::{Job, JobsError, Needs, who};
 pub(crate) use pin::{PinError, pinned_key};
@@ -32,6 +34,7 @@ use crate::audit::{Act, Audit, AuditError, Outcome, Record};
 use crate::authn::Authn;
 use crate::clock;
 use crate::config::Settings;
+use crate::configuration::{Configuration, held};
 use crate::events::{Event, Events};
 use crate::identity::{Carried, Identity};
 use crate::keys::Keys;
@@ -56,7 +59,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use store::{Acted, Exclusion, NewWorker, ReadyAt, Reported, SessionRow, Store, StoreError, WorkerRow};
+use store::{Acted, Exclusion, NewWorker, ReadyAt, Reported, SessionRow, Store, StoreError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use warrant::{PublicKey, Renewal, hex};
 use wire::{Account, End, FromWorker, Hello, Keep, Report, Reports, Task, ToWorker};
@@ -109,6 +112,7 @@ pub(crate) struct Helpers {
     pub(crate) owners: Authn,
     pub(crate) identity: Identity,
     pub(crate) logons: Logons,
+    pub(crate) configuration: Configuration,
     /// Where jobs reach the supervisor.
     pub(crate) url: String,
     pub(crate) room: Room,
@@ -128,9 +132,12 @@ struct Inner {
     owners: Authn,
     identity: Identity,
     logons: Logons,
+    configuration: Configuration,
     url: String,
     room: Room,
     metrics: Metrics,
+    /// A worker has taken over its settings.
+    settled: Notify,
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
@@ -162,11 +169,12 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners, identity, logons, url, room, metrics }: Helpers,
+        Helpers { workshop, owners, identity, logons, configuration, url, room, metrics }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::default();
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
+        let settled = Notify::new();
         let inner = Inner {
             store,
             audit,
@@ -179,9 +187,11 @@ impl Dispatcher {
             owners,
             identity,
             logons,
+            configuration,
             url,
             room,
             metrics,
+            settled,
             wake,
             woken,
         };
@@ -668,34 +678,44 @@ impl Dispatcher {
             keep,
         };
         let total = total(&hello);
+        let (mode, hello) = (hello.mode.clone(), Arc::new(hello));
         let connection = {
             let mut farm = self.farm();
-            let connection = farm.number();
+            let (connection, number) = (farm.number(), farm.number());
             outbox.send(&welcome, &[]);
             // It may have been mended.
             for workers in farm.avoid.values_mut() {
                 workers.remove(&name);
             }
-            farm.workers.insert(
-                name.clone(),
-                Worker {
-                    misfires: Misfires::default(),
-                    until_new_launcher: false,
-                    distrusted: None,
-                    needs,
-                    no_logon: None,
-                    trouble: hello.panic,
-                    connection,
-                    place: checked.place,
-                    slots: hello.slots,
-                    total,
-                    incarnation: checked.incarnation,
-                    host_key,
-                    clock: HostClock::set(hello.tick),
-                    heard: Instant::now(),
-                    outbox,
-                },
-            );
+            // Looked at while nobody else changes workers: no reload passes it by.
+            let held = held(&hello, &self.0.configuration.current())?;
+            let differs = held.differs;
+            let mut worker = Worker {
+                misfires: Misfires::default(),
+                until_new_launcher: false,
+                distrusted: None,
+                needs,
+                no_logon: None,
+                trouble: hello.panic.clone(),
+                connection,
+                place: checked.place,
+                slots: hello.slots,
+                said_by: held.said_by,
+                total,
+                incarnation: checked.incarnation,
+                host_key,
+                clock: HostClock::set(hello.tick),
+                heard: Instant::now(),
+                outbox,
+                settling: None,
+                misconfigured: None,
+                hello: hello.clone(),
+            };
+            worker.take(held);
+            if differs {
+                worker.tell_settings(number);
+            }
+            farm.workers.insert(name.clone(), worker);
             farm.judge_logons();
             for session in &kept {
                 farm.tell(*session, Said::Reconnected);
@@ -704,7 +724,7 @@ impl Dispatcher {
         };
         self.repeat_orders(&kept).await.map_err(stored)?;
         self.renew(&kept).await.map_err(stored)?;
-        tracing::info!(worker = name, mode = hello.mode, slots = hello.slots, sessions = kept.len(), "worker is here");
+        tracing::info!(worker = name, mode, slots = hello.slots, sessions = kept.len(), "worker is here");
         self.0.events.say(Event::Worker);
         self.wake();
         Ok((name, connection))
@@ -860,7 +880,7 @@ impl Dispatcher {
                             let misfired = std::mem::take(&mut worker.misfires).is_broken().is_some();
                             if std::mem::take(&mut worker.until_new_launcher) || misfired {
                                 worker.distrusted = None;
-                                worker.place.panic.clone_from(&worker.trouble);
+                                worker.look_at_panic();
                             }
                             farm.judge_logons();
                         }
@@ -869,8 +889,10 @@ impl Dispatcher {
                 }
                 FromWorker::Panic { reason } => {
                     worker.trouble.clone_from(reason);
-                    worker.place.panic = worker.panic();
+                    worker.look_at_panic();
                 }
+                // Below, when nothing is locked.
+                FromWorker::Settled { .. } => {}
                 FromWorker::LookedUp { id, .. } => {
                     if let (Some(waiting), FromWorker::LookedUp { account, error, .. }) =
                         (farm.lookups.remove(id), message)
@@ -888,6 +910,9 @@ impl Dispatcher {
                 }
                 FromWorker::Hello(_) => return Ok(()),
             }
+        }
+        if let FromWorker::Settled { number, panic } = message {
+            return Ok(self.settled(name, number, panic).await?);
         }
         if let FromWorker::NewIncarnation { .. } = message {
             self.store().clear_exclusions(name).await?;
@@ -929,36 +954,21 @@ impl Dispatcher {
 
     /// Every known worker, connected or not; nothing of it is free.
     async fn registered(&self) -> Result<Vec<scheduler::Worker>, StoreError> {
-        let known = self.store().workers().await?;
-        let exclusions = self.store().exclusions().await?;
+        let known = self.known_workers().await?;
         let farm = self.farm();
-        let worker = |row: &WorkerRow| {
-            let (place, total) = match farm.workers.get(&row.name) {
-                Some(worker) => (worker.place.clone(), worker.total),
-                None => {
-                    let hello: Hello = serde_json::from_str(&row.hello).ok()?;
-                    let mut place = place::check(&hello).ok()?.place;
-                    (place.online, place.drained, place.panic) = (false, row.drained, row.panic.clone());
-                    place.excluded = excluded_on(&row.name, &exclusions);
-                    place.logons = hello.sealing_key.is_some().then(|| farm.logons.clone());
-                    (place, total(&hello))
-                }
-            };
-            Some(scheduler::Worker {
-                place,
-                free_slots: 0,
-                total,
-                free: scheduler::Resources::default(),
-                held: BTreeMap::new(),
-            })
+        let worker = |known: KnownWorker| scheduler::Worker {
+            total: farm.workers.get(&known.place.worker).map_or_else(|| total(&known.hello), |w| w.total),
+            place: known.place,
+            free_slots: 0,
+            free: scheduler::Resources::default(),
+            held: BTreeMap::new(),
         };
-        Ok(known.iter().filter_map(worker).collect())
+        Ok(known.into_iter().map(worker).collect())
     }
 
-    /// Slots in use, and slots, of a worker; slots only if it is connected.
-    pub(crate) fn slots(&self, worker: &str) -> (usize, Option<u32>) {
-        let farm = self.farm();
-        (farm.used(worker), farm.workers.get(worker).map(|w| w.slots))
+    /// Slots in use of a worker.
+    pub(crate) fn used(&self, worker: &str) -> usize {
+        self.farm().used(worker)
     }
 
     pub(crate) fn live_sessions(&self) -> usize {
@@ -1348,9 +1358,12 @@ fn failed_stage(report: &Report) -> Option<String> {
     }
 }
 
-/// Why the account of proxy mode can't be used on that host, if that is what was refused.
+/// Why the account of proxy mode, or the mode itself, can't be used on that host, if that is what was refused.
 fn bad_proxy(row: &SessionRow, report: &Report) -> Option<String> {
     let Report::Refused { kind, stage, text, hint, .. } = report else { return None };
+    if kind == "local_policy" && stage == "mode_not_allowed" {
+        return Some(format!("its mode can't be used: {text} ({stage}; {hint})"));
+    }
     let of_account = matches!(kind.as_str(), "account" | "local_policy" | "bad_login");
     // Another password puts that right, and is waited for.
     let of_account = of_account && !stage.starts_with("password_");

@@ -161,6 +161,8 @@ pub(crate) mod tests {
             host_key: None,
             abilities: wire::Abilities::default(),
             sealing_key: None,
+            own: wire::Own::default(),
+            settings: 0,
             sessions: Vec::new(),
         }
     }

@@ -206,9 +206,14 @@ impl Service {
         }
     }
 
+    /// supervisor.toml says so, or `supervisor_flags` of Qube!'s qb.conf.
+    pub(crate) fn enforces_password(&self) -> bool {
+        self.settings.enforce_password || self.configuration.current().supervisor.flags.enforce_password
+    }
+
     /// Submission is refused without a password that may be good, where the farm wants that.
     pub(super) async fn has_password(&self, user: &str) -> Result<Result<(), Refusal>, ServiceError> {
-        if !self.settings.enforce_password {
+        if !self.enforces_password() {
             return Ok(Ok(()));
         }
         let text = match self.logons.row(&named(user)).await? {

@@ -18,6 +18,7 @@ use wire::{Account, End, FromWorker, Hello, Keep, Report, Reported, Reports, Ses
 
 type HowItEnds = Arc<dyn Fn(Task) -> End + Send + Sync>;
 type Loses = Arc<dyn Fn(u64) -> bool + Send + Sync>;
+type Settles = Arc<dyn Fn(Option<&str>) -> Option<Option<String>> + Send + Sync>;
 type Refuses = Arc<dyn Fn(&Warrant) -> Option<(&'static str, &'static str)> + Send + Sync>;
 
 /// What a fake worker does.
@@ -41,6 +42,9 @@ pub(crate) struct Habits {
     pub(crate) stays_away: bool,
     /// Keeps its reports to itself.
     pub(crate) is_silent: bool,
+    /// What it answers to settings; nothing at all, if it returns nothing. As real workers do, it looks whether there is
+    /// such an account.
+    pub(crate) settles: Settles,
 }
 
 impl Habits {
@@ -59,6 +63,9 @@ impl Habits {
             proves: None,
             stays_away: false,
             is_silent: false,
+            settles: Arc::new(|account| {
+                Some(account.filter(|a| *a == "ghost").map(|_| "there is no ghost".to_owned()))
+            }),
         }
     }
 
@@ -100,6 +107,8 @@ pub(crate) struct Seen {
     pub(crate) suspensions: usize,
     pub(crate) refused: Option<String>,
     pub(crate) hellos: usize,
+    /// Mode and account of the settings that were sent, in order.
+    pub(crate) settings: Vec<(String, Option<String>)>,
     sessions: HashMap<u64, mpsc::UnboundedSender<Order>>,
     alive: Vec<u64>,
     keep: BTreeMap<u64, watch::Sender<Option<Keep>>>,
@@ -234,6 +243,12 @@ impl FakeWorker {
                 }
                 seen.alive.retain(|s| kept.contains(s));
                 seen.sessions.retain(|s, _| kept.contains(s));
+            }
+            ToWorker::Settings { number, mode, proxy_account } => {
+                let settles = self.habits().settles.clone();
+                let panic = settles(proxy_account.as_deref());
+                self.seen().settings.push((mode, proxy_account));
+                return panic.map(|panic| FromWorker::Settled { number, panic });
             }
             ToWorker::Open { session, .. } | ToWorker::Clean { session, .. } => {
                 let warrant = Warrant::open(&signed(4096), &self.seen().keys).expect("warrant");

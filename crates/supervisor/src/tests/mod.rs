@@ -1,6 +1,7 @@
 //! The supervisor as a whole, with people at its router and a worker that only pretends at its socket.
 
 mod accounts;
+mod configuration;
 mod credentials;
 mod document;
 mod fake_worker;
@@ -109,6 +110,7 @@ impl Supervised {
             worker_uids: vec![uid],
             listen: Some("127.0.0.1:0".to_owned()),
             conf,
+            ..Config::default()
         };
         let accounts = FakeAccounts(vec![(ADA, "ada"), (BOB, "bob")]);
         // Workers run as the one who runs the tests, who has to be ada there.

@@ -83,6 +83,7 @@ fn table() -> Vec<Row> {
         job("suspend", "/api/v1/jobs/{id}/suspend").of("running", "job"),
         job("resume", "/api/v1/jobs/{id}/resume").of("running", "job"),
         row("POST", "/api/v1/workers/{name}/drain", Operator, json!({ "drained": true }), "drain"),
+        row("POST", "/api/v1/configuration/reload", Operator, none(), "configuration"),
         row("POST", "/api/v1/jobs", Ada, new(), "submit").called("waiting"),
         job("block", "/api/v1/jobs/{id}/block").of("waiting", "job"),
         job("unblock", "/api/v1/jobs/{id}/unblock").of("waiting", "job"),

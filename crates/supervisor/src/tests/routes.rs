@@ -127,6 +127,9 @@ fn table() -> Vec<Row> {
         row("GET", "/api/v1/events", none(), known),
         row("GET", "/api/v1/workers", none(), known),
         row("POST", "/api/v1/workers/{name}/drain", json!({ "drained": false }), admin),
+        row("GET", "/api/v1/workers/{name}/configuration", none(), known),
+        row("GET", "/api/v1/configuration", none(), admin),
+        row("POST", "/api/v1/configuration/reload", none(), admin),
         row("GET", "/api/v1/farm", none(), known),
         row("GET", "/api/v1/as", none(), oneself),
         // Of those here only ada holds a grant, until it is revoked.

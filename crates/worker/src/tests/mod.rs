@@ -89,6 +89,7 @@ pub(crate) fn config(dir: &Path, mode: Mode) -> Config {
         mode,
         slots: 2,
         labels: vec!["test".to_owned()],
+        own: wire::Own::default(),
         cores: 2,
         memory: 1 << 30,
     }

@@ -455,6 +455,44 @@ fn proxy_mode_without_its_account_takes_no_jobs() {
     }
 }
 
+/// What the supervisor says goes before the worker's own options, is looked at on this host, and is mended by the next.
+#[test]
+fn settings_of_the_supervisor_are_looked_at_and_answered() {
+    let bench = Bench::new();
+    let worker = bench.connected();
+    let supervisor = &bench.supervisor.supervisor;
+    let order = |number, mode: &str, account: Option<&str>| {
+        let (mode, proxy_account) = (mode.to_owned(), account.map(str::to_owned));
+        supervisor.order(&ToWorker::Settings { number, mode, proxy_account }, &[]);
+    };
+    let answer = |wanted| {
+        let mut answer = None;
+        eventually("the worker has answered", || {
+            answer = supervisor.books().heard.iter().find_map(|m| match m {
+                FromWorker::Settled { number, panic } if *number == wanted => Some(panic.clone()),
+                _ => None,
+            });
+            answer.is_some()
+        });
+        answer.flatten()
+    };
+    order(1, "proxy", Some("no-such-account-here"));
+    assert!(answer(1).is_some_and(|p| p.contains("no account no-such-account-here")));
+    order(2, "proxy", Some("root"));
+    assert!(answer(2).is_some_and(|p| p.contains("root")));
+    order(3, "proxy", Some("daemon"));
+    assert_eq!(answer(3), None);
+    order(4, "proxy", None);
+    assert!(answer(4).is_some_and(|p| p.contains("not understood")), "no account is no reason for another mode");
+    order(5, "user", None);
+    assert_eq!(answer(5), None);
+    supervisor.cut();
+    eventually("it is back", || supervisor.books().hellos.len() == 2);
+    let hello = supervisor.books().hellos[1].clone();
+    assert_eq!((hello.mode.as_str(), hello.settings, hello.panic), ("user", 5, None));
+    worker.stop().unwrap();
+}
+
 #[test]
 fn service_mode_needs_its_launcher() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,223 @@
+//! The farm's settings in Qube!'s files: `qb.conf` for the supervisor itself, `qbwrk.conf` for its workers.
+//!
+//! They are read at the start and when an administrator says so, never by themselves: who changes a file changes nothing
+//! until then. A file with an error is not taken, and the last good ones hold, both of them. What holds for one worker
+//! is worked out in [`held`], of what the files say and what its host says of itself.
+
+use crate::dispatch::place::{self, Checked, HelloError};
+use compat_qube::{
+    Effective, ExecutionMode, Lookup, Origin, Platform, QbConf, QbWrk, SupervisorSettings, WorkerSettings,
+};
+use policy::{Mode, ProxyAccount};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use wire::Hello;
+
+/// Where the files are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QubeFiles {
+    /// The supervisor's own.
+    pub qb_conf: Option<PathBuf>,
+    /// Its workers'.
+    pub qbwrk_conf: Option<PathBuf>,
+    /// Also look where Qube! has them; they need not be there.
+    pub at_qubes_places: bool,
+}
+
+/// Why the files were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    #[error("can't read {}: {error}", path.display())]
+    Read { path: PathBuf, error: std::io::Error },
+    #[error(
+        "everybody may write to {}, and it says as whom jobs run: chmod o-w {}", path.display(), path.display()
+    )]
+    Writable { path: PathBuf },
+    #[error("{}", .0.join("\n"))]
+    Wrong(Vec<String>),
+}
+
+/// What the files say.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) qb_conf: Option<QbConf>,
+    pub(crate) qbwrk_conf: Option<QbWrk>,
+    /// Where no file says anything it is as in Qube!.
+    pub(crate) supervisor: SupervisorSettings,
+    pub(crate) files: Vec<FileView>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct FileView {
+    pub(crate) path: PathBuf,
+    pub(crate) sha256: String,
+}
+
+/// Clones are the same settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Configuration {
+    files: QubeFiles,
+    loaded: Arc<Mutex<Arc<Loaded>>>,
+    /// One reload at a time.
+    reload: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Configuration {
+    pub(crate) fn load(files: QubeFiles) -> Result<Self, ConfigurationError> {
+        let loaded = Arc::new(Mutex::new(Arc::new(read(&files)?)));
+        Ok(Self { files, loaded, reload: Arc::default() })
+    }
+
+    /// Held by whoever reads the files again, until all go by them.
+    pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.reload.lock().await
+    }
+
+    /// The last good ones.
+    pub(crate) fn current(&self) -> Arc<Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the files say now. Nothing goes by it yet.
+    pub(crate) fn read_again(&self) -> Result<Arc<Loaded>, ConfigurationError> {
+        read(&self.files).map(Arc::new)
+    }
+
+    pub(crate) fn take(&self, loaded: Arc<Loaded>) {
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
+}
+
+fn read(files: &QubeFiles) -> Result<Loaded, ConfigurationError> {
+    let there = |place: &str| Some(PathBuf::from(place)).filter(|p| files.at_qubes_places && p.exists());
+    let (mut read_files, mut wrong, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sort = |findings: &compat_qube::Findings| {
+        for finding in findings {
+            match finding.problem.level() {
+                compat_qube::Level::Error => wrong.push(finding.to_string()),
+                compat_qube::Level::Warning => warnings.push(finding.to_string()),
+            }
+        }
+    };
+    let mut text = |path: &Path| -> Result<String, ConfigurationError> {
+        let (text, view) = text_of(path)?;
+        read_files.push(view);
+        Ok(text)
+    };
+    let qb_conf = match files.qb_conf.clone().or_else(|| there(compat_qube::QB_CONF)) {
+        Some(path) => Some(QbConf::parse(&path.display().to_string(), &text(&path)?)),
+        None => None,
+    };
+    let mut supervisor = SupervisorSettings::default();
+    if let Some(conf) = &qb_conf {
+        sort(conf.findings());
+        if let Ok(settings) = SupervisorSettings::read(conf) {
+            supervisor = settings;
+        }
+    }
+    let named = files.qbwrk_conf.clone().or_else(|| supervisor.worker_configfile.clone().map(PathBuf::from));
+    let qbwrk_conf = match named.or_else(|| there(compat_qube::QBWRK_CONF)) {
+        Some(path) => Some(QbWrk::parse(&path.display().to_string(), &text(&path)?)),
+        None => None,
+    };
+    if let Some(wrk) = &qbwrk_conf {
+        sort(wrk.findings());
+    }
+    if !wrong.is_empty() {
+        return Err(ConfigurationError::Wrong(wrong));
+    }
+    Ok(Loaded { qb_conf, qbwrk_conf, supervisor, files: read_files, warnings })
+}
+
+fn text_of(path: &Path) -> Result<(String, FileView), ConfigurationError> {
+    let failed = |error| ConfigurationError::Read { path: path.to_owned(), error };
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
+    if mode & 0o002 != 0 {
+        return Err(ConfigurationError::Writable { path: path.to_owned() });
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let sha256 = warrant::hex(&warrant::sha256(&[&bytes]));
+    // Comments of old files may be in any encoding.
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok((text, FileView { path: path.to_owned(), sha256 }))
+}
+
+/// What holds for one worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) checked: Checked,
+    pub(crate) slots: u32,
+    /// What files and the host say together.
+    pub(crate) effective: Effective,
+    /// Who said it.
+    pub(crate) said_by: &'static str,
+    pub(crate) lookup: Lookup,
+    /// As whom the worker is to be told to run jobs: it may think otherwise.
+    pub(crate) differs: bool,
+    /// Why nothing can be made of it: it takes no jobs.
+    pub(crate) trouble: Option<String>,
+}
+
+/// What holds for a worker that says this of itself. The mode of a desktop worker is never another.
+pub(crate) fn held(hello: &Hello, loaded: &Loaded) -> Result<Held, HelloError> {
+    let mut checked = place::check(hello)?;
+    let (own, lookup) = own(hello);
+    let central = loaded.qbwrk_conf.as_ref().map(|c| c.resolve(&hello.name, Platform::Linux));
+    let has_central = central.is_some();
+    let effective = Effective::combine(&hello.name, Some(&own), central, lookup);
+    // A word of Stead's, which no file may say.
+    let throwaway =
+        |s: &compat_qube::Setting| matches!(s.origin, Origin::Local { .. }) && s.value.line() == "throwaway";
+    let is_throwaway = effective.set("proxy_account").is_some_and(throwaway);
+    let for_reading = if is_throwaway { effective.clone().without("proxy_account") } else { effective.clone() };
+    let mut held = Held {
+        slots: hello.slots,
+        said_by: effective.said_by(),
+        lookup,
+        differs: false,
+        trouble: own.findings().errors().next().map(ToString::to_string),
+        checked: checked.clone(),
+        effective,
+    };
+    let settings = match WorkerSettings::read(&for_reading) {
+        Ok(settings) => settings,
+        Err(wrong) => {
+            let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            held.trouble = Some(format!("its settings can't be used: {}", wrong.join("; ")));
+            return Ok(held);
+        }
+    };
+    let place = &mut checked.place;
+    if has_central && place.mode != Mode::Desktop {
+        let account =
+            if is_throwaway { ProxyAccount::Throwaway } else { ProxyAccount::Named(settings.proxy_account.clone()) };
+        (place.mode, place.proxy_account) = match settings.mode {
+            ExecutionMode::User => (Mode::User, None),
+            ExecutionMode::Proxy => (Mode::Proxy, Some(account)),
+        };
+    }
+    let says_cluster = has_central || held.effective.set("worker_cluster").is_some();
+    for label in settings.labels().into_iter().filter(|l| says_cluster || !l.starts_with("cluster:")) {
+        if !place.labels.contains(&label) {
+            place.labels.push(label);
+        }
+    }
+    held.slots = settings.slots.unwrap_or(hello.slots);
+    held.differs = place.mode != Mode::Desktop && (has_central || hello.settings != 0);
+    held.checked = checked;
+    Ok(held)
+}
+
+/// What the worker's host says, as if it were one file.
+fn own(hello: &Hello) -> (QbConf, Lookup) {
+    let mut conf = QbConf::parse(&format!("what {} says of itself", hello.name), "");
+    let own = &hello.own;
+    conf.say(own.settings.iter().map(|s| (s.key.clone(), s.value.clone(), s.file.clone(), s.line)));
+    // `combine` takes it as it is said here.
+    (conf, Lookup::parse(&own.lookup).unwrap_or_default())
+}

@@ -63,7 +63,7 @@ enum Happening {
     Host(HostEvent),
     Said(u64, Said),
     /// An answer that took a while.
-    Answer(FromWorker),
+    Answer(Box<FromWorker>),
     /// What is wrong with the account of proxy mode of the settings of this number.
     Proxy(u64, Option<String>),
     /// The same of settings that were just taken over.
@@ -245,7 +245,7 @@ impl Hub {
             Happening::Link(FromLink::Down) => {}
             Happening::Host(event) => self.told_by_host(event),
             Happening::Said(session, said) => self.told_by_session(session, said),
-            Happening::Answer(answer) => self.link.send(answer),
+            Happening::Answer(answer) => self.link.send(*answer),
             Happening::Proxy(settings, trouble) if settings == self.settings => {
                 self.proxy_trouble = trouble;
                 self.tell_trouble();
@@ -522,7 +522,7 @@ impl Hub {
                 Ok(account) => (Some(account), None),
                 Err(e) => (None, Some(e.to_string())),
             };
-            tell(&to_hub, Happening::Answer(FromWorker::LookedUp { id, account, error }));
+            tell(&to_hub, Happening::Answer(Box::new(FromWorker::LookedUp { id, account, error })));
         });
     }
 

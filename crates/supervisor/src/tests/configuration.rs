@@ -78,7 +78,7 @@ async fn fifty_workers_have_what_the_file_says_after_one_reload() {
     let answer = farm.reload().await;
     assert_eq!((&answer["workers"], &answer["told"], &answer["late"]), (&json!(50), &json!(50), &json!([])));
     for (name, worker) in names.iter().zip(&workers) {
-        let account = if *name <= "lin-10".to_owned() { "comp" } else { "render" };
+        let account = if name.as_str() <= "lin-10" { "comp" } else { "render" };
         let seen = worker.seen().settings.clone();
         let expected = [("user".to_owned(), None), ("proxy".to_owned(), Some(account.to_owned()))];
         assert_eq!(seen, expected, "{name}");

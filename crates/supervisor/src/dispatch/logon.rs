@@ -148,12 +148,13 @@ impl Dispatcher {
     }
 
     /// What a host says of the password that it was sent; and whoever reads of it reads what to do. Before the report is
-    /// stored: one that is brought again does no harm.
+    /// stored: one that is brought again does no harm. Only what the host signed counts: a worker's own word would let one
+    /// broken worker take everybody's passwords out of use. Proofs that don't hold are gone from the reports here.
     pub(super) async fn judge_reports(&self, row: &SessionRow, reports: &mut [Report]) -> Result<(), DispatchError> {
         for report in reports {
             match report {
                 Report::Started { .. } => self.logon_was_good(row).await?,
-                Report::Refused { kind, stage, text, .. }
+                Report::Refused { kind, stage, text, proof: Some(_), .. }
                     if kind == "bad_login" && REFUSALS.contains(&stage.as_str()) =>
                 {
                     // An expired account is found without its password, too.
@@ -188,8 +189,8 @@ impl Dispatcher {
     /// Whether there is a password of the account on this host that is bad now.
     async fn logon_was_bad(&self, row: &SessionRow, why: &str) -> Result<bool, DispatchError> {
         let Some(logon) = self.0.logons.row(&named(&row.account)).await? else { return Ok(false) };
-        let needs_it = self.with_worker(&row.worker, |w| w.needs != Needs::Nothing) != Some(false);
-        if logon.set_at > row.opened_at || !needs_it {
+        let was_sent = self.with_worker(&row.worker, |w| matches!(w.needs, Needs::Sealed(_))) != Some(false);
+        if logon.set_at > row.opened_at || !was_sent {
             return Ok(false);
         }
         let text = format!("{why} (worker {})", row.worker);

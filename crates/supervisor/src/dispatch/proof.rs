@@ -51,7 +51,8 @@ pub(crate) fn check(report: &Report, row: &SessionRow, key: Option<&PublicKey>) 
             }
             Ok(())
         }
-        (Report::Refused { .. }, Fact::Refused { .. }) | (Report::Ended { .. }, Fact::Ended { .. }) => Ok(()),
+        (Report::Refused { stage, .. }, Fact::Refused { stage: proved, .. }) => same("stage", proved, stage),
+        (Report::Ended { .. }, Fact::Ended { .. }) => Ok(()),
         _ => Err(ProofError::OtherFact),
     }
 }

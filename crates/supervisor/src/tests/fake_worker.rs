@@ -30,6 +30,8 @@ pub(crate) struct Habits {
     pub(crate) refuses: Refuses,
     /// The rule or stage a refusal names.
     pub(crate) refuses_by: &'static str,
+    /// What the launcher signed, if that is something else than what the worker says; "" is nothing.
+    pub(crate) signs_refusals_as: Option<&'static str>,
     /// Batches that never reach their session, by their number.
     pub(crate) loses: Loses,
     /// A task takes one; given back never.
@@ -57,6 +59,7 @@ impl Habits {
             ends: Arc::new(|_| End::Exited { code: 0 }),
             refuses: Arc::new(|_| None),
             refuses_by: "account_denied",
+            signs_refusals_as: None,
             loses: Arc::new(|_| false),
             permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             host_key: None,
@@ -417,13 +420,17 @@ impl Session {
 
     async fn run(mut self, clean: bool) {
         if let Some((kind, text)) = (self.habits.refuses)(&self.warrant) {
+            let stage = if kind == "stage" { "setgroups" } else { self.habits.refuses_by }.to_owned();
+            let signed = self.habits.signs_refusals_as.unwrap_or(&stage).to_owned();
+            let fact = Fact::Refused { stage: signed, errno: 0, text: text.to_owned(), warrant: [0; 32] };
+            let proof = self.proof(fact).filter(|_| self.habits.signs_refusals_as != Some(""));
             return self.report(Report::Refused {
                 kind: kind.to_owned(),
-                stage: if kind == "stage" { "setgroups" } else { self.habits.refuses_by }.to_owned(),
+                stage,
                 errno: 0,
                 text: text.to_owned(),
                 hint: String::new(),
-                proof: None,
+                proof,
             });
         }
         let name = match &self.warrant.account {

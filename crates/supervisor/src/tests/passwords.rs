@@ -223,6 +223,22 @@ async fn all_are_under_a_new_key_and_the_old_one_opens_nothing() {
 }
 
 #[tokio::test]
+async fn a_workers_own_word_takes_no_password_out_of_use() {
+    for said in ["", "setgroups"] {
+        let dir = tempfile::tempdir().expect("dir");
+        let farm = Supervised::start(dir.path()).await;
+        set(&farm, ADA, "ada", CANARY).await;
+        let mut broken = Needing::new("node1", 10).habits;
+        broken.refuses = Arc::new(|_| Some(("bad_login", "the password of ada is wrong")));
+        broken.signs_refusals_as = Some(said);
+        let _worker = FakeWorker::start(dir.path(), broken);
+        let job = farm.submit(ADA, frames(3)).await;
+        assert_eq!(farm.over(job).await["state"], "badlogin", "what it does to its own job is its own affair");
+        assert_eq!(state(&farm, "ada").await["state"], "current", "signed: {said:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_tried_once_wherever_and_however_much_waits_for_it() {
     let dir = tempfile::tempdir().expect("dir");
     let farm = Supervised::start(dir.path()).await;

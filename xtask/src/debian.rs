@@ -22,6 +22,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "x11-apps", probe: "xlogo", used_for: "a desktop worker's screen" },
     Package { name: "imagemagick", probe: "identify", used_for: "whether pictures decode and are not blank" },
     Package { name: "sqlite3", probe: "sqlite3", used_for: "grants that are changed by hand" },
+    Package { name: "chromium", probe: "chromium", used_for: "the pages in a browser" },
+    Package { name: "chromium-driver", probe: "chromedriver", used_for: "the pages in a browser" },
     Package { name: "povray", probe: "povray", used_for: "a real renderer" },
 ];
 

@@ -9,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod browser;
 mod directory;
 mod farm;
 mod processes;
 mod stage;
 
 pub use answer::Answer;
+pub use browser::{Browser, ENTER, TAB};
 pub use directory::{Ad, Directory, Ldap, Local, PASSWORD, Verdict, servers_or_skip};
 pub use farm::{Builder, Farm, JobId, state};
 pub use nix::sys::signal::Signal;

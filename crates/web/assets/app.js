@@ -246,9 +246,10 @@ if (log) {
     event.currentTarget.setAttribute('aria-pressed', String(!log.classList.toggle('nowrap')));
   });
   const isAtEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  one('li.wanted', log)?.scrollIntoView({ block: 'center' });
+  const wanted = one('li.wanted', log);
+  wanted?.scrollIntoView({ block: 'center' });
   if (log.dataset.log) {
-    log.scrollTop = log.scrollHeight;
+    if (!wanted) log.scrollTop = log.scrollHeight;
     const state = one('#log-state');
     let stream = null;
     const follow = () => {

@@ -32,7 +32,7 @@ impl State {
         Self::new("active", "✓", "ok"),
         Self::new("ended", "•", "off"),
         Self::new("failed", "✕", "bad"),
-        Self::new("badlogin", "⚿", "bad"),
+        Self::new("badlogin", "!", "bad"),
         Self::new("refused", "⊘", "bad"),
         Self::new("lost", "✕", "bad"),
         Self::new("launch_failed", "✕", "bad"),

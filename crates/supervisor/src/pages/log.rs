@@ -129,7 +129,7 @@ pub(super) async fn page(
     frame.live = Some(format!("/events?job={id}"));
     // The whole page would be read, and recorded, again for each change: only the head is fetched.
     frame.refresh = Some(format!("/jobs/{id}/head"));
-    frame.api = Some(format!("/api/v1/jobs/{id}/logs?{}", scope.query()).into());
+    frame.api = Some(format!("/api/v1/jobs/{id}/logs?{}", scope.query()).trim_end_matches('?').into());
     frame.cli = Some(command_line(&scope, !is_over).into());
     let note = match (fields.get("at"), seen.error) {
         (Some("error"), None) => Some("No line of it looks like an error.".into()),

@@ -21,6 +21,27 @@ pub(crate) type Row = sqlx::sqlite::SqliteRow;
 /// A deferred transaction would fail at its first write, without waiting, when another one writes.
 pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// The last number that was given to a row, or written into one.
+macro_rules! numbered {
+    ($table:literal) => {
+        concat!(
+            "SELECT max(coalesce((SELECT max(id) FROM ",
+            $table,
+            "), 0), coalesce((SELECT seq FROM sqlite_sequence WHERE name = '",
+            $table,
+            "'), 0))"
+        )
+    };
+}
+pub(crate) const NUMBERED_GRANTS: &str = numbered!("grants");
+pub(crate) const NUMBERED_TOKENS: &str = numbered!("tokens");
+
+/// What an administrator does when the last number was given, and the row that has it is gone or has another one.
+#[must_use]
+pub fn numbers_again(table: &str) -> String {
+    format!("UPDATE sqlite_sequence SET seq = (SELECT coalesce(max(id), 0) FROM {table}) WHERE name = '{table}'")
+}
+
 /// "STED": tells our file from somebody else's.
 const APPLICATION_ID: i64 = 0x5354_4544;
 const READERS: u32 = 4;

@@ -1,11 +1,11 @@
 //! Who may act as whom, written: each change with its audit record, in one transaction. Checks no rule: whoever calls
 //! has decided.
 
-use sqlx::{QueryBuilder, query};
+use sqlx::{QueryBuilder, Row as _, query};
 
 use crate::cell::{Cells, Raw};
 use crate::convert::{i, number};
-use crate::dialect::Conn;
+use crate::dialect::{Conn, NUMBERED_GRANTS, NUMBERED_TOKENS};
 use crate::error::StoreError;
 use crate::identity::{ASSOCIATION, ASSOCIATIONS, GRANT, GRANTS, association_row, grant_row};
 use crate::people::{AssociationRow, GrantRow, List, NewGrant, NewToken, NewUser};
@@ -260,12 +260,19 @@ fn amount(value: Option<u64>) -> Result<Option<i64>> {
     value.map(fits).transpose()
 }
 
+/// A number that somebody wrote by hand may be the last there is. The database would call that a full disk.
+async fn has_numbers(conn: &mut Conn, table: &'static str, last: &'static str) -> Result<()> {
+    let last: i64 = query(last).fetch_one(conn).await?.try_get(0)?;
+    if last == i64::MAX { Err(StoreError::NoNumbers { table, row: last }) } else { Ok(()) }
+}
+
 // --- grants
 
 async fn add_grant<S>(conn: &mut Conn, grant: NewGrant, seal: S, audit: Option<AuditRef>, now: i64) -> Result<u64>
 where
     S: FnOnce(&GrantRow) -> String,
 {
+    has_numbers(conn, "grants", NUMBERED_GRANTS).await?;
     let row = query(
         "INSERT INTO grants (login_user, proxy_user, given_by, given_at, reason, valid_from, valid_until, workers, \
          jobs, state, requested_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
@@ -398,6 +405,7 @@ async fn read_association(conn: &mut Conn, login_user: &str) -> Result<Option<Ra
 // --- tokens
 
 async fn add_token(conn: &mut Conn, token: NewToken, audit: Option<AuditRef>, now: i64) -> Result<u64> {
+    has_numbers(conn, "tokens", NUMBERED_TOKENS).await?;
     let row = query(
         "INSERT INTO tokens (hash, kind, login_user, name, scopes, acting_as, job, session, client, created_at, expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",

@@ -60,6 +60,10 @@ pub enum StoreError {
     BadDependency { name: String, on: u32 },
     #[error("{what} of {value} is more than the store can count")]
     TooLarge { what: &'static str, value: u64 },
+    #[error(
+        "row {row} of the table {table} took the last number there is, and none is given twice: nothing can be added there"
+    )]
+    NoNumbers { table: &'static str, row: i64 },
     #[error("the audit record {sequence} of chain {chain:?} is stored already: two writers use one chain")]
     AuditTaken { chain: String, sequence: u64 },
     #[error("the store holds {value:?} as {what}, which this version doesn't know")]

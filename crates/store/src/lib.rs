@@ -38,6 +38,7 @@ use std::sync::Arc;
 use job::JobAction;
 
 pub use cell::{BadRow, Raw};
+pub use dialect::numbers_again;
 pub use error::StoreError;
 pub use logon::{LogonName, LogonRow, LogonState, LogonWord, ResealError, Sealed};
 pub use people::*;

@@ -528,6 +528,45 @@ async fn what_is_wrong_with_a_grant_decides_what_can_be_done_with_it() {
     assert_eq!(farm.store.add_grant(grant(), seal, None, T0).await.expect("added"), 4);
 }
 
+/// The last number there is, written by hand: said as such and not as a full disk, and put right as the text says.
+#[tokio::test]
+async fn a_table_that_has_no_more_numbers_says_so() {
+    let farm = Farm::fresh().await;
+    let store = &farm.store;
+    let mut hand = by_hand(&farm).await;
+    let last = i64::MAX;
+    let insert = [
+        ("grants", format!("INSERT INTO grants (id, login_user, proxy_user) VALUES ({last}, 'ada', 'render')")),
+        ("tokens", format!("INSERT INTO tokens (id, hash, kind, login_user) VALUES ({last}, x'00', 'token', 'ada')")),
+    ];
+    for (table, by_hand) in insert {
+        let add = async |n: u8| match table {
+            "grants" => store.add_grant(grant(), seal, audit(n.into()), T0).await,
+            _ => store.add_token(token(n), audit(u64::from(n) + 100), T0).await,
+        };
+        let first = add(1).await.unwrap_or_else(|e| panic!("{table}: {e}"));
+        sql(&mut hand, by_hand).await;
+        for n in [2, 3] {
+            let error = add(n).await.expect_err("no number is left");
+            assert!(matches!(error, StoreError::NoNumbers { table: of, row } if (of, row) == (table, last)), "{error}");
+            assert!(error.to_string().contains(&format!("row {last} of the table {table}")), "{error}");
+            assert!(!error.is_unavailable(), "the store itself is well");
+            let sequence = u64::from(n) + if table == "grants" { 0 } else { 100 };
+            assert!(!is_audited(&farm, sequence).await, "{table}: what wasn't done isn't kept as done");
+        }
+        // Without its row the number was given all the same.
+        sql(&mut hand, format!("DELETE FROM {table} WHERE id = {last}")).await;
+        add(4).await.expect_err("numbers are not used again");
+        sql(&mut hand, store::numbers_again(table)).await;
+        assert_eq!(add(5).await.expect("added"), first + 1, "{table}");
+        // A row that got such a number later, too.
+        sql(&mut hand, format!("UPDATE {table} SET id = {last} WHERE id = {first}")).await;
+        add(6).await.expect_err("no number is left");
+        sql(&mut hand, format!("UPDATE {table} SET id = {first} WHERE id = {last}")).await;
+        assert_eq!(add(7).await.expect("added"), first + 2, "{table}");
+    }
+}
+
 #[tokio::test]
 async fn an_act_and_its_audit_record_are_kept_together() {
     let farm = Farm::fresh().await;

@@ -181,6 +181,14 @@ fn of_store(error: &StoreError) -> ApiError {
         StoreError::NotPossible(_) | StoreError::JobIsOver { .. } | StoreError::NotEnded(_) | StoreError::BadRow(_) => {
             answer(StatusCode::CONFLICT, "not_possible")
         }
+        StoreError::NoNumbers { table, row } => {
+            let hint = format!(
+                "an administrator gives that row another number or removes it, and then says to the database: {}",
+                store::numbers_again(table)
+            );
+            let answer = answer(StatusCode::CONFLICT, "not_possible").hint(&hint);
+            ApiError { rule: Some("row_numbers".to_owned()), value: Some(format!("{table} {row}")), ..answer }
+        }
         StoreError::NoSuchStep { .. }
         | StoreError::NoSuchTask { .. }
         | StoreError::NoSteps

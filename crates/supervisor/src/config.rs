@@ -304,5 +304,9 @@ mod tests {
         .expect("toml");
         Settings::parse(Path::new("x"), &text).expect("KEYS are the settings");
         assert_eq!(text.lines().count(), KEYS.len() - 1);
+        let refused = error("colour = 1");
+        let (_, known) = refused.split_once("expected one of").expect("the settings there are");
+        let known: std::collections::BTreeSet<_> = known.split('`').skip(1).step_by(2).collect();
+        assert_eq!(known, KEYS.into_iter().collect(), "and all of them");
     }
 }

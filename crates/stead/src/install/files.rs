@@ -42,10 +42,55 @@ pub(super) const SUPERVISOR_TOML: &str = "\
 # bodies_per_user_mib = 64
 # bodies_max_mib = 512
 
+# Where the audit's checkpoints are kept besides: \"syslog\", \"journald\", or \"file:/PATH\" on another disk. Unless set,
+# nowhere: whoever has the supervisor's account could then cut off the end of the audit unnoticed.
+# audit_anchor = \"syslog\"
+
+# How many MiB a file of the audit grows before the next begins.
+# audit_file_mib = 256
+
+# Whether only grants count that somebody else than they serve has approved.
+# grants_need_approval = false
+
 # Whether people's passwords are those of the farm's own accounts, instead of this host's (PAM, service stead).
 # own_accounts = false
 # Take no jobs of whoever has no password here for their account (`stead password set`).
 # enforce_password = false
+
+# Qube!'s own files: the supervisor's, and the one that the workers are set by. Unless set, none but what stands where
+# Qube! has it.
+# qb_conf = \"/etc/qb.conf\"
+# qbwrk_conf = \"/etc/qbwrk.conf\"
+
+# A session ends that nobody used for so many minutes, and after so many days at most; a token after so many days.
+# session_idle_minutes = 720
+# session_max_days = 7
+# token_max_days = 366
+
+# Whether proxy users may sign in with a password of their own, and they and the accounts of proxy mode are known on the
+# socket by their uid: as themselves only, without roles, tokens or grants.
+# proxy_users_sign_in = false
+
+# People sign in at an OpenID provider, with `stead login --oidc` or a browser. There is none unless this section is set;
+# it needs an issuer and a client_id. It comes last: what stands below [oidc] belongs to it.
+# [oidc]
+# The provider, to the letter as it calls itself, and what it calls us. https:// except on this machine.
+# issuer = \"https://id.example.org/realms/studio\"
+# client_id = \"stead\"
+# A file that only the supervisor may read. Unless set, a client without a secret.
+# client_secret_file = \"/etc/stead/oidc-secret\"
+# Where the provider sends browsers back to. Unless set, to the address the supervisor listens on.
+# redirect_url = \"https://farm.example.org/api/v1/oidc/callback\"
+# The claim that holds the login name, and what is asked for to get it.
+# claim = \"preferred_username\"
+# scopes = [\"openid\", \"profile\"]
+# The claim has to be NAME@DOMAIN with one of these domains; without a list it is taken as it is.
+# allowed_domains = [\"example.org\"]
+# Whether NAME alone is the login name (takes exactly one domain), and whether capitals become small letters.
+# strip_domain = false
+# lower_case = false
+# Only those sign in whose claim has this value, or a list that holds it. Unless set, everybody of the provider.
+# required_claim = { name = \"groups\", value = \"farm\" }
 ";
 
 pub(super) fn worker_toml(name: &str) -> String {
@@ -273,21 +318,63 @@ X-GNOME-Autostart-enabled=true
 mod tests {
     use super::*;
 
-    /// A comment that names a setting that does not exist would mislead.
+    /// What stands in the comments, as if it were set.
+    fn uncommented(text: &str) -> String {
+        let is_setting = |l: &&str| l.contains(" = ") || l.starts_with('[');
+        let lines = text.lines().map(|l| l.strip_prefix("# ").filter(is_setting).unwrap_or(l));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn supervisors(text: &str) -> Result<supervisor::Settings, supervisor::ConfigError> {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("supervisor.toml");
+        std::fs::write(&path, text).expect("file");
+        supervisor::Settings::load(Some(&path))
+    }
+
+    /// The settings there are, as the refusal of one that isn't tells them.
+    fn known(text: &str) -> Vec<String> {
+        let refused = supervisors(&format!("{text}colour = 1")).expect_err("no such setting").to_string();
+        let (_, known) = refused.split_once("expected one of").expect("the settings there are");
+        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// A comment that names a setting that does not exist would mislead; so would one that is not the default.
     #[test]
     fn the_settings_in_the_comments_are_real() {
-        let uncommented = |text: &str| {
-            let lines = text.lines().map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(l));
-            lines.collect::<Vec<_>>().join("\n")
-        };
+        assert_eq!(supervisors(SUPERVISOR_TOML).expect("settings"), supervisor::Settings::default());
+        let all = uncommented(SUPERVISOR_TOML);
+        // A build without it refuses the section.
+        let readable = if cfg!(feature = "oidc") { &all[..] } else { all.split("[oidc]").next().expect("a beginning") };
+        let settings = supervisors(readable).expect("settings");
+        assert_eq!((settings.audit_anchor.is_some(), settings.oidc.is_some()), (true, cfg!(feature = "oidc")));
+        // These are off unless they are set.
+        let defaults =
+            supervisor::Settings { audit_anchor: None, qb_conf: None, qbwrk_conf: None, oidc: None, ..settings };
+        assert_eq!(defaults, supervisor::Settings::default(), "the comments show the defaults");
         let dir = tempfile::tempdir().expect("tempdir");
-        let supervisor = dir.path().join("supervisor.toml");
-        std::fs::write(&supervisor, uncommented(SUPERVISOR_TOML)).expect("file");
-        let settings = supervisor::Settings::load(Some(&supervisor)).expect("settings");
-        assert_eq!(settings, supervisor::Settings::default(), "the comments show the defaults");
         let worker = dir.path().join("worker.toml");
         std::fs::write(&worker, uncommented(&worker_toml("host-1"))).expect("file");
         crate::services::WorkerFile::load(&worker).expect("settings");
+    }
+
+    /// Nobody has to look elsewhere for what can be set.
+    #[test]
+    fn every_setting_of_the_supervisor_is_in_its_file_with_what_it_is_for() {
+        let file: toml::Table = uncommented(SUPERVISOR_TOML).parse().expect("toml");
+        let sorted = |mut keys: Vec<String>| {
+            keys.sort();
+            keys
+        };
+        let keys = |table: &toml::Table| sorted(table.keys().cloned().collect());
+        assert_eq!(keys(&file), sorted(known("")));
+        let section = "[oidc]\nissuer = \"https://id.example\"\nclient_id = \"stead\"\n";
+        assert_eq!(keys(file["oidc"].as_table().expect("a section")), sorted(known(section)));
+        // Above each group of settings stands a sentence.
+        let lines: Vec<&str> = SUPERVISOR_TOML.lines().collect();
+        for (before, line) in lines.iter().zip(&lines[1..]).filter(|(_, line)| line.contains(" = ")) {
+            assert!(before.starts_with("# "), "nothing is said of {line}");
+        }
     }
 
     #[test]

@@ -1581,6 +1581,91 @@ mod tests {
         }
     }
 
+    const MADE: &str = "## Every command and option\n";
+    /// The same wherever they are.
+    const EVERYWHERE: [&str; 3] = ["json", "data", "as"];
+
+    /// What is shown of a command, as its `--help` says it.
+    fn described(command: &mut clap::Command, out: &mut String) {
+        let usage = command.render_usage().to_string().replace("[OPTIONS] ", "").replace(" [OPTIONS]", "");
+        let usage = usage.trim_start_matches("Usage: ").split_whitespace().collect::<Vec<_>>().join(" ");
+        if !command.has_subcommands() {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            *out += &format!("* **`{usage}`**: {about}\n");
+            let shown = |arg: &&clap::Arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str());
+            let (common, own): (Vec<_>, Vec<_>) = command
+                .get_arguments()
+                .filter(shown)
+                .partition(|arg| arg.get_long().is_some_and(|long| EVERYWHERE.contains(&long)) && is_common(arg));
+            for arg in own {
+                *out += &format!("  * `{}`: {}\n", called(arg), said(arg));
+            }
+            if !common.is_empty() {
+                let common: Vec<_> = common.into_iter().map(|arg| format!("`{}`", called(arg))).collect();
+                *out += &format!("  * also {}\n", common.join(", "));
+            }
+        }
+        for sub in command.get_subcommands_mut().filter(|c| !c.is_hide_set()) {
+            described(sub, out);
+        }
+    }
+
+    /// The option that is the same everywhere, and not another that is called so.
+    fn is_common(arg: &clap::Arg) -> bool {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        ["Print JSON", "Ask the farm that lives in DIR", "Act as a proxy user, by a grant, for this command alone"]
+            .contains(&help.as_str())
+    }
+
+    /// `-p, --parameter NAME=VALUE`.
+    fn called(arg: &clap::Arg) -> String {
+        let values = arg.get_value_names().filter(|_| arg.get_action().takes_values()).unwrap_or_default().join(" ");
+        let short = arg.get_short().map(|short| format!("-{short}"));
+        let names: Vec<_> = short.into_iter().chain(arg.get_long().map(|long| format!("--{long}"))).collect();
+        let several = if arg.get_num_args().is_some_and(|n| n.max_values() > 1) { "…" } else { "" };
+        format!("{} {values}{several}", names.join(", ")).trim().to_owned()
+    }
+
+    fn said(arg: &clap::Arg) -> String {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let words = |words: Vec<String>| words.join(", ");
+        let takes = arg.get_action().takes_values();
+        let possible: Vec<_> =
+            arg.get_possible_values().iter().filter(|v| !v.is_hide_set()).map(|v| v.get_name().to_owned()).collect();
+        let possible = if takes && !possible.is_empty() { format!(" (of {})", words(possible)) } else { String::new() };
+        let default: Vec<_> = arg.get_default_values().iter().map(|v| v.to_string_lossy().into_owned()).collect();
+        let default =
+            if takes && !default.is_empty() { format!(" [default: {}]", words(default)) } else { String::new() };
+        // What looks like an element of HTML would vanish.
+        (help + &possible + &default).replace('<', "\\<")
+    }
+
+    /// The page ends with all that `--help` shows. `STEAD_UPDATE=1` writes it anew.
+    #[test]
+    fn the_page_has_every_command_and_option() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        let page = std::fs::read_to_string(path).expect("the page");
+        let (by_hand, committed) = page.split_once(MADE).unwrap_or((&page, ""));
+        let mut made = "\nMade of what `--help` says of each; a test fails where it doesn't.\n\n".to_owned();
+        let mut command = Cli::command();
+        command.build();
+        described(&mut command, &mut made);
+        if std::env::var_os("STEAD_UPDATE").is_some() {
+            std::fs::write(path, format!("{}\n\n{MADE}{made}", by_hand.trim_end())).expect("written");
+            return;
+        }
+        let differs = made.lines().zip(committed.lines()).find(|(new, old)| new != old);
+        assert!(
+            made == committed,
+            "docs/cli.md differs, first here (new, committed): {differs:?}; STEAD_UPDATE=1 writes it"
+        );
+        // What belongs together is told of in words, too: each command at least by its name.
+        for sub in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+            let name = sub.get_name();
+            assert!(by_hand.contains(&format!("`{name}")) || by_hand.contains(&format!("`stead {name}")), "{name}");
+        }
+    }
+
     /// Commands of the farm's later growth are not shown before they do something.
     #[test]
     fn every_command_shown_has_a_sentence() {

@@ -23,7 +23,7 @@ pub use frames::{Frames, FramesError, TASKS_MAX};
 pub use lines::Lines;
 pub use pattern::PatternError;
 pub use plan::{COMMAND_GRACE_MS, Plan, Resolved, ResolvedEnvironment, StepInfo};
-pub use requires::{Requires, RequiresError, Unmet};
+pub use requires::{Facts, Requires, RequiresError, Unmet};
 pub use spec::{
     After, Body, CommandBody, JobError, JobSpec, PRIORITY_MAX, PRIORITY_MIN, Space, SpecVersion, TemplateBody,
     each_lines,

@@ -452,7 +452,10 @@ mod tests {
                 r"the job's name contains the control character '\u{202e}' (a name is one line of printable text)",
             ),
             (|s| s.name = Some("é".repeat(201)), "the job's name has 201 characters, at most 200 are allowed"),
-            (|s| s.priority = 1001, "priority 1001 is not possible (-1000 to 1000; higher runs first, 0 is usual)"),
+            (
+                |s| s.priority = 10_001,
+                "priority 10001 is not possible (-10000 to 10000; higher runs first, 0 is usual)",
+            ),
             (
                 |s| s.cwd = Some("here".into()),
                 r#"the working directory "here" is not absolute (begin it with /, or leave it out for the job's own folder)"#,

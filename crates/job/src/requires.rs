@@ -1,4 +1,4 @@
-//! What a job wants of a worker: `--requires gpu,linux`, `a100|h100`, `worker=node1|node2`.
+//! What a job wants of a worker: `--requires gpu,linux`, `a100|h100`, `worker=node1|node2`, `!windows`, `host.memory>=4096`.
 
 use std::fmt;
 
@@ -35,10 +35,13 @@ pub struct Requires {
     worker_names: Vec<String>,
 }
 
+/// What is known of a worker besides its labels, by name: no label can say otherwise.
+pub type Facts<'a> = &'a [(&'static str, &'a str)];
+
 /// Why a worker doesn't fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unmet {
-    #[error("the label {label} is missing")]
+    #[error("{}", lacking(.label))]
     Label { label: String },
     #[error("none of the labels {} is there", .labels.join(", "))]
     AnyLabel { labels: Vec<String> },
@@ -134,16 +137,71 @@ impl Requires {
 
     /// Whether a worker of this name with these labels will do.
     pub fn admits(&self, worker: &str, labels: &[String]) -> Result<(), Unmet> {
+        self.admits_where(worker, labels, &[])
+    }
+
+    /// The same, of a worker of which more is known.
+    pub fn admits_where(&self, worker: &str, labels: &[String], facts: Facts<'_>) -> Result<(), Unmet> {
         if !self.worker_names.is_empty() && !self.worker_names.iter().any(|n| n == worker) {
             return Err(Unmet::Worker { names: self.worker_names.clone() });
         }
-        if let Some(label) = self.labels.iter().find(|l| !labels.contains(l)) {
+        if let Some(label) = self.labels.iter().find(|l| !holds(l, labels, facts)) {
             return Err(Unmet::Label { label: label.clone() });
         }
-        match self.any_of.iter().find(|group| !group.iter().any(|l| labels.contains(l))) {
+        match self.any_of.iter().find(|group| !group.iter().any(|l| holds(l, labels, facts))) {
             Some(group) => Err(Unmet::AnyLabel { labels: group.clone() }),
             None => Ok(()),
         }
+    }
+}
+
+/// `gpu`, `!gpu`, `host.os=linux`, `host.memory>=4096`.
+fn holds(word: &str, labels: &[String], facts: Facts<'_>) -> bool {
+    if let Some(word) = word.strip_prefix('!') {
+        return !holds(word, labels, facts);
+    }
+    let Some((name, sign, value)) = comparison(word) else { return labels.iter().any(|l| l == word) };
+    if let Some((_, fact)) = facts.iter().find(|(known, _)| *known == name) {
+        return compares(fact, sign, value);
+    }
+    let of_label = |l: &String| {
+        l == word || l.split_once('=').is_some_and(|(known, has)| known == name && compares(has, sign, value))
+    };
+    labels.iter().any(of_label)
+}
+
+fn comparison(word: &str) -> Option<(&str, &str, &str)> {
+    let at = word.find(['<', '>', '='])?;
+    let (name, rest) = word.split_at(at);
+    let sign = ["<=", ">=", "<", ">", "="].into_iter().find(|s| rest.starts_with(s))?;
+    Some((name, sign, &rest[sign.len()..]))
+}
+
+/// What is no number is neither more nor less than anything.
+fn compares(has: &str, sign: &str, wanted: &str) -> bool {
+    if sign == "=" {
+        return has == wanted;
+    }
+    let (Ok(has), Ok(wanted)) = (has.parse::<f64>(), wanted.parse::<f64>()) else { return false };
+    match sign {
+        "<" => has < wanted,
+        "<=" => has <= wanted,
+        ">" => has > wanted,
+        _ => has >= wanted,
+    }
+}
+
+fn lacking(label: &str) -> String {
+    match label {
+        "host.screen=1" => "this worker has no screen".into(),
+        "!host.screen=1" => "this worker has a screen".into(),
+        _ => match (label.strip_prefix('!'), comparison(label)) {
+            (Some(label), _) => format!("it has the label {label}"),
+            (None, Some((name, sign, value))) if name.starts_with("host.") => {
+                format!("its {name} is not {sign} {value}")
+            }
+            (None, _) => format!("the label {label} is missing"),
+        },
     }
 }
 
@@ -151,10 +209,11 @@ fn words(part: &str, text: &str) -> Result<Vec<String>, RequiresError> {
     part.split('|')
         .map(|word| {
             let word = word.trim();
-            if word.is_empty() {
+            let label = word.strip_prefix('!').unwrap_or(word);
+            if label.is_empty() {
                 return Err(RequiresError::EmptyPart { text: text.into() });
             }
-            match word.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.-+:/=<>".contains(*c))) {
+            match label.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.-+:/=<>".contains(*c))) {
                 Some(character) => Err(RequiresError::BadCharacter { part: part.into(), character }),
                 None => Ok(word.to_owned()),
             }
@@ -203,10 +262,39 @@ mod tests {
             ("a100 | h100", "n1", "v100", Some("none of the labels a100, h100 is there")),
             ("worker=n1|n2,gpu", "n2", "gpu", None),
             ("worker=n1|n2", "n3", "gpu", Some("only n1, n2 will do")),
+            ("!gpu", "n1", "linux", None),
+            ("!gpu", "n1", "gpu", Some("it has the label gpu")),
+            ("!gpu|a100", "n1", "gpu a100", None),
+            ("maya=2024", "n1", "maya=2024", None),
+            ("maya=2024", "n1", "maya=2023", Some("the label maya=2024 is missing")),
+            ("maya>=2024", "n1", "maya=2025", None),
+            ("maya>2024.5", "n1", "maya=2024.5", Some("the label maya>2024.5 is missing")),
+            ("host.memory<=4096", "n1", "host.memory=8192", Some("its host.memory is not <= 4096")),
+            ("host.memory>1", "n1", "host.memory=much", Some("its host.memory is not > 1")),
+            ("!host.memory<4096", "n1", "host.memory=8192", None),
+            ("host.screen=1", "n1", "linux", Some("this worker has no screen")),
+            ("!host.screen=1", "n1", "host.screen=1", Some("this worker has a screen")),
+            // A label that is written so.
+            ("a<b>=c", "n1", "a<b>=c", None),
         ] {
             let result = Requires::parse(text).expect(text).admits(worker, &labels(has));
             assert_eq!(result.err().map(|e| e.to_string()).as_deref(), unmet, "{text}");
         }
+    }
+
+    #[test]
+    fn no_label_says_otherwise_than_what_is_known() {
+        let facts = [("host.worker_mode", "service"), ("host.proxy_mode", "user")];
+        let of = |text: &str, has: &str| {
+            let requires = Requires::parse(text).expect(text);
+            requires.admits_where("n1", &labels(has), &facts).map_err(|e| e.to_string())
+        };
+        assert_eq!(of("host.worker_mode=service,host.proxy_mode=user", ""), Ok(()));
+        assert_eq!(
+            of("host.worker_mode=desktop", "host.worker_mode=desktop"),
+            Err("its host.worker_mode is not = desktop".into())
+        );
+        assert!(of("!host.proxy_mode=user", "host.proxy_mode=proxy").is_err());
     }
 
     #[test]
@@ -231,6 +319,10 @@ mod tests {
             (
                 "worker=",
                 r#"the requirement "worker=" has an empty part (write LABEL, LABEL|LABEL or worker=NAME, separated by commas)"#,
+            ),
+            (
+                "gpu,!",
+                r#"the requirement "gpu,!" has an empty part (write LABEL, LABEL|LABEL or worker=NAME, separated by commas)"#,
             ),
             (
                 "not gpu",

@@ -12,8 +12,8 @@ use crate::requires::{Requires, RequiresError};
 use crate::template::TemplateError;
 use crate::{FILES_MARKER, JOBDIR_MARKER};
 
-pub const PRIORITY_MIN: i32 = -1000;
-pub const PRIORITY_MAX: i32 = 1000;
+pub const PRIORITY_MIN: i32 = -10_000;
+pub const PRIORITY_MAX: i32 = 10_000;
 const NAME_MAX: usize = 200;
 /// Linux's `MAX_ARG_STRLEN` without the NUL.
 pub(crate) const ARGUMENT_MAX: usize = 128 * 1024 - 1;

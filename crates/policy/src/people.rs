@@ -551,7 +551,7 @@ fn gives(grant: &Grant, wanted: For<'_>, people: &People, now: i64) -> Result<()
         );
     }
     if let Some(place) = wanted.place
-        && let Err(unmet) = grant.workers.admits(&place.worker, &place.labels)
+        && let Err(unmet) = place.admits(&grant.workers)
     {
         return Err(NoRight::NotHere(no(
             "grant_workers",

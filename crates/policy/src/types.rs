@@ -209,6 +209,20 @@ pub const PASSWORD_MISSING: &str = "password_missing";
 pub const PASSWORD_BAD: &str = "password_bad";
 pub const PASSWORD_TRIED: &str = "password_tried";
 
+impl Place {
+    /// Whether a job that requires this may run here. How the worker runs jobs is known, whatever its labels say.
+    pub fn admits(&self, requires: &job::Requires) -> Result<(), job::Unmet> {
+        let (worker_mode, proxy_mode) = match self.mode {
+            Mode::Desktop => ("desktop", ""),
+            Mode::User => ("service", "user"),
+            Mode::Proxy => ("service", "proxy"),
+        };
+        let facts =
+            [("host.name", self.worker.as_str()), ("host.worker_mode", worker_mode), ("host.proxy_mode", proxy_mode)];
+        requires.admits_where(&self.worker, &self.labels, &facts)
+    }
+}
+
 /// What a host answered when it was asked for an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excluded {

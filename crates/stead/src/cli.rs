@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Supervisor(Supervisor),
     /// Print the OpenAPI document of the supervisor's HTTP interface
     Openapi,
+    /// Qube!'s commands: qb sub, qb jobs, qb hosts, qb kill ...; the same as qbsub, qbjobs, qbhosts, qbkill ...
+    Qb(Qb),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Parts of the commands above that need a process of their own.
@@ -335,6 +337,9 @@ pub(crate) struct Submit {
     pub(crate) common: Asking,
     #[command(flatten)]
     pub(crate) job: JobOptions,
+    /// Hold it back until it is unblocked
+    #[arg(long, conflicts_with_all = ["wait", "follow"])]
+    pub(crate) blocked: bool,
     /// Wait until the job has ended; exit code 5 unless it is complete
     #[arg(long)]
     pub(crate) wait: bool,
@@ -1377,6 +1382,17 @@ pub(crate) struct InstallHow {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "stead qb COMMAND [OPTIONS]... (stead qb COMMAND --help lists its options)"
+)]
+pub(crate) struct Qb {
+    /// The command and its words
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   stead completions bash > ~/.local/share/bash-completion/completions/stead
@@ -1533,6 +1549,9 @@ mod tests {
             "stead tokens create ci --scope read,submit --expires 30d",
             "stead tokens revoke 3",
             "stead submit --token -- make",
+            "stead submit --blocked -- make",
+            "stead qb sub --range 1-5 -name n render -s QB_FRAME_NUMBER -- -x",
+            "stead qb jobs --help",
             "stead worker list --json",
             "stead worker drain w --undo",
             "stead worker run --data /d --name w --launcher /s --mode user --slots 1 --label a --session /p",

@@ -14,6 +14,7 @@ mod install;
 mod model;
 mod out;
 mod prompt;
+mod qb;
 mod services;
 mod submission;
 mod times;
@@ -29,7 +30,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     name_this_process();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(qb::renamed(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
@@ -127,6 +128,7 @@ fn wants_json(command: &Command) -> bool {
         | Command::Worker(Worker::Run(_))
         | Command::Supervisor(_)
         | Command::Openapi
+        | Command::Qb(_)
         | Command::Completions(_)
         | Command::Internal(_) => false,
     }
@@ -191,6 +193,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Audit(Audit::Search(o)) => single_threaded(cmd::audit::search(&o)),
         Command::Audit(Audit::Export(o)) => single_threaded(cmd::audit::export(&o)),
         Command::Audit(Audit::Whence(o)) => single_threaded(cmd::audit::whence(&o)),
+        Command::Qb(o) => qb::run(&o.words),
         Command::Install(o) => install::install(&o),
         Command::Uninstall(o) => install::uninstall(&o),
         Command::Openapi => {

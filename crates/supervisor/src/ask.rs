@@ -14,7 +14,7 @@ use crate::views::{
     RunAsView, SessionView, TaskView, VerdictView, WorkerView,
 };
 use futures_util::future::join_all;
-use job::{JobState, Plan, StepRef, TaskState};
+use job::{JobState, Plan, Requires, StepRef, TaskState};
 use policy::{Decision, Identified, Place, Refusal, Request, Sight, Who};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -329,7 +329,9 @@ impl Service {
     pub(crate) async fn explain_job(&self, caller: &Caller, id: u64) -> Result<ExplainView, ServiceError> {
         let row = self.visible(caller, id).await?;
         let who = who(&row).map_err(|_| no_such_job(id))?;
-        let workers = self.verdicts(&who, Some(&row.name), None, crate::clock::now()).await?;
+        let job = self.worked_out(id).await?;
+        let steps = requirements(&job.plan);
+        let workers = self.verdicts(&who, Some((&row.name, &steps)), None, crate::clock::now()).await?;
         let sessions = self.store.sessions(id).await?;
         let mut proofs = self.dispatcher.proofs(&sessions).await?;
         let sessions = sessions.into_iter().map(|s| {
@@ -421,29 +423,26 @@ impl Service {
             view.refused = Some(RefusedView::from(&refusal));
             return Ok(view);
         }
-        view.workers = self.verdicts(&who, Some(plan.name()), None, now).await?;
-        let places = self.dispatcher.places().await?;
-        for verdict in view.workers.iter_mut().filter(|v| v.verdict != "refused") {
-            let place = places.iter().find(|p| p.worker == verdict.worker);
-            if let Some(unmet) = place.and_then(|place| unmet(&plan, place)) {
-                (verdict.verdict, verdict.refused) = ("refused", Some(unmet));
-            }
-        }
+        view.workers = self.verdicts(&who, Some((plan.name(), &requirements(&plan))), None, now).await?;
         Ok(view)
     }
 
     async fn verdicts(
         &self,
         who: &Who,
-        job: Option<&str>,
+        job: Option<(&str, &[Requires])>,
         only: Option<&str>,
         at: i64,
     ) -> Result<Vec<VerdictView>, ServiceError> {
+        let (job, steps) = job.unzip();
         let mut places = self.dispatcher.places().await?;
         places.retain(|p| only.is_none_or(|name| name == p.worker));
         let people = self.identity.people(who.login_user.as_str(), Some(who.user.as_str())).await?;
         let carried = self.identity.settings(&who.user).await?;
-        let decide = |place| within(policy::decide(who, job, place, &people, at), place, who, &carried);
+        let decide = |place| {
+            let decision = within(policy::decide(who, job, place, &people, at), place, who, &carried);
+            required(decision, place, steps.unwrap_or_default())
+        };
         let verdict = async |place| self.verdict(decide(place), place).await;
         Ok(join_all(places.iter().map(verdict)).await)
     }
@@ -518,18 +517,6 @@ impl Service {
     }
 }
 
-/// Why a worker is none for any step of a job, if that is so.
-fn unmet(plan: &Plan, place: &Place) -> Option<RefusedView> {
-    let unmet = plan.steps().iter().map(|step| step.requires.admits(&place.worker, &place.labels).err());
-    let first = unmet.collect::<Option<Vec<_>>>()?.into_iter().next()?;
-    Some(RefusedView {
-        rule: "requires".to_owned(),
-        value: place.worker.clone(),
-        hint: "ask for less, or have the worker labelled so".to_owned(),
-        text: format!("the job asks for workers with something else: {first}"),
-    })
-}
-
 /// Whose jobs somebody sees.
 fn whose(caller: &Caller) -> Whose {
     let login = caller.principal.login_user.as_str();
@@ -541,12 +528,31 @@ fn whose(caller: &Caller) -> Whose {
     }
 }
 
+/// What each step asks of its worker.
+fn requirements(plan: &Plan) -> Vec<Requires> {
+    plan.steps().iter().map(|step| step.requires.clone()).collect()
+}
+
+/// The decision, as far as what the job asks of workers lets it be: it runs where one of its steps may.
+fn required(decision: Decision, place: &Place, steps: &[Requires]) -> Decision {
+    let (Decision::Run(_, rules) | Decision::Waiting(_, rules)) = &decision else { return decision };
+    let unmet = steps.iter().map(|requires| place.admits(requires).err()).collect::<Option<Vec<_>>>();
+    let Some(first) = unmet.and_then(|all| all.into_iter().next()) else { return decision };
+    let refusal = Refusal {
+        rule: "requires".to_owned(),
+        value: place.worker.clone(),
+        text: format!("the job asks for workers with something else: {first}"),
+        hint: "ask for less, or have the worker labelled so".to_owned(),
+    };
+    Decision::Refused(refusal, rules.clone())
+}
+
 /// The decision, as far as what its user carries lets it be.
 pub(crate) fn within(decision: Decision, place: &Place, who: &Who, carried: &Carried) -> Decision {
     let Decision::Run(_, rules) = &decision else { return decision };
     let refusal = match carried {
         Err(refusal) => return Decision::Blocked(refusal.clone(), rules.clone()),
-        Ok(settings) => match settings.workers.admits(&place.worker, &place.labels) {
+        Ok(settings) => match place.admits(&settings.workers) {
             Ok(()) => return decision,
             Err(unmet) => Refusal {
                 rule: "user_workers".to_owned(),

@@ -97,6 +97,9 @@ pub(crate) struct Submission {
     pub(crate) user: Option<String>,
     #[serde(default)]
     pub(crate) request_id: Option<String>,
+    /// Hold it back until somebody unblocks it.
+    #[serde(default)]
+    pub(crate) blocked: bool,
     /// The job that is submitted again.
     #[serde(skip)]
     pub(crate) resubmits: Option<u64>,
@@ -108,6 +111,9 @@ pub(crate) struct Submission {
 pub(crate) struct Resubmission {
     request_id: Option<String>,
 }
+
+/// The reason of a job that was submitted so.
+const SUBMITTED_BLOCKED: &str = "it was submitted blocked: unblock it to let it start";
 
 /// What is sent to act on a job.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -205,6 +211,7 @@ impl Service {
             .with("token", spec.token)
             .with("resubmits", submission.resubmits)
             .with("body", body_of(&spec));
+        let record = if submission.blocked { record.with("blocked", true) } else { record };
         let intent = self.intent(record).await?;
         let text = spec.to_json()?;
         let bytes = text.len();
@@ -217,7 +224,7 @@ impl Service {
             spec: text,
             steps: plan.steps().iter().map(new_step).collect(),
             after: spec.after.iter().map(|a| After { job: a.job, any_end: a.any }).collect(),
-            blocked: None,
+            blocked: submission.blocked.then(|| SUBMITTED_BLOCKED.to_owned()),
             request_id: submission.request_id,
             grant: who.grant,
             via: who.via.as_str().to_owned(),
@@ -252,7 +259,8 @@ impl Service {
         }
         let user = (now != row.user).then(|| row.user.clone());
         let spec = RawValue::from_string(row.spec).map_err(|e| ServiceError::Conflict(format!("job {job}: {e}")))?;
-        let submission = Submission { spec, user, request_id: request.request_id, resubmits: Some(job) };
+        let submission =
+            Submission { spec, user, request_id: request.request_id, blocked: false, resubmits: Some(job) };
         self.submit(caller, submission).await
     }
 

@@ -88,9 +88,9 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Labels with those that jobs may ask for without anybody having given them: `linux`, `x86_64`. They are the words
-/// of OpenJD's `attr.worker.os.family` and `attr.worker.cpu.arch`.
-pub(crate) fn with_own_labels(mut labels: Vec<String>) -> Vec<String> {
+/// Labels with those that jobs may ask for without anybody having given them: `linux`, `x86_64`, the words of OpenJD's
+/// `attr.worker.os.family` and `attr.worker.cpu.arch`, and the same as properties of the host.
+pub(crate) fn with_own_labels(mut labels: Vec<String>, screen: bool) -> Vec<String> {
     let architecture = match std::env::consts::ARCH {
         "aarch64" => "arm64",
         other => other,
@@ -100,7 +100,31 @@ pub(crate) fn with_own_labels(mut labels: Vec<String>) -> Vec<String> {
             labels.push(own.to_owned());
         }
     }
+    let (cores, memory) = this_host();
+    let properties = [
+        ("host.os", std::env::consts::OS.to_owned()),
+        ("host.architecture", architecture.to_owned()),
+        ("host.processors", cores.to_string()),
+        // MB, as in Qube!.
+        ("host.memory", (memory >> 20).to_string()),
+        ("host.screen", u8::from(screen).to_string()),
+    ];
+    for (name, value) in properties {
+        // What somebody said of the host in its settings is meant so; whether it has a screen is seen.
+        let is_said = labels.iter().any(|l| l.split_once('=').is_some_and(|(n, _)| n == name));
+        if name == "host.screen" {
+            labels.retain(|l| l.split_once('=').is_none_or(|(n, _)| n != name));
+        }
+        if !is_said || name == "host.screen" {
+            labels.push(format!("{name}={value}"));
+        }
+    }
     labels
+}
+
+/// Whether programs of this process can show something.
+pub(crate) fn has_screen() -> bool {
+    ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()))
 }
 
 #[cfg(test)]
@@ -139,13 +163,20 @@ mod tests {
 
     #[test]
     fn every_host_says_what_it_is() {
-        let labels = with_own_labels(vec!["gpu".to_owned()]);
-        assert_eq!(labels.len(), 3);
+        let labels = with_own_labels(vec!["gpu".to_owned()], false);
+        assert_eq!(labels.len(), 8);
         assert_eq!((labels[0].as_str(), labels[1].as_str()), ("gpu", "linux"));
         assert!(
             ["x86_64", "arm64"].contains(&labels[2].as_str())
                 || cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64")))
         );
-        assert_eq!(with_own_labels(labels.clone()), labels, "each once");
+        assert_eq!(with_own_labels(labels.clone(), false), labels, "each once");
+        assert!(labels.contains(&"host.os=linux".to_owned()) && labels.contains(&"host.screen=0".to_owned()));
+        let said = with_own_labels(vec!["host.memory=7".to_owned(), "host.screen=0".to_owned()], true);
+        let of = |name: &str| said.iter().filter(|l| l.starts_with(name)).cloned().collect::<Vec<_>>();
+        assert_eq!(
+            (of("host.memory="), of("host.screen=")),
+            (vec!["host.memory=7".into()], vec!["host.screen=1".into()])
+        );
     }
 }

@@ -109,7 +109,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     check_name(&config.name)?;
     let host = prepare_host(&config).await?;
     let lock = take_folder(&config.spool)?;
-    let config = Config { labels: host::with_own_labels(config.labels), ..config };
+    // A service has none, whatever it was started from.
+    let screen = matches!(config.mode, Mode::Desktop { .. }) && host::has_screen();
+    let config = Config { labels: host::with_own_labels(config.labels, screen), ..config };
     hub::run(config, host, shutdown).await?;
     drop(lock);
     Ok(())

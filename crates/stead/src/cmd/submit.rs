@@ -10,11 +10,21 @@ use crate::model::{self, Job};
 use crate::out;
 use crate::submission::{Sources, request};
 
-pub(crate) async fn submit(options: &Submit) -> Result<(), Failure> {
+/// The job's number, and who was asked.
+pub(crate) async fn send(options: &Submit) -> Result<(Client, u64), Failure> {
     let spec = Sources::open(options.template.as_ref(), &options.command, &options.job)?.spec(&options.job)?;
     let client = Client::of(&options.common)?;
-    let answer: Value = client.post("/api/v1/jobs", &request(&spec, &options.job)?).await?;
+    let mut body = request(&spec, &options.job)?;
+    if options.blocked {
+        body["blocked"] = Value::Bool(true);
+    }
+    let answer: Value = client.post("/api/v1/jobs", &body).await?;
     let job = answer["job"].as_u64().ok_or_else(|| Failure::Answer(format!("no job number in {answer}")))?;
+    Ok((client, job))
+}
+
+pub(crate) async fn submit(options: &Submit) -> Result<(), Failure> {
+    let (client, job) = send(options).await?;
     if options.common.json {
         out::json(&json!({"job": job}));
     } else if options.follow {

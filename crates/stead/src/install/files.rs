@@ -378,6 +378,13 @@ mod tests {
     }
 
     #[test]
+    fn the_autostart_entry_starts_the_persons_own_worker() {
+        let entry = autostart("/opt/a \"b\"/stead");
+        assert!(entry.contains("\nExec=\"/opt/a \\\"b\\\"/stead\" dev --with-login\n"), "{entry}");
+        assert!(!entry.contains("sudo") && !entry.contains("User="), "{entry}");
+    }
+
+    #[test]
     fn the_unprivileged_units_hold_nothing_and_the_launchers_lets_sessions_live() {
         for unit in [supervisor_unit(), worker_unit()] {
             for line in [

@@ -90,7 +90,7 @@ fn steps(part: Part, place: &Place) -> Result<Vec<Step>, Failure> {
     let mut steps = accounts(supervisor, worker);
     steps.extend(folders(supervisor, worker));
     steps.extend(programs_at(&programs));
-    steps.push(Step::Link { path: BIN.into(), target: format!("{LIB}/stead") });
+    steps.extend(names());
     let settings = |name: &str, text: String| Step::Settings { path: format!("{ETC}/{name}"), text };
     let unit = |name: &str, text: String| Step::Owned { path: format!("{UNITS}/{name}.service"), text };
     let host = host_name();
@@ -112,6 +112,16 @@ fn steps(part: Part, place: &Place) -> Result<Vec<Step>, Failure> {
     steps.push(Step::Keys);
     steps.extend(start(place, supervisor, &units));
     Ok(steps)
+}
+
+/// `stead`, and the names by which Qube!'s people know it unless something else has them.
+fn names() -> Vec<Step> {
+    let target = format!("{LIB}/stead");
+    let folder = BIN.trim_end_matches("stead");
+    let other = |name: &&str| Step::OtherName { path: format!("{folder}{name}"), target: target.clone() };
+    let mut names = vec![Step::Link { path: BIN.into(), target: target.clone() }];
+    names.extend(crate::qb::NAMES.iter().map(other));
+    names
 }
 
 fn accounts(supervisor: bool, worker: bool) -> Vec<Step> {
@@ -395,7 +405,7 @@ mod tests {
         let mut steps = accounts(true, true);
         steps.extend(folders(true, true));
         steps.extend(programs_at(&programs));
-        steps.push(Step::Link { path: BIN.into(), target: format!("{LIB}/stead") });
+        steps.extend(names());
         steps.push(Step::Settings { path: format!("{ETC}/worker.toml"), text: files::worker_toml("w") });
         steps.push(Step::Owned { path: format!("{UNITS}/stead-worker.service"), text: files::worker_unit() });
         steps.push(Step::Keys);
@@ -504,6 +514,22 @@ mod tests {
         let next = install_worker();
         assert!(!matches!(next, Err(Failure::Refused { rule: "worker_beside_supervisor", .. })), "{next:?}");
         assert!(!dir.path().join("etc/stead").exists());
+    }
+
+    #[test]
+    fn qubes_names_are_links_unless_something_else_is_there() {
+        let (_dir, place, steps) = staged();
+        let (sub, jobs) = (place.at("/usr/local/bin/qbsub"), place.at("/usr/local/bin/qbjobs"));
+        std::fs::create_dir_all(sub.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&sub, "Qube!'s own").expect("a file");
+        std::os::unix::fs::symlink("/usr/local/pfx/qube/bin/qbjobs", &jobs).expect("a link");
+        act_all(&place, &steps);
+        let made = act_all(&place, &steps);
+        assert_eq!(std::fs::read_to_string(&sub).expect("a file"), "Qube!'s own");
+        assert_eq!(std::fs::read_link(&jobs).expect("a link"), Path::new("/usr/local/pfx/qube/bin/qbjobs"));
+        let kill = place.at("/usr/local/bin/qbkill");
+        assert_eq!(std::fs::read_link(&kill).expect("a link"), Path::new(&format!("{LIB}/stead")));
+        assert!(made.files.contains(&kill) && !made.files.contains(&sub) && !made.files.contains(&jobs));
     }
 
     #[test]

@@ -47,6 +47,11 @@ pub(super) enum Step {
         path: String,
         target: String,
     },
+    /// A link that leaves alone whatever is there.
+    OtherName {
+        path: String,
+        target: String,
+    },
     /// The farm's keys, made once.
     Keys,
     Command {
@@ -89,6 +94,7 @@ impl Step {
             Self::Owned { path, .. } => format!("write {path}"),
             Self::Settings { path, .. } => format!("write {path}, unless it is there"),
             Self::Link { path, target } => format!("link {path} to {target}"),
+            Self::OtherName { path, target } => format!("link {path} to {target}, unless something else is there"),
             Self::Keys => format!("make the farm's keys in {DATA}, unless they are there"),
             Self::Command { words } => words.join(" "),
         }
@@ -103,6 +109,7 @@ impl Step {
             Self::Owned { path, text } => owned(&place.at(path), text, made),
             Self::Settings { path, text } => settings(&place.at(path), text, made),
             Self::Link { path, target } => link(&place.at(path), target, made),
+            Self::OtherName { path, target } => other_name(&place.at(path), target, made),
             Self::Keys => keys(place),
             Self::Command { words } => run(words),
         }
@@ -218,6 +225,15 @@ fn link(path: &Path, target: &str, made: &mut Made) -> Result<(), Failure> {
     symlink(target, path).map_err(fail)?;
     note(&mut made.files, path);
     Ok(())
+}
+
+/// Qube! itself may be installed here.
+fn other_name(path: &Path, target: &str, made: &mut Made) -> Result<(), Failure> {
+    let is_ours = std::fs::read_link(path).is_ok_and(|t| t == Path::new(target));
+    if !is_ours && std::fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    link(path, target, made)
 }
 
 /// The supervisor gets its key, root pins its public half for the launcher; both know the farm's number.

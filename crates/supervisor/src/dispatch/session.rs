@@ -375,7 +375,7 @@ impl Driver {
             // What the host bounds it by stays as it is: another session gets the new bounds.
             Ok((asks, _)) if asks != self.asks => Ok(false),
             Ok((_, settings)) => {
-                let admits = |w: &super::Worker| settings.workers.admits(&w.place.worker, &w.place.labels).is_ok();
+                let admits = |w: &super::Worker| w.place.admits(&settings.workers).is_ok();
                 let is_admitted = self.dispatcher.with_worker(&self.worker, admits) == Some(true);
                 self.settings = settings;
                 Ok(is_admitted)

@@ -131,6 +131,7 @@ fn submission(fields: &Fields) -> Result<Submission, ServiceError> {
         fields.get("memory").map(|v| job::parse_size(v.trim()).map_err(|e| wrong("memory", e))).transpose()?;
     let json = RawValue::from_string(spec.to_json()?).map_err(|e| wrong("spec", e))?;
     Ok(Submission {
+        blocked: false,
         spec: json,
         user: fields.get("user").map(|u| u.trim().to_owned()),
         request_id: fields.get("request_id").map(str::to_owned),

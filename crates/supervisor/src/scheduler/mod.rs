@@ -178,7 +178,7 @@ pub(crate) fn yields(
 fn could_run(worker: &Worker, candidate: &Candidate, now: i64) -> bool {
     candidate.asks.fits(worker.total)
         && worker.held_from(&candidate.who).is_none()
-        && candidate.requires.admits(&worker.place.worker, &worker.place.labels).is_ok()
+        && worker.place.admits(&candidate.requires).is_ok()
         && matches!(decide(candidate, &worker.place, now), Decision::Run(..))
 }
 
@@ -269,7 +269,7 @@ impl<'a> Farm<'a> {
                 || (elsewhere && avoids(&self.workers[index]))
                 || self.workers[index].held_from(&candidate.who).is_some()
                 || !candidate.asks.fits(room)
-                || candidate.requires.admits(&place.worker, &place.labels).is_err()
+                || place.admits(&candidate.requires).is_err()
             {
                 continue;
             }
@@ -312,7 +312,7 @@ impl<'a> Farm<'a> {
     /// Why this worker would not take it even if it were idle.
     fn unfit(&mut self, index: usize, candidate: &Candidate) -> Option<String> {
         let worker = &self.workers[index];
-        if let Err(unmet) = candidate.requires.admits(&worker.place.worker, &worker.place.labels) {
+        if let Err(unmet) = worker.place.admits(&candidate.requires) {
             return Some(unmet.to_string());
         }
         if !candidate.asks.fits(worker.total) {

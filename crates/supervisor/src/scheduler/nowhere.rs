@@ -49,7 +49,7 @@ pub(crate) fn nowhere(candidate: &Candidate, workers: &[Worker], now: i64) -> Op
 }
 
 fn meets(worker: &Worker, candidate: &Candidate) -> bool {
-    candidate.asks.fits(worker.total) && candidate.requires.admits(&worker.place.worker, &worker.place.labels).is_ok()
+    candidate.asks.fits(worker.total) && worker.place.admits(&candidate.requires).is_ok()
 }
 
 fn standing(candidate: &Candidate, place: &Place, now: i64) -> Standing {

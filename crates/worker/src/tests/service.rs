@@ -435,7 +435,7 @@ fn the_hello_says_what_the_worker_is() {
     assert_eq!((hello.version, hello.name.as_str(), hello.mode.as_str()), (wire::VERSION, WORKER, "user"));
     assert_eq!(
         (hello.slots, hello.labels.as_slice(), hello.panic),
-        (2, &crate::host::with_own_labels(vec!["test".to_owned()])[..], None)
+        (2, &crate::host::with_own_labels(vec!["test".to_owned()], false)[..], None)
     );
     assert!(hello.host_key.is_some() && hello.abilities.cgroup_kill && hello.owner.is_none());
 }

@@ -1,0 +1,224 @@
+//! What people of a Qube! farm type and rely on, with real accounts. `docs/compat-qube.md` names these tests.
+
+use e2e::{Answer, Farm, JobId, root_or_skip, until};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
+
+fn qb(farm: &Farm, who: &str, words: &[&str]) -> Answer {
+    farm.stead_as(who, &[&["qb"], words].concat())
+}
+
+/// Submits by `qbsub`, which prints the number and nothing else.
+#[track_caller]
+fn qbsub(farm: &Farm, who: &str, words: &[&str]) -> JobId {
+    let printed = qb(farm, who, &[&["sub"], words].concat()).ok().out();
+    JobId(printed.trim().parse().unwrap_or_else(|e| panic!("{printed:?}: {e}")))
+}
+
+#[track_caller]
+fn state_is(farm: &Farm, job: JobId, state: &'static str) {
+    let _ = farm.until_job(job, state, |j| j["state"] == state);
+}
+
+/// A program that everybody may run.
+fn program(farm: &Farm, name: &str, script: &str) -> String {
+    let inside = format!("/tmp/{name}");
+    let path = farm.path(&inside);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a program");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    inside
+}
+
+#[test]
+fn frames_are_submitted_listed_read_and_tried_again() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().with(&["--slots", "2"]).start();
+    let script = "echo frame QB_FRAME_NUMBER of $(id -un); echo err >&2; test QB_FRAME_NUMBER != 003 -o -e /tmp/good";
+    let job = qbsub(&farm, "ada", &["--range", "1-4", "--padding", "3", "-name", "shot", "-priority", "100", script]);
+    let _ = farm.ends(job, "failed");
+    let frame = format!("{job}:3");
+    assert_eq!(qb(&farm, "ada", &["out", &frame]).ok().out(), "frame 003 of ada\n");
+    assert_eq!(qb(&farm, "ada", &["out", "--pos", "6", &frame]).ok().out(), "003 of ada\n");
+    assert_eq!(qb(&farm, "ada", &["err", &format!("{job}.0")]).ok().out(), "err\n");
+    let listed = qb(&farm, "ada", &["jobs", "--status", "done", "--name", "sh*"]).ok().out();
+    let line: Vec<&str> = listed.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(line[..8], [&job.to_string(), "100", "failed", "0", "3", "1", "ada", "shot"], "{listed}");
+    assert!(qb(&farm, "bob", &["jobs"]).ok().err().contains("no jobs"));
+    std::fs::write(farm.path("/tmp/good"), "").expect("a file");
+    let _ = qb(&farm, "ada", &["retry", &job.to_string()]).ok();
+    farm.complete(job);
+    assert_eq!(farm.attempts(job).len(), 5, "one frame ran twice");
+}
+
+#[test]
+fn jobs_are_held_let_go_interrupted_stopped_and_ended() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().with(&["--slots", "2"]).start();
+    let job = qbsub(&farm, "ada", &["--status", "blocked", "sleep", "1000"]);
+    let id = job.to_string();
+    state_is(&farm, job, "blocked");
+    assert!(farm.job(job)["reason"].as_str().unwrap_or("").contains("submitted blocked"), "{:#}", farm.job(job));
+    let _ = qb(&farm, "bob", &["unblock", &id]).exits(4);
+    let _ = qb(&farm, "ada", &["unblock", &id]).ok();
+    state_is(&farm, job, "running");
+    let _ = qb(&farm, "ada", &["interrupt", &id]).ok();
+    until("a second try", || (farm.attempts(job).len() == 2).then_some(()));
+    state_is(&farm, job, "running");
+    let _ = qb(&farm, "ada", &["suspend", &id]).ok();
+    state_is(&farm, job, "suspended");
+    let _ = qb(&farm, "ada", &["interrupt", &id]).complains(&["only what runs is interrupted"]);
+    let _ = qb(&farm, "ada", &["resume", &id]).ok();
+    state_is(&farm, job, "running");
+    let _ = qb(&farm, "ada", &["block", &id]).ok();
+    state_is(&farm, job, "blocked");
+    let second = qbsub(&farm, "ada", &["sleep", "1000"]);
+    let _ = qb(&farm, "ada", &["kill", "0"]).ok();
+    for job in [job, second] {
+        let _ = farm.ends(job, "killed");
+    }
+    assert!(qb(&farm, "ada", &["kill", "0"]).ok().err().contains("no jobs"));
+    let _ = qb(&farm, "ada", &["migrate", &id]).exits(2).complains(&["qbmigrate isn't supported"]);
+}
+
+/// "either the user that submitted the job, or some other specified user": only for who may name another.
+#[test]
+fn another_user_is_named_only_by_who_may() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let as_ada = ["--user", "ada", "id", "-un"];
+    let _ = qb(&farm, "bob", &[&["sub"], &as_ada[..]].concat()).exits(3);
+    // With --lenient neither.
+    let _ = qb(&farm, "bob", &["sub", "--lenient", "--user", "ada", "id", "-un"]).exits(3);
+    let _ = qb(&farm, "bob", &["sub", "--lenient", "--domain", "FARM", "id", "-un"]).exits(2).complains(&["--domain"]);
+    let job = qbsub(&farm, "root", &as_ada);
+    farm.complete(job);
+    assert_eq!(farm.log(job), "ada\n");
+    let _ = qb(&farm, "bob", &["users", "--add", "--impersonate", "bob"]).exits(3);
+    assert_eq!(qb(&farm, "root", &["users", "--add", "--impersonate", "bob"]).ok().out(), "bob: impersonate\n");
+    let job = qbsub(&farm, "bob", &as_ada);
+    farm.complete(job);
+    assert_eq!(farm.log(job), "ada\n");
+    let ended = farm.job(job);
+    assert_eq!([&ended["login_user"], &ended["user"]], ["bob", "ada"]);
+    assert_eq!(qb(&farm, "root", &["users", "--delete", "--impersonate", "bob"]).ok().out(), "bob: -\n");
+    let _ = qb(&farm, "bob", &[&["sub"], &as_ada[..]].concat()).exits(3);
+}
+
+#[test]
+fn hosts_are_shown_and_locked_by_administrators() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let shown = qb(&farm, "ada", &["hosts"]).ok().out();
+    let line: Vec<&str> = shown.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    let name = line[0];
+    assert_eq!([line[1], line[2], line[4], line[5]], ["active", "-", "service", "user"], "{shown}");
+    let _ = qb(&farm, "ada", &["lock", name]).exits(3);
+    let _ = qb(&farm, "root", &["lock", name]).ok();
+    let locked = qb(&farm, "ada", &["hosts", name]).ok().out();
+    assert!(locked.lines().nth(1).is_some_and(|l| l.split_whitespace().nth(2) == Some("yes")), "{locked}");
+    let job = qbsub(&farm, "ada", &["true"]);
+    let _ = qb(&farm, "root", &["unlock", "--all"]).ok();
+    farm.complete(job);
+    let _ = qb(&farm, "root", &["lock", "nowhere"]).exits(2);
+}
+
+/// "the worker process will be unable to access screenspace" in service mode, and a job can say that it needs some.
+#[test]
+fn a_job_that_needs_a_screen_is_told_that_a_service_has_none() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let job = qbsub(&farm, "ada", &["--requirements", "host.screen and host.os eq linux", "xlogo"]);
+    let waits = farm.until_job(job, "a reason", |j| j["reason"].as_str().is_some_and(|r| r.contains("screen")));
+    assert!(waits["reason"].as_str().is_some_and(|r| r.contains("this worker has no screen")), "{waits:#}");
+    let explained = farm.stead_as("ada", &["explain", &job.to_string()]).ok().out();
+    assert!(explained.contains("this worker has no screen"), "{explained}");
+    let mode = "host.worker_mode eq service and host.proxy_mode eq user and host.processors ge 1 and not host.screen";
+    farm.complete(qbsub(&farm, "ada", &["--requirements", mode, "true"]));
+}
+
+#[test]
+fn a_job_that_needs_a_desktop_runs_on_one() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::desktop("ada").after("export DISPLAY=:7").start();
+    let job =
+        qbsub(&farm, "ada", &["--requirements", "host.worker_mode eq desktop and host.screen", "printenv DISPLAY"]);
+    farm.complete(job);
+    assert_eq!(farm.log(job), ":7\n");
+}
+
+/// Flight checks are the job's account's own: before, the first failure stops the rest and the command; after, they run
+/// whatever happened.
+#[test]
+fn flight_checks_run_as_the_job_around_it() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let before = program(&farm, "before", "echo before $(id -un) $QB_FRAME_NUMBER; test \"$QB_FRAME_NUMBER\" != 2");
+    let second = program(&farm, "second", "echo second");
+    let after = program(&farm, "after", "echo after $(id -un) $QB_FRAME_STATUS code ${QB_SYSTEM_EXIT_CODE-none}");
+    let checks = ["--agenda_preflights", &format!("{before},{second}"), "--agenda_postflights", &after];
+    let words = [&["--range", "1-3"], &checks[..], &["sh", "-c", "echo run QB_FRAME_NUMBER; test QB_FRAME_NUMBER = 1"]]
+        .concat();
+    let job = qbsub(&farm, "ada", &words);
+    let _ = farm.ends(job, "failed");
+    let out = |frame: u32| qb(&farm, "ada", &["out", &format!("{job}:{frame}")]).ok().out();
+    assert_eq!(out(1), "before ada 1\nsecond\nrun 1\nafter ada complete code 0\n");
+    assert_eq!(out(2), "before ada 2\nafter ada failed code none\n");
+    assert_eq!(out(3), "before ada 3\nsecond\nrun 3\nafter ada failed code 1\n");
+    let fails = program(&farm, "fails", "exit 7");
+    let job = qbsub(&farm, "ada", &["--postflights", &fails, "echo", "done"]);
+    let _ = farm.ends(job, "failed");
+    assert_eq!(farm.attempts(job)[0]["exit_code"], 7, "{:#}", farm.tasks(job));
+}
+
+/// `export_environment` brings what the submitter has set, and never who they are or what is loaded into programs.
+#[test]
+fn an_exported_environment_changes_nobody() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let mut command = farm.command_as("ada", "stead");
+    command.args(["qb", "sub", "--flags", "export_environment", "env"]);
+    command.env("SHOW", "the film").env("HOME", "/tmp").env("LOGNAME", "bob").env("LD_LIBRARY_PATH", "/tmp");
+    let answer = Answer::new("qbsub".into(), command.output().expect("it starts")).ok();
+    let job = JobId(answer.out().trim().parse().expect("a number"));
+    farm.complete(job);
+    let printed = farm.log(job);
+    let has = |line: &str| printed.lines().any(|l| l == line);
+    assert!(has("SHOW=the film") && has("LOGNAME=ada") && has("USER=ada"), "{printed}");
+    assert!(!printed.contains("LD_") && !has("HOME=/tmp"), "{printed}");
+    let spec: Value = farm.stead_as("ada", &["jobs", "--json"]).ok().json();
+    assert!(!spec.to_string().contains("LD_LIBRARY_PATH"));
+}
+
+/// Qube!'s commands by a link to the program, as `stead install` makes them.
+#[test]
+fn a_link_is_enough() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let stead = farm.run_as("root", "sh", &["-c", "command -v stead"]).ok().out();
+    for name in ["qbsub", "qbjobs"] {
+        std::os::unix::fs::symlink(stead.trim(), farm.path(&format!("/tmp/{name}"))).expect("a link");
+    }
+    let job = farm.run_as("ada", "/tmp/qbsub", &["-name", "linked", "true"]).ok().out();
+    farm.complete(JobId(job.trim().parse().expect("a number")));
+    assert!(farm.run_as("ada", "/tmp/qbjobs", &[]).ok().out().contains("linked"));
+    let _ = farm.run_as("ada", "/tmp/qbsub", &["--mail", "true"]).exits(2).complains(&["--mail isn't supported"]);
+    assert!(farm.run_as("ada", "/tmp/qbsub", &["--help"]).ok().out().contains("--requirements"));
+}

@@ -26,9 +26,9 @@ struct Verb {
 fn verb(command: &str) -> Option<Verb> {
     let of = |stead, states| Some(Verb { stead, states });
     match command {
-        "qbkill" => of(&["kill"], &["pending", "running", "blocked", "suspended", "waiting", "badlogin"]),
+        "qbkill" => of(&["kill"], &["pending", "running", "blocked", "suspended", "badlogin"]),
         "qbretry" => of(&["retry"], &["failed", "killed"]),
-        "qbblock" => of(&["block"], &["pending", "running", "waiting"]),
+        "qbblock" => of(&["block"], &["pending", "running"]),
         "qbunblock" => of(&["unblock"], &["blocked"]),
         "qbsuspend" => of(&["suspend"], &["running"]),
         "qbresume" => of(&["resume"], &["suspended"]),
@@ -215,6 +215,9 @@ mod tests {
     fn every_command_is_something_here() {
         for command in ["qbkill", "qbretry", "qbblock", "qbunblock", "qbsuspend", "qbresume", "qbinterrupt"] {
             assert!(verb(command).is_some_and(|v| !v.stead.is_empty() && !v.states.is_empty()), "{command}");
+            for state in verb(command).expect("there").states {
+                assert!(job::JobState::parse(state).is_ok(), "{command}: {state}");
+            }
         }
         assert!(verb("qbmigrate").is_none());
     }

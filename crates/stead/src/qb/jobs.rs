@@ -64,8 +64,8 @@ pub(super) fn states(words: &[String]) -> Result<Vec<String>, Failure> {
             "active" => &["pending", "running", "blocked"],
             "done" => &["complete", "failed", "killed"],
             // A job that waits for another is pending in Qube!, too.
-            "pending" => &["pending"],
-            "waiting" | "running" | "blocked" | "suspended" | "complete" | "failed" | "killed" | "badlogin" => &[word],
+            "pending" | "waiting" => &["pending"],
+            "running" | "blocked" | "suspended" | "complete" | "failed" | "killed" | "badlogin" => &[word],
             "registering" | "dying" | "exiting" | "failing" | "retrying" => {
                 return Err(super::words::unsupported(
                     &format!("the state {word}"),

@@ -22,7 +22,7 @@ use crate::client::Client;
 use crate::cmd;
 use crate::failure::Failure;
 use crate::out;
-use words::{Words, help, unsupported};
+use words::{Words, help};
 
 /// The commands that work, as `stead install` links them.
 pub(crate) const NAMES: [&str; 19] = [
@@ -98,7 +98,10 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
 
 fn unknown(command: &str) -> Failure {
     match MISSING.iter().find(|(name, _)| *name == command) {
-        Some((name, why)) => unsupported(name, why),
+        Some((name, why)) => Failure::Usage {
+            text: format!("{name} isn't supported: {why}"),
+            hint: Some("docs/compat-qube.md says what works and what differs".into()),
+        },
         None => Failure::Usage {
             text: format!("there is no command {command}"),
             hint: Some(format!("there are {}", NAMES.join(", "))),

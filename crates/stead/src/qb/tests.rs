@@ -162,7 +162,7 @@ fn flight_checks_stand_around_the_command() {
     );
     let framed = qbsub(&["--range", "1-9", "--padding", "3", "--agenda_preflights", "/f/a", "r", "QB_FRAME_NUMBER"]);
     let framed = framed.expect("a job").0;
-    assert!(framed[4].contains("_NUMBER\"='{frame:03}'") && framed[4].contains("before() {{"), "{}", framed[4]);
+    assert!(framed[5].contains("_NUMBER\"='{frame:03}'") && framed[5].contains("before() {{"), "{}", framed[5]);
     let Ok(Command::Submit(_)) = parsed(&framed) else { panic!("{framed:?}") };
 }
 

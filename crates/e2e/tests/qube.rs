@@ -216,7 +216,7 @@ fn a_link_is_enough() {
     let farm = Farm::user_mode().start();
     let stead = farm.run_as("root", "sh", &["-c", "command -v stead"]).ok().out();
     for name in ["qbsub", "qbjobs"] {
-        std::os::unix::fs::symlink(stead.trim(), farm.path(&format!("/tmp/{name}"))).expect("a link");
+        std::os::unix::fs::symlink(stead.trim(), farm.path(format!("/tmp/{name}"))).expect("a link");
     }
     let job = farm.run_as("ada", "/tmp/qbsub", &["-name", "linked", "true"]).ok().out();
     farm.complete(JobId(job.trim().parse().expect("a number")));

@@ -89,7 +89,7 @@ impl Words {
     }
 
     pub(super) fn tell(&self) {
-        self.notes.iter().for_each(|n| out::note(n));
+        self.notes.iter().for_each(out::note);
     }
 }
 

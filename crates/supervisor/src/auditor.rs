@@ -9,6 +9,8 @@ use crate::error::ServiceError;
 use crate::service::Service;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Component, Path, PathBuf};
 use store::SessionRow;
 
@@ -115,6 +117,10 @@ struct Behind {
     run_as: String,
     uid: Option<u32>,
     grant: Option<u64>,
+    /// Who gave the grant, or approved it if it was asked for, as its row says now.
+    given_by: Option<String>,
+    /// The grant's row is not as the supervisor wrote it, or is gone: who gave it is whoever wrote there's word.
+    grant_changed_outside: bool,
     started: Option<String>,
     /// Nothing: it is alive.
     ended: Option<String>,
@@ -169,10 +175,32 @@ impl Service {
         };
         self.audit.write(Record::done(Act::AuditRead, caller.actor()).with("asked", asked)).await?;
         let at = time("time", query.time.as_deref())?;
-        match (&query.path, &query.host) {
-            (Some(path), _) => self.behind_file(Path::new(path), query.uid, at).await,
-            (None, host) => self.behind_process(host.as_deref().unwrap_or_default(), &query, at).await,
+        let mut whence = match (&query.path, &query.host) {
+            (Some(path), _) => self.behind_file(Path::new(path), query.uid, at).await?,
+            (None, host) => self.behind_process(host.as_deref().unwrap_or_default(), &query, at).await?,
+        };
+        self.name_givers(&mut whence.found).await?;
+        Ok(whence)
+    }
+
+    async fn name_givers(&self, found: &mut [Behind]) -> Result<(), ServiceError> {
+        let mut givers = BTreeMap::new();
+        for behind in found {
+            let Some(grant) = behind.grant else { continue };
+            let giver = match givers.entry(grant) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.giver(grant).await?),
+            };
+            (behind.given_by, behind.grant_changed_outside) = giver.clone();
         }
+        Ok(())
+    }
+
+    /// Who gave a grant, and whether that is somebody else's word than ours.
+    async fn giver(&self, grant: u64) -> Result<(Option<String>, bool), ServiceError> {
+        let Some(Ok(row)) = self.store.grant(grant).await? else { return Ok((None, true)) };
+        let is_ours = self.identity.seal().holds(&row);
+        Ok((row.given_by.or(row.approved_by), !is_ours))
     }
 
     async fn behind_file(&self, path: &Path, uid: Option<u32>, at: Option<i64>) -> Result<Whence, ServiceError> {
@@ -259,6 +287,8 @@ impl Behind {
             // Without it nothing ran.
             uid: Some(uid?),
             grant: line.grant,
+            given_by: None,
+            grant_changed_outside: false,
             started: line.text("started").or(line.text("opened")).map(str::to_owned),
             ended: Some(line.text("ended").unwrap_or(&line.time).to_owned()),
             pid: None,
@@ -275,6 +305,8 @@ impl Behind {
             run_as: row.run_as.as_ref().map_or_else(|| row.account.clone(), |a| a.name.clone()),
             uid: row.run_as.as_ref().map(|a| a.uid),
             grant: row.grant,
+            given_by: None,
+            grant_changed_outside: false,
             started: Some(clock::rfc3339(row.started_at.unwrap_or(row.opened_at))),
             ended: None,
             pid: crate::dispatch::proved_pid(row),

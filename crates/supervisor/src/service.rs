@@ -166,6 +166,23 @@ impl Service {
         }
     }
 
+    /// What is always one's own isn't done as another; that somebody asked for it is on record.
+    pub(crate) async fn only_oneself(&self, principal: &Principal, named: &str) -> Result<(), ServiceError> {
+        let login = &principal.login_user;
+        if named == login.as_str() {
+            return Ok(());
+        }
+        let refusal = Refusal {
+            rule: "always_oneself".into(),
+            value: named.escape_debug().to_string(),
+            text: format!(
+                "sessions, tokens, the password and acting itself are always one's own: {login} has them as nobody else"
+            ),
+            hint: "leave `--as` (the header Stead-As) out".into(),
+        };
+        Err(self.refused(principal, Act::Switch, refusal).await)
+    }
+
     /// A job comes in: understood, decided, written down, stored.
     pub(crate) async fn submit(&self, caller: &Caller, submission: Submission) -> Result<u64, ServiceError> {
         let principal = &caller.principal;

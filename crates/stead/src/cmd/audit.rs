@@ -279,7 +279,7 @@ fn present_whence(answer: &Value, common: &Common) {
                 number("session"),
                 out::who(&text("login_user"), &text("user")),
                 format!("{} (uid {})", text("run_as"), number("uid")),
-                number("grant"),
+                by_grant(b),
                 text("worker"),
                 out::time(b["started"].as_str()),
                 out::time(b["ended"].as_str()),
@@ -292,6 +292,14 @@ fn present_whence(answer: &Value, common: &Common) {
     }
     // Whoever reads may have gone.
     let _ = std::io::stdout().flush();
+}
+
+/// The grant's number and who gave it: `7 by root`.
+fn by_grant(behind: &Value) -> String {
+    let Some(grant) = behind["grant"].as_u64() else { return "-".to_owned() };
+    let giver = behind["given_by"].as_str().unwrap_or("nobody known");
+    let outside = if behind["grant_changed_outside"] == true { ", row changed outside" } else { "" };
+    format!("{grant} by {giver}{outside}")
 }
 
 /// `2h`, `3d`, `90s`, `15m`, `today`, `yesterday` (UTC), or RFC 3339.
@@ -326,6 +334,22 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grant_is_shown_with_its_giver() {
+        use serde_json::json;
+        for (behind, shown) in [
+            (json!({ "grant": null, "given_by": null, "grant_changed_outside": false }), "-"),
+            (json!({ "grant": 7, "given_by": "root", "grant_changed_outside": false }), "7 by root"),
+            (json!({ "grant": 7, "given_by": "eve", "grant_changed_outside": true }), "7 by eve, row changed outside"),
+            (
+                json!({ "grant": 7, "given_by": null, "grant_changed_outside": true }),
+                "7 by nobody known, row changed outside",
+            ),
+        ] {
+            assert_eq!(by_grant(&behind), shown);
+        }
+    }
 
     #[test]
     fn words_for_times() {

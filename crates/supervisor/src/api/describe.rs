@@ -142,6 +142,8 @@ impl Part for Oneself {
     fn describe(operation: &mut Operation, _: &mut Schemas) {
         operation.whom = For::Oneself;
         operation.refuses(OF_WHOEVER);
+        // The header.
+        operation.refuses(&[400]);
     }
 }
 

@@ -110,7 +110,8 @@ fn stead_as() -> Value {
         "required": false,
         "schema": { "type": "string" },
         "description": "Act as this proxy user for this request alone. Needs a live grant; refused while another \
-                        association is active.",
+                        association is active. Pages that don't take it are always one's own (sessions, tokens, the \
+                        password, acting itself), and refuse it unless it names whoever is signed in.",
     })
 }
 

@@ -113,6 +113,11 @@ impl Page {
         operation
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_ones_own(&self) -> bool {
+        self.operation(&mut Schemas::new()).whom == describe::For::Oneself
+    }
+
     /// What it is about: `jobs` of `/api/v1/jobs/{id}`.
     fn tag(&self) -> &'static str {
         self.path.split('/').nth(3).unwrap_or("farm")
@@ -173,7 +178,7 @@ pub(crate) fn routes() -> Vec<Page> {
             sign_in::whoami,
         ),
         Page::new("POST", "/api/v1/login", "login", "Sign in with a password.", sign_in::login)
-            .refuses(&[401, 403, 429, 503]),
+            .refuses(&[401, 403, 409, 429, 503]),
         Page::new(
             "POST",
             "/api/v1/login/code",
@@ -192,7 +197,7 @@ pub(crate) fn routes() -> Vec<Page> {
             "Exchange what the provider said for a session, as a program.",
             oidc::session,
         )
-        .refuses(&[401, 403, 503]),
+        .refuses(&[401, 403, 409, 503]),
         Page::new("POST", "/api/v1/logout", "logout", "End the session that is shown.", sign_in::logout)
             .refuses(&[400]),
         Page::new("PUT", "/api/v1/password", "change_password", "Change the own password.", sign_in::change_password)
@@ -370,7 +375,8 @@ pub(crate) fn routes() -> Vec<Page> {
             "give_grant",
             "Give somebody leave to act as a proxy user.",
             people::give_grant,
-        ),
+        )
+        .refuses(&[409]),
         Page::new(
             "POST",
             "/api/v1/grants/request",
@@ -492,14 +498,19 @@ async fn harmless(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whoever the channel says is there, as nobody else. A handler without it or a [`Caller`] serves anybody.
+/// Whoever the channel says is there, as nobody else: a request that names another is refused, not done as oneself. A
+/// handler without it or a [`Caller`] serves anybody.
 pub(crate) struct Oneself(pub(crate) Principal);
 
 impl FromRequestParts<App> for Oneself {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        known(parts, app).await.map(|known| Self(known.principal))
+        let principal = known(parts, app).await?.principal;
+        if let Asks::Named(name) = asks(parts)? {
+            app.service.only_oneself(&principal, &name).await?;
+        }
+        Ok(Self(principal))
     }
 }
 

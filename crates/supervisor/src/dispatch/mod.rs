@@ -70,6 +70,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 /// Longest time without a round.
 const IDLE: Duration = Duration::from_secs(30);
+/// How often is looked whether somebody has edited the rows of people by hand.
+const ROWS_LOOK: Duration = Duration::from_secs(1);
 /// Ready steps looked at together.
 const READY: usize = 256;
 /// How often as many more are looked at before others have their turn, where those in front find no place.
@@ -210,7 +212,7 @@ impl Dispatcher {
 
     /// Runs until it is dropped.
     pub(crate) async fn run(self) {
-        tokio::join!(self.schedule(), self.keep_time(), self.retire());
+        tokio::join!(self.schedule(), self.keep_time(), self.retire(), self.watch_rows());
     }
 
     /// Ends the connections of all workers; they come back when somebody is there again.
@@ -276,6 +278,23 @@ impl Dispatcher {
             }
             // Nothing said meanwhile is missed: a notification is kept.
             let _ = tokio::time::timeout(rest, self.0.wake.notified()).await;
+        }
+    }
+
+    /// Whoever edits rows by hand tells nobody: the next round is called, and whoever has something open is asked again.
+    async fn watch_rows(&self) {
+        let mut known = None;
+        loop {
+            match self.0.identity.stamp().await {
+                Ok(stamp) if known.replace(stamp).is_some_and(|before| before != stamp) => {
+                    self.wake();
+                    self.0.events.say(Event::Rights);
+                }
+                Err(StoreError::Closed) => return,
+                // Rounds and requests say what is wrong with the store.
+                Ok(_) | Err(_) => {}
+            }
+            tokio::time::sleep(ROWS_LOOK).await;
         }
     }
 
@@ -533,6 +552,8 @@ impl Dispatcher {
             let farm = self.farm();
             for (session, worker) in &acted.sessions {
                 farm.send_to(worker, &ToWorker::Recall { session: *session, through: u64::MAX }, &[]);
+                // It may have been suspended: stopped, what runs would never come to its end.
+                farm.send_to(worker, &ToWorker::Resume { session: *session }, &[]);
             }
             farm.poke(&acted.changed_jobs);
         }

@@ -16,7 +16,7 @@ use policy::{For, Groups, Holder, JobNames, Kind, NoRight, Principal, Refusal, U
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{GrantFilter, GrantRow, NewGrant, NewUser, Raw, UserRow};
+use store::{GrantFilter, GrantRow, NewGrant, NewUser, Raw, StoreError, UserRow};
 
 const PAGE: u32 = 1000;
 const PAGE_MAX: u32 = 10_000;
@@ -577,7 +577,8 @@ impl Service {
     async fn end_jobs(&self, row: &GrantRow, kill: bool) -> Result<RevokedView, ServiceError> {
         let mut ended = RevokedView { grant: row.id, ..RevokedView::default() };
         let login = (!row.login_user.starts_with("group:")).then_some(row.login_user.as_str());
-        let states = [JobState::Pending, JobState::Running, JobState::Suspended];
+        // What is blocked may still run: by hand, or because the dispatcher saw the grant's end first.
+        let states = [JobState::Pending, JobState::Running, JobState::Suspended, JobState::Blocked];
         let mut after = None;
         loop {
             let jobs = self.store.jobs_of_pair(login, &row.proxy_user, &states, JOBS_AT_ONCE, after).await?;
@@ -585,13 +586,14 @@ impl Service {
                 let Ok(who) = crate::dispatch::who(job) else { continue };
                 let Err(NoRight::Ended(refusal)) = self.identity.right(&who, &job.name).await? else { continue };
                 let reason = format!("{}; {}", refusal.text, refusal.hint);
-                if kill && job.state == JobState::Running {
-                    let kill = || self.store.act(job.id, JobAction::Kill, Some(reason.clone()), None, clock::now());
-                    let acted = self.room.through(kill).await?;
-                    self.dispatcher.acted(JobAction::Kill, &acted);
+                let was_blocked = job.state == JobState::Blocked;
+                // Held first: from then on nothing new of it starts, and what runs is known.
+                if !was_blocked {
+                    self.dispatcher.hold(job.id, reason.clone()).await.map_err(super::of_dispatch)?;
+                }
+                if kill && self.kill_running(job.id, &reason).await? {
                     ended.killed.push(job.id);
-                } else {
-                    self.dispatcher.hold(job.id, reason).await.map_err(super::of_dispatch)?;
+                } else if !was_blocked || job.reason.as_ref() == Some(&reason) {
                     ended.blocked.push(job.id);
                 }
             }
@@ -599,6 +601,24 @@ impl Service {
                 Some(last) if jobs.len() == JOBS_AT_ONCE as usize => after = Some(last.id),
                 _ => return Ok(ended),
             }
+        }
+    }
+
+    /// Kills a job of which a task runs, whatever the job's own state: a suspended job's does, and one's that is held.
+    async fn kill_running(&self, job: u64, reason: &str) -> Result<bool, ServiceError> {
+        let row = self.store.job(job).await?;
+        if row.is_none_or(|row| row.state.is_over() || row.counts.running == 0) {
+            return Ok(false);
+        }
+        let kill = || self.store.act(job, JobAction::Kill, Some(reason.to_owned()), None, clock::now());
+        match self.room.through(kill).await {
+            Ok(acted) => {
+                self.dispatcher.acted(JobAction::Kill, &acted);
+                Ok(true)
+            }
+            // It came to its end meanwhile.
+            Err(StoreError::NotPossible(_)) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 

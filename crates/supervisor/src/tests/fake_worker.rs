@@ -36,6 +36,8 @@ pub(crate) struct Habits {
     pub(crate) loses: Loses,
     /// A task takes one; given back never.
     pub(crate) permits: Arc<Semaphore>,
+    /// A task takes its permit to end, not to begin: until then it runs.
+    pub(crate) begins_at_once: bool,
     /// Signs proofs; whether they are true is up to `proves`.
     pub(crate) host_key: Option<Arc<SecretKey>>,
     /// The account that proofs name instead of the warrant's.
@@ -62,6 +64,7 @@ impl Habits {
             signs_refusals_as: None,
             loses: Arc::new(|_| false),
             permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            begins_at_once: false,
             host_key: None,
             proves: None,
             stays_away: false,
@@ -324,6 +327,7 @@ impl FakeWorker {
             orders,
             spool,
             queue: VecDeque::new(),
+            running: None,
             entered: Vec::new(),
             last: 0,
             finish: clean,
@@ -393,6 +397,7 @@ struct Session {
     orders: mpsc::UnboundedReceiver<Order>,
     spool: watch::Sender<Vec<Report>>,
     queue: VecDeque<(u64, Option<Item>)>,
+    running: Option<Task>,
     entered: Vec<String>,
     last: u64,
     finish: bool,
@@ -459,10 +464,11 @@ impl Session {
         if clean {
             self.report(Report::Cleaned { job: self.warrant.job });
         }
-        while !(self.finish && self.queue.is_empty()) {
-            let may_run = !self.queue.is_empty() && !self.suspended;
+        while !(self.finish && self.queue.is_empty() && self.running.is_none()) {
+            let may_run = (self.running.is_some() || !self.queue.is_empty()) && !self.suspended;
             let permits = self.habits.permits.clone();
-            let needs_permit = matches!(self.queue.front(), Some((_, Some(Item { kind: ItemKind::Task(_), .. }))));
+            let is_task = matches!(self.queue.front(), Some((_, Some(Item { kind: ItemKind::Task(_), .. }))));
+            let needs_permit = self.running.is_some() || (is_task && !self.habits.begins_at_once);
             tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
@@ -522,7 +528,8 @@ impl Session {
                 self.queue.retain(
                     |(_, i)| !matches!(i, Some(Item { kind: ItemKind::Task(t), .. }) if Task::from(*t) == task),
                 );
-                if self.queue.len() < before {
+                let is_running = self.running.take_if(|running| *running == task).is_some();
+                if is_running || self.queue.len() < before {
                     self.end(task, End::Cancelled);
                 }
             }
@@ -533,6 +540,9 @@ impl Session {
     }
 
     fn next(&mut self) {
+        if let Some(task) = self.running.take() {
+            return self.run_through(task);
+        }
         let Some((sequence, item)) = self.queue.pop_front() else { return };
         match item.map(|i| i.kind) {
             None => self.report(Report::BatchDone { sequence }),
@@ -556,10 +566,18 @@ impl Session {
                 let task = task.into();
                 self.worker.seen().started.push(task);
                 self.report(Report::TaskStarted { task, at_us: 1_000_000 });
-                self.worker.seen().ran.push((self.warrant.session, task));
-                self.end(task, (self.habits.ends)(task));
+                if self.habits.begins_at_once {
+                    self.running = Some(task);
+                } else {
+                    self.run_through(task);
+                }
             }
         }
+    }
+
+    fn run_through(&self, task: Task) {
+        self.worker.seen().ran.push((self.warrant.session, task));
+        self.end(task, (self.habits.ends)(task));
     }
 
     fn end(&self, task: Task, end: End) {

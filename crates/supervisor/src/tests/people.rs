@@ -309,6 +309,30 @@ async fn a_group_is_asked_of_the_directory_each_time() {
     assert_eq!(ada, (403, "no_grant".to_owned()), "she is in no such group");
 }
 
+/// Every page that knows who asks and isn't done as another refuses the header, with its rule and on record.
+#[tokio::test]
+async fn what_is_always_ones_own_is_not_done_as_another() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    grant(&farm, "ada").await;
+    let pages: Vec<_> = crate::api::routes().into_iter().filter(crate::api::Page::is_ones_own).collect();
+    assert_eq!(pages.len(), 11, "sessions and tokens, log-in and log-out, the password, acting itself");
+    for page in pages {
+        let path = page.path.replace("{id}", "1");
+        for name in ["render", "bob", "", "ADA", "ada "] {
+            let (status, answer) = acting(&farm, ADA, name, page.method, &path, Value::Null).await;
+            let rule = &answer["error"]["rule"];
+            assert_eq!((status.as_u16(), rule), (403, &json!("always_oneself")), "{path} as {name:?}: {answer}");
+            assert!(answer["error"]["hint"].as_str().is_some_and(|hint| hint.contains("--as")), "{answer}");
+        }
+        let (_, answer) = acting(&farm, ADA, "ada", page.method, &path, Value::Null).await;
+        assert_ne!(answer["error"]["rule"], "always_oneself", "{path}: oneself is no other");
+    }
+    let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
+    let is_on_record = |line: &&str| line.contains("\"always_oneself\"") && line.contains("\"login_user\":\"ada\"");
+    assert!(chain.lines().any(|line| is_on_record(&line)));
+}
+
 /// Submits a job that carries a token, and returns the job and the token as its session got it.
 async fn carrying(farm: &Supervised, worker: &FakeWorker, acting_as: Option<&str>) -> (u64, String) {
     let before = worker.seen().whole.len();
@@ -428,4 +452,104 @@ async fn a_stream_ends_with_the_right_it_was_opened_by() {
     let watching = farm.follow(ADA, "/api/v1/events").await;
     farm.ask(ADA, "DELETE", "/api/v1/as", Value::Null).await;
     watching.ended().await;
+}
+
+/// What runs dies, whatever was made of its job meanwhile; what waits is held.
+#[tokio::test]
+async fn with_a_grant_that_is_revoked_dies_all_that_runs_by_it() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
+    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let mut habits = Habits { permits, begins_at_once: true, ..Habits::of_ada("desk") };
+    habits.hello.accept = vec!["any".to_owned()];
+    habits.hello.slots = 4;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let id = grant(&farm, "ada").await;
+    let submit = async |requires: &str| {
+        let mut spec = frames(1);
+        spec["requires"] = json!(requires);
+        let made = as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": spec })).await.1;
+        made["job"].as_u64().expect("a job")
+    };
+    let jobs = [submit("").await, submit("").await, submit("").await, submit("").await, submit("tape").await];
+    let [runs, suspended, held, over, waits] = jobs;
+    let by_hand = submit("tape").await;
+    let job = async |id: u64| farm.ask(operator(), "GET", &format!("/api/v1/jobs/{id}"), Value::Null).await;
+    eventually("they run", async || worker.seen().started.len() == 4).await;
+    for id in [runs, suspended, held, over] {
+        eventually("it runs", async || job(id).await["tasks"]["running"] == 1).await;
+    }
+    farm.ask(operator(), "POST", &format!("/api/v1/jobs/{suspended}/suspend"), json!({})).await;
+    farm.ask(operator(), "POST", &format!("/api/v1/jobs/{by_hand}/block"), json!({})).await;
+    farm.ask(operator(), "POST", &format!("/api/v1/jobs/{over}/kill"), json!({})).await;
+    // As the dispatcher does that comes upon the grant's end first.
+    farm.running.app.service.dispatcher.hold(held, "no more leave".to_owned()).await.expect("held");
+    for (id, state, task) in [(suspended, "suspended", "suspended"), (held, "blocked", "running")] {
+        let job = job(id).await;
+        assert_eq!((&job["state"], &job["tasks"][task]), (&json!(state), &json!(1)), "its task is not over: {job}");
+    }
+    let ended = farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/revoke"), json!({ "kill": true })).await;
+    assert_eq!(ended, json!({ "grant": id, "blocked": [waits], "killed": [held, suspended, runs] }));
+    for id in [runs, suspended, held] {
+        eventually("its task dies", async || job(id).await["tasks"]["killed"] == 1).await;
+        let job = job(id).await;
+        assert_eq!(job["state"], "killed");
+        assert!(job["reason"].as_str().expect("why").contains("was revoked by op"), "{job}");
+    }
+    for id in [waits, by_hand] {
+        assert_eq!(job(id).await["state"], "blocked");
+    }
+}
+
+/// Also what was suspended: it goes on to its end, and nothing begins after it.
+#[tokio::test]
+async fn without_kill_what_runs_comes_to_its_end() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
+    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let mut habits = Habits { permits, begins_at_once: true, ..Habits::of_ada("desk") };
+    habits.hello.accept = vec!["any".to_owned()];
+    habits.hello.slots = 2;
+    let worker = FakeWorker::start(dir.path(), habits);
+    let id = grant(&farm, "ada").await;
+    let job = async |id: u64| farm.ask(operator(), "GET", &format!("/api/v1/jobs/{id}"), Value::Null).await;
+    let mut jobs = Vec::new();
+    for n in 1..=2 {
+        let made = as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1;
+        let id = made["job"].as_u64().unwrap_or_else(|| panic!("{made}"));
+        eventually("it runs", async || worker.seen().started.len() == n && job(id).await["tasks"]["running"] == 1)
+            .await;
+        jobs.push(id);
+    }
+    farm.ask(operator(), "POST", &format!("/api/v1/jobs/{}/suspend", jobs[1]), json!({})).await;
+    eventually("it is told so", async || worker.seen().suspensions == 1).await;
+    let ended = farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
+    assert_eq!(ended, json!({ "grant": id, "blocked": [jobs[1], jobs[0]], "killed": [] }));
+    worker.permit(10);
+    for id in jobs {
+        eventually("what ran is through", async || job(id).await["tasks"]["complete"] == 1).await;
+    }
+    assert_eq!(worker.seen().killed, [0; 0]);
+}
+
+/// The database would say that its disk is full, and everybody would look for room.
+#[tokio::test]
+async fn whoever_took_the_last_number_by_hand_is_named() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let last = i64::MAX;
+    let row = format!("INSERT INTO grants (id, login_user, proxy_user) VALUES ({last}, 'bob', 'render')");
+    farm.by_hand(dir.path(), &row).await;
+    let body = json!({ "login_user": "ada", "proxy_user": "render" });
+    let (status, answer) = farm.call(Peer::Unix { uid: operator() }, "POST", "/api/v1/grants", body.clone()).await;
+    let error = serde_json::from_slice::<Value>(&answer).expect("json")["error"].clone();
+    let said = (status.as_u16(), &error["rule"], &error["value"]);
+    assert_eq!(said, (409, &json!("row_numbers"), &json!(format!("grants {last}"))), "{error}");
+    let hint = error["hint"].as_str().expect("what to do");
+    let (_, statement) = hint.split_once("database: ").expect("a statement");
+    farm.by_hand(dir.path(), &format!("DELETE FROM grants WHERE id = {last}; {statement}")).await;
+    farm.ask(operator(), "POST", "/api/v1/grants", body).await;
+    super::verified(dir.path());
 }

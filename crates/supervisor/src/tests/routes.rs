@@ -54,8 +54,9 @@ fn table() -> Vec<Row> {
     let submission = json!({ "spec": spec(json!({ "argv": ["true"] })) });
     // Whoever is known is let in, whoever acts as nobody any more isn't.
     let known = [401, 401, 200, 200, 200, 200, 403, 200];
-    // About oneself, whoever one acts as.
-    let oneself = [401, 401, 200, 200, 200, 200, 200, 200];
+    // Always one's own: not done as another, also not as oneself instead.
+    let oneself = [401, 401, 200, 200, 200, 403, 403, 200];
+    let ones_own = [401, 401, 404, 200, 200, 403, 403, 200];
     // The job's own people. The record stays to whoever submitted it, what was printed doesn't.
     let record = [401, 401, 404, 200, 200, 200, 403, 200];
     let output = [401, 401, 404, 200, 200, 200, 403, 403];
@@ -68,7 +69,7 @@ fn table() -> Vec<Row> {
         row("GET", "/readyz", none(), [200; 8]),
         row("GET", "/api/v1/openapi.json", none(), [200; 8]),
         row("GET", "/metrics", none(), admin),
-        row("GET", "/api/v1/whoami", none(), oneself),
+        row("GET", "/api/v1/whoami", none(), [401, 401, 200, 200, 200, 200, 200, 200]),
         row("POST", "/api/v1/login", json!({ "user": "ada", "password": "right" }), [200; 8]),
         row("POST", "/api/v1/login/code", none(), oneself),
         // Nobody has configured a provider.
@@ -76,7 +77,7 @@ fn table() -> Vec<Row> {
         row("GET", "/api/v1/oidc/callback", none(), [403; 8]),
         row("POST", "/api/v1/oidc/session", json!({ "code": "0", "verifier": "0" }), [403; 8]),
         row("GET", "/api/v1/sessions", none(), oneself),
-        row("DELETE", "/api/v1/sessions/{id}", none(), [401, 401, 404, 200, 200, 200, 200, 200]),
+        row("DELETE", "/api/v1/sessions/{id}", none(), ones_own),
         // The socket needs no session; whoever has none ends none, their own or others'.
         row("POST", "/api/v1/logout", none(), oneself),
         // This farm keeps no accounts of its own.
@@ -108,7 +109,7 @@ fn table() -> Vec<Row> {
             json!({ "name": "n", "scopes": ["read"] }),
             oneself.map(|s| if s == 200 { 201 } else { s }),
         ),
-        row("DELETE", "/api/v1/tokens/{id}", none(), [401, 401, 404, 200, 200, 200, 200, 200]),
+        row("DELETE", "/api/v1/tokens/{id}", none(), ones_own),
         row("GET", "/api/v1/jobs", none(), known),
         row("POST", "/api/v1/jobs", submission, known.map(|s| if s == 200 { 201 } else { s })),
         row("GET", "/api/v1/jobs/{id}", none(), record),
@@ -133,7 +134,7 @@ fn table() -> Vec<Row> {
         row("GET", "/api/v1/farm", none(), known),
         row("GET", "/api/v1/as", none(), oneself),
         // Of those here only ada holds a grant, until it is revoked.
-        row("PUT", "/api/v1/as", json!({ "proxy_user": "render" }), [401, 401, 403, 200, 403, 200, 403, 403]),
+        row("PUT", "/api/v1/as", json!({ "proxy_user": "render" }), [401, 401, 403, 200, 403, 403, 403, 403]),
         row("DELETE", "/api/v1/as", none(), oneself),
         row("POST", "/api/v1/users", json!({ "name": "carol" }), admin),
         row("GET", "/api/v1/users", none(), admin),
@@ -545,4 +546,52 @@ async fn a_file_and_its_job_are_brought_together() {
     assert_eq!(before["label"], "none", "{before}");
     let process = ask(format!("host=node&pids=1&time={time}")).await;
     assert_eq!((&process["label"], &process["found"][0]["worker"]), (&json!("candidate"), &json!("node")), "{process}");
+}
+
+/// By whose leave: of a grant that was given, of one that was asked for, and of one whose row somebody wrote over.
+#[tokio::test]
+async fn whose_leave_it_was_is_told() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let _worker = FakeWorker::start(dir.path(), Habits::in_user_mode("node"));
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
+    let work = std::fs::canonicalize(dir.path()).expect("path").join("work");
+    let behind = async |job: u64| {
+        let query = format!("path={}/{job}/out.png", work.display());
+        let answer = farm.ask(operator(), "GET", &format!("/api/v1/audit/whence?{query}"), Value::Null).await;
+        assert_eq!(answer["label"], "exact", "{answer}");
+        let found = &answer["found"][0];
+        (found["grant"].clone(), found["given_by"].clone(), found["grant_changed_outside"].clone())
+    };
+    let run = async |uid: u32| {
+        let (_, made) = as_render(&farm, uid, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await;
+        let job = made["job"].as_u64().unwrap_or_else(|| panic!("{made}"));
+        farm.over_for(operator(), job).await;
+        eventually("its session's end is written", async || {
+            let ended = farm.ask(operator(), "GET", &format!("/api/v1/jobs/{job}/tasks"), Value::Null).await;
+            !ended[0]["attempts"][0]["run_as"].is_null()
+                && acts(dir.path()).iter().filter(|act| *act == "session_end").count()
+                    >= usize::try_from(job).expect("small")
+        })
+        .await;
+        job
+    };
+    let given = grant(&farm, "ada").await;
+    let first = run(ADA).await;
+    assert_eq!(behind(first).await, (json!(given), json!("op"), json!(false)));
+    let asked = farm.ask(BOB, "POST", "/api/v1/grants/request", json!({ "proxy_user": "render" })).await["id"].clone();
+    farm.ask(operator(), "POST", &format!("/api/v1/grants/{asked}/approve"), json!({})).await;
+    let second = run(BOB).await;
+    assert_eq!(behind(second).await, (asked, json!("op"), json!(false)));
+    farm.by_hand(dir.path(), "UPDATE grants SET given_by = 'mallory' WHERE id = 1").await;
+    assert_eq!(behind(first).await, (json!(given), json!("mallory"), json!(true)));
+    farm.by_hand(dir.path(), "DELETE FROM grants WHERE id = 1").await;
+    assert_eq!(behind(first).await, (json!(given), Value::Null, json!(true)));
+    let own = farm.submit(ADA, frames(1)).await;
+    farm.over(own).await;
+    eventually("its session's end is written", async || {
+        acts(dir.path()).iter().filter(|act| *act == "session_end").count() == 3
+    })
+    .await;
+    assert_eq!(behind(own).await, (Value::Null, Value::Null, json!(false)));
 }

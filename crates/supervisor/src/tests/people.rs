@@ -115,6 +115,51 @@ async fn a_grant_that_ended_leaves_the_record_and_a_kill() {
     assert_eq!(refused(&farm, BOB, "GET", &format!("/api/v1/jobs/{ran}"), Value::Null).await.0, 404);
 }
 
+async fn revoked(farm: &Supervised, id: u64, kill: bool) -> Value {
+    farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/revoke"), json!({ "kill": kill })).await
+}
+
+/// Submits as render, and waits until it runs.
+async fn running_as_render(farm: &Supervised) -> (Value, String) {
+    let job = as_render(farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1["job"].clone();
+    let path = format!("/api/v1/jobs/{job}");
+    is(farm, &path, "running").await;
+    (job, path)
+}
+
+async fn is(farm: &Supervised, path: &str, state: &str) {
+    eventually(state, async || farm.ask(operator(), "GET", path, Value::Null).await["state"] == state).await;
+}
+
+/// Held back is not ended: what a plain revocation left alive is killed by one that says so.
+#[tokio::test]
+async fn a_revocation_that_kills_reaches_what_was_blocked_before() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, worker) = stuck(dir.path()).await;
+    let id = grant(&farm, "ada").await;
+    let (running, path) = running_as_render(&farm).await;
+    // So that its task can't be called back: it runs.
+    worker.crash();
+    eventually("the worker is gone", async || farm.get("/api/v1/workers").await[0]["state"] == "down").await;
+    let waits = as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1["job"].clone();
+    assert_eq!(revoked(&farm, id, false).await, json!({ "grant": id, "blocked": [waits, running], "killed": [] }));
+    is(&farm, &path, "blocked").await;
+    assert_eq!(revoked(&farm, id, true).await, json!({ "grant": id, "blocked": [], "killed": [running] }));
+    is(&farm, &path, "killed").await;
+    is(&farm, &format!("/api/v1/jobs/{waits}"), "blocked").await;
+}
+
+#[tokio::test]
+async fn a_revocation_that_kills_reaches_what_is_suspended() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = stuck(dir.path()).await;
+    let id = grant(&farm, "ada").await;
+    let (suspended, path) = running_as_render(&farm).await;
+    farm.ask(operator(), "POST", &format!("{path}/suspend"), json!({})).await;
+    is(&farm, &path, "suspended").await;
+    assert_eq!(revoked(&farm, id, true).await, json!({ "grant": id, "blocked": [], "killed": [suspended] }));
+}
+
 #[tokio::test]
 async fn proxies_are_never_chained_and_nobody_grants_themselves() {
     let dir = tempfile::tempdir().expect("dir");

@@ -24,10 +24,11 @@ impl Store {
         self.writer.write(move |c| Box::pin(put_user(c, user, false, audit, now))).await
     }
 
-    /// Removes the user's own row and nothing else: grants, tokens and lists that name him stay. Says whether there was
-    /// one.
+    /// Removes the user's own row, and his name from the lists that allow and from the answers of others. Grants and
+    /// tokens stay. Says whether there was one.
     pub async fn delete_user(&self, name: &str, audit: Option<AuditRef>) -> Result<bool> {
-        self.delete("DELETE FROM users WHERE name = $1", name, audit).await
+        let name = name.to_owned();
+        self.writer.write(move |c| Box::pin(delete_user(c, name, audit))).await
     }
 
     /// List 1, for a login user or `group:NAME`.
@@ -193,6 +194,32 @@ async fn delete(conn: &mut Conn, sql: &'static str, name: String, audit: Option<
     let done = query(sql).bind(name).execute(&mut *conn).await?;
     note(conn, audit).await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Also what a name alone gives: nobody answers for a proxy user, or is allowed by a list, because another was called
+/// so before. What a list refuses it goes on refusing.
+async fn delete_user(conn: &mut Conn, name: String, audit: Option<AuditRef>) -> Result<bool> {
+    let rows = query("SELECT name, answers FROM users WHERE answers IS NOT NULL").fetch_all(&mut *conn).await?;
+    for row in rows {
+        // What can't be read gives nobody anything.
+        let (Ok(of), Ok(answers)) = (row.try_get::<String, _>("name"), row.try_get::<String, _>("answers")) else {
+            continue;
+        };
+        let names = || answers.split(',').map(str::trim).filter(|n| !n.is_empty());
+        if !names().any(|n| n == name) {
+            continue;
+        }
+        let rest = names().filter(|n| *n != name).collect::<Vec<_>>().join(",");
+        let rest = Some(rest).filter(|rest| !rest.is_empty());
+        query("UPDATE users SET answers = $2 WHERE name = $1").bind(of).bind(rest).execute(&mut *conn).await?;
+    }
+    for sql in [
+        "DELETE FROM may_act WHERE who = $1 AND allowed = TRUE",
+        "DELETE FROM may_be_acted_as WHERE proxy_user = $1 AND allowed = TRUE",
+    ] {
+        query(sql).bind(name.clone()).execute(&mut *conn).await?;
+    }
+    delete(conn, "DELETE FROM users WHERE name = $1", name, audit).await
 }
 
 async fn set_allowed(

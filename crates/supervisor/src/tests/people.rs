@@ -161,6 +161,29 @@ async fn a_revocation_that_kills_reaches_what_is_suspended() {
 }
 
 #[tokio::test]
+async fn whoever_is_removed_leaves_their_name_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let op = operator();
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "render", "answers": ["ada", "bob"] })).await;
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "bob", "listed": true })).await;
+    farm.ask(op, "PUT", "/api/v1/may-act/ada", json!({ "allowed": false })).await;
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "ada" })).await;
+    farm.ask(op, "DELETE", "/api/v1/users/bob", Value::Null).await;
+    let to = |name| json!({ "login_user": name, "proxy_user": "render" });
+    assert_eq!(refused(&farm, BOB, "POST", "/api/v1/grants", to("ada")).await, (403, "admin".to_owned()));
+    assert_eq!(farm.ask(op, "GET", "/api/v1/users/render", Value::Null).await["answers"], json!(["ada"]));
+    farm.ask(op, "DELETE", "/api/v1/users/ada", Value::Null).await;
+    assert_eq!(farm.ask(op, "GET", "/api/v1/users/render", Value::Null).await["answers"], json!([]));
+    let people = async |name| farm.running.app.service.identity.people(name, Some("render")).await.expect("people");
+    assert_eq!(people("bob").await.may_act, []);
+    assert_eq!(people("ada").await.may_act.len(), 1, "whom a list refuses it goes on refusing");
+    assert_eq!(people("ada").await.may_be_acted_as, Some(true));
+    farm.ask(op, "DELETE", "/api/v1/users/render", Value::Null).await;
+    assert_eq!(people("ada").await.may_be_acted_as, None);
+}
+
+#[tokio::test]
 async fn proxies_are_never_chained_and_nobody_grants_themselves() {
     let dir = tempfile::tempdir().expect("dir");
     let (mut farm, _worker) = farm(dir.path()).await;

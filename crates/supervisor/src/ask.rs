@@ -316,7 +316,12 @@ impl Service {
         Ok(tasks.first().is_none_or(|t| t.index != task || t.state.is_over()))
     }
 
-    pub(crate) async fn workers(&self) -> Result<Vec<WorkerView>, ServiceError> {
+    pub(crate) async fn workers(&self, caller: &Caller) -> Result<Vec<WorkerView>, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
+        self.all_workers().await
+    }
+
+    pub(crate) async fn all_workers(&self) -> Result<Vec<WorkerView>, ServiceError> {
         let known = self.dispatcher.known_workers().await?;
         let view = |known: &KnownWorker| {
             let used = self.dispatcher.used(&known.place.worker);
@@ -357,6 +362,7 @@ impl Service {
 
     /// As whom a job would run if the caller submitted it, now or then; or somebody else, for those who may ask that.
     pub(crate) async fn explain(&self, caller: &Caller, query: ExplainQuery) -> Result<ExplainView, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
         let places = self.dispatcher.places().await?;
         let only = query.worker.as_deref();
         if let Some(name) = only.filter(|name| !places.iter().any(|p| p.worker == *name)) {
@@ -483,6 +489,7 @@ impl Service {
 
     /// What `doctor` wants to know.
     pub(crate) async fn farm(&self, caller: &Caller) -> Result<FarmView, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
         let ready = self.store.ready(1000, crate::clock::now()).await?;
         let ready_tasks = ready.iter().map(|r| r.count).sum();
         let mut farm = FarmView {

@@ -197,7 +197,7 @@ impl Service {
     async fn workers_by_state(&self, page: &mut Page) -> Result<(), ServiceError> {
         let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         let (mut slots, mut used) = (0, 0);
-        for worker in self.workers().await? {
+        for worker in self.all_workers().await? {
             *counts.entry((worker.state, worker.mode)).or_default() += 1;
             slots += u64::from(worker.slots);
             used += worker.used as u64;

@@ -679,8 +679,8 @@ async fn policy_diff(State(app): State<App>, caller: Caller, Body(change): Body<
     Ok(Json(app.service.policy_diff(&caller, change).await?))
 }
 
-async fn workers(State(app): State<App>, _: Caller) -> Answer<Vec<WorkerView>> {
-    Ok(Json(app.service.workers().await?))
+async fn workers(State(app): State<App>, caller: Caller) -> Answer<Vec<WorkerView>> {
+    Ok(Json(app.service.workers(&caller).await?))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -29,6 +29,7 @@ pub(crate) async fn events(
     caller: Caller,
     Asked(query): Asked<EventsQuery>,
 ) -> Result<Answer<impl Stream<Item = Result<Sse, Infallible>>>, ApiError> {
+    caller.needs(caller.principal.scopes.read, "read")?;
     let listener = app.service.events.listen();
     let mut out = VecDeque::new();
     if let Some(job) = query.job {

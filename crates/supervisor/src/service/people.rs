@@ -123,6 +123,7 @@ impl Service {
     // --- associations
 
     pub(crate) async fn acting_as(&self, principal: &Principal) -> Result<ActingView, ServiceError> {
+        reads(principal)?;
         let login = principal.login_user.as_str();
         let people = self.identity.people(login, None).await?;
         let now = clock::now();
@@ -224,6 +225,11 @@ impl Service {
         if name != caller.principal.login_user.as_str() || caller.acting.is_some() {
             caller.needs_admin("look at other users")?;
         }
+        reads(&caller.principal)?;
+        self.user_view(name).await
+    }
+
+    async fn user_view(&self, name: &str) -> Result<UserView, ServiceError> {
         let row = self.store.user(name).await?.ok_or_else(|| ServiceError::NoSuchUser(name.to_owned()))?;
         Ok(UserView::of(&row))
     }
@@ -267,7 +273,7 @@ impl Service {
         self.list(&name, kind, change.listed, old.as_ref()).await?;
         self.events.say(Event::Rights);
         self.dispatcher.wake();
-        self.user(caller, name.as_str()).await
+        self.user_view(name.as_str()).await
     }
 
     /// System accounts are never acted as; a proxy user holds no role.
@@ -335,6 +341,7 @@ impl Service {
     // --- grants
 
     pub(crate) async fn grants(&self, caller: &Caller, query: GrantsQuery) -> Result<Vec<GrantView>, ServiceError> {
+        reads(&caller.principal)?;
         let limit = query.limit.unwrap_or(PAGE).min(PAGE_MAX);
         let filter = GrantFilter {
             login_user: query.login_user,
@@ -662,6 +669,11 @@ fn audit(intent: &Intent) -> Option<store::AuditRef> {
 /// A credential for less changes nothing of this.
 pub(super) fn manages(principal: &Principal) -> Result<(), ServiceError> {
     if principal.scopes.manage { Ok(()) } else { Err(ServiceError::Scope("manage")) }
+}
+
+/// What isn't a job's takes leave to read, too.
+fn reads(principal: &Principal) -> Result<(), ServiceError> {
+    if principal.scopes.read { Ok(()) } else { Err(ServiceError::Scope("read")) }
 }
 
 fn names(list: Option<&str>) -> impl Iterator<Item = &str> {

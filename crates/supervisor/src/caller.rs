@@ -16,6 +16,15 @@ pub(crate) enum Asks {
 }
 
 impl Asks {
+    /// Whom it names.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Nothing => None,
+            Self::Named(name) => Some(name),
+            Self::Bound(user) => Some(user.as_str()),
+        }
+    }
+
     fn as_ask(&self) -> Ask<'_> {
         match self {
             Self::Nothing => Ask::Nothing,

@@ -160,8 +160,12 @@ impl Service {
 
     /// As whom they act; what is refused is on record.
     pub(crate) async fn caller(&self, principal: Principal, asks: Asks) -> Result<Caller, ServiceError> {
+        let asked = asks.name().map(str::to_owned);
         match Caller::new(&self.identity, principal.clone(), asks).await {
-            Err(ServiceError::Refused(refusal)) => Err(self.refused(&principal, Act::Switch, refusal).await),
+            Err(ServiceError::Refused(refusal)) => {
+                let actor = Actor::of(&principal);
+                Err(self.refused_as(actor, Act::Switch, asked.as_deref(), refusal).await)
+            }
             caller => caller,
         }
     }
@@ -193,19 +197,24 @@ impl Service {
         let request = Request { user: submission.user, job: Some(plan.name().to_owned()) };
         let who = match self.identified(principal, caller.acting.as_ref(), &request, clock::now()).await? {
             Identified::As(who, _) => who,
-            Identified::Refused(refusal, _) => return Err(self.refused(principal, Act::Submit, refusal).await),
+            Identified::Refused(refusal, _) => {
+                let asked = request.user.as_deref();
+                return Err(self.refused_as(caller.actor(), Act::Submit, asked, refusal).await);
+            }
         };
         if spec.token {
             caller.needs(principal.scopes.read, "read")?;
             if let Err(refusal) = may_carry_token(&who) {
-                return Err(self.refused(principal, Act::Submit, refusal).await);
+                let actor = caller.actor().for_user(who.user.as_str());
+                return Err(self.refused_as(actor, Act::Submit, None, refusal).await);
             }
         }
         if let Err(refusal) = self.has_password(who.user.as_str()).await? {
             return Err(self.refused(principal, Act::Submit, refusal).await);
         }
         if let Err(refusal) = self.fits_its_user(&who, &plan).await? {
-            return Err(self.refused(principal, Act::Submit, refusal).await);
+            let actor = caller.actor().for_user(who.user.as_str());
+            return Err(self.refused_as(actor, Act::Submit, None, refusal).await);
         }
         for after in &spec.after {
             self.visible(caller, after.job).await?;
@@ -381,7 +390,13 @@ impl Service {
 
     /// Writes a refusal down and returns it.
     pub(crate) async fn refused(&self, principal: &Principal, act: Act, refusal: Refusal) -> ServiceError {
-        let record = Record::refused(act, Actor::of(principal)).object(&refusal.value).with("rule", &refusal.rule);
+        self.refused_as(Actor::of(principal), act, None, refusal).await
+    }
+
+    /// The same of what was to be done as another, and with the name that was asked for: a rule need not name it.
+    async fn refused_as(&self, actor: Actor, act: Act, asked: Option<&str>, refusal: Refusal) -> ServiceError {
+        let record = Record::refused(act, actor).object(&refusal.value).with("rule", &refusal.rule);
+        let record = record.with("asked", asked.filter(|name| *name != refusal.value));
         match self.audit.refusal(record).await {
             Ok(()) => ServiceError::Refused(refusal),
             Err(error) => error.into(),

@@ -189,7 +189,10 @@ impl Service {
         }
         let grant = match policy::acts(&principal.login_user, &user, For::default(), &people, clock::now()) {
             Ok(grant) => grant.id,
-            Err(no) => return Err(self.refused(principal, Act::Switch, no.refusal()).await),
+            Err(no) => {
+                let actor = Actor::of(principal);
+                return Err(self.refused_as(actor, Act::Switch, Some(proxy), no.refusal()).await);
+            }
         };
         let actor = Actor { grant: Some(grant), ..Actor::of(principal).for_user(proxy) };
         let intent = self.intent(Record::intent(Act::Switch, actor).object(proxy)).await?;

@@ -183,6 +183,36 @@ async fn whoever_is_removed_leaves_their_name_nothing() {
     assert_eq!(people("ada").await.may_be_acted_as, None);
 }
 
+/// A refusal is on record with whom it was to be, whatever the rule is about.
+#[tokio::test]
+async fn what_is_refused_to_whoever_acts_is_on_record_as_such() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let body = json!({ "login_user": "ada", "proxy_user": "render", "jobs": "ok-*" });
+    let id = farm.ask(operator(), "POST", "/api/v1/grants", body).await["id"].clone();
+    let submit = async || as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.0;
+    assert_eq!(submit().await, StatusCode::FORBIDDEN, "a job of another name");
+    farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
+    assert_eq!(submit().await, StatusCode::FORBIDDEN);
+    let act = refused(&farm, ADA, "PUT", "/api/v1/as", json!({ "proxy_user": "render" })).await;
+    assert_eq!(act, (403, "grant_revoked".to_owned()));
+    let text = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("the chain");
+    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("json"));
+    let refusals: Vec<_> = records.filter(|r| r["outcome"] == "refused").collect();
+    let told: Vec<_> = refusals.iter().map(|r| (&r["act"], &r["user"], &r["grant"], &r["details"])).collect();
+    let asked = json!({ "rule": "grant_revoked", "asked": "render" });
+    assert_eq!(
+        told,
+        [
+            (&json!("submit"), &json!("render"), &id, &json!({ "rule": "grant_jobs" })),
+            (&json!("switch"), &json!("ada"), &Value::Null, &asked),
+        ],
+        "the same refusal twice is counted"
+    );
+    let proxied = std::fs::read_to_string(dir.path().join("supervisor/audit/proxied")).expect("the file");
+    assert!(proxied.lines().any(|line| line.contains("\"refused\"") && line.contains("grant_jobs")), "{proxied}");
+}
+
 #[tokio::test]
 async fn proxies_are_never_chained_and_nobody_grants_themselves() {
     let dir = tempfile::tempdir().expect("dir");

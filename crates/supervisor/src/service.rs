@@ -49,6 +49,7 @@ use serde_json::value::RawValue;
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::{After, AuditRef, JobRow, NewJob, NewStep, Store, StoreError};
+use warrant::names::NAME_MAX;
 
 /// Most tasks that can be named one by one in an act.
 const TASKS_MAX: usize = 10_000;
@@ -308,6 +309,10 @@ impl Service {
         request: &Request,
         at: i64,
     ) -> Result<Identified, ServiceError> {
+        if let Some(name) = request.user.as_ref().filter(|name| name.len() > NAME_MAX) {
+            let why = format!("a name has at most {NAME_MAX} bytes, and this text {}", name.len());
+            return Err(ServiceError::input("user", why));
+        }
         let target = acting.map(|a| a.user.as_str()).or(request.user.as_deref());
         let people = self.identity.people(principal.login_user.as_str(), target).await?;
         let farm = FarmFacts { only_proxy: self.only_proxy().await? };

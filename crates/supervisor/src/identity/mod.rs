@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{Store, StoreError};
+use warrant::names::NAME_MAX;
 
 /// How many questions are remembered.
 const REMEMBERED: usize = 10_000;
@@ -92,8 +93,10 @@ impl Identity {
         login: &str,
         target: Option<&str>,
     ) -> Result<Arc<People>, StoreError> {
-        let key = (login.to_owned(), target.map(str::to_owned));
-        if let Some(people) = self.remembered(stamp, &key) {
+        // What is too long for a name is nobody's, and would fill what is remembered.
+        let is_name = target.is_none_or(|target| target.len() <= NAME_MAX);
+        let key = (login.to_owned(), target.filter(|_| is_name).map(str::to_owned));
+        if let Some(people) = is_name.then(|| self.remembered(stamp, &key)).flatten() {
             return Ok(people);
         }
         let rows = self.0.store.identity(login, target).await?;
@@ -113,7 +116,7 @@ impl Identity {
         let people = Arc::new(people);
         let asked = (has_groups || by_grant.is_some()).then(Instant::now);
         let mut known = self.lock();
-        if known.stamp == stamp {
+        if is_name && known.stamp == stamp {
             if known.people.len() >= REMEMBERED {
                 known.people.clear();
             }
@@ -213,6 +216,11 @@ impl Identity {
             self.lock().noticed.remove(&(change.grant, change.content));
             tracing::error!(%error, grant = change.grant, "a change from outside is not on record");
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remembered_names(&self) -> usize {
+        self.lock().people.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -213,6 +213,23 @@ async fn what_is_refused_to_whoever_acts_is_on_record_as_such() {
     assert!(proxied.lines().any(|line| line.contains("\"refused\"") && line.contains("grant_jobs")), "{proxied}");
 }
 
+/// Names that nobody can have are neither repeated nor remembered, however many are tried.
+#[tokio::test]
+async fn endless_names_fill_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let endless = "x".repeat(65);
+    let submission = json!({ "spec": frames(1), "user": endless });
+    let (status, answer) = farm.call(Peer::Unix { uid: ADA }, "POST", "/api/v1/jobs", submission).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(!String::from_utf8_lossy(&answer).contains(&endless), "not said back");
+    let identity = &farm.running.app.service.identity;
+    let remembered = identity.remembered_names();
+    assert!(remembered > 0);
+    assert_eq!(acting(&farm, ADA, &endless, "GET", "/api/v1/jobs", Value::Null).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(identity.remembered_names(), remembered);
+}
+
 #[tokio::test]
 async fn proxies_are_never_chained_and_nobody_grants_themselves() {
     let dir = tempfile::tempdir().expect("dir");

@@ -115,10 +115,14 @@ pub(super) fn act_of(page: (&str, &str)) -> Option<&'static str> {
     }
 }
 
-/// Those that have no row here: two only ask, with something to say; the other needs a provider, and `oidc` looks for its
-/// record.
-const ELSEWHERE: [(&str, &str); 3] =
-    [("POST", "/api/v1/policy/diff"), ("POST", "/api/v1/passwords/{account}/seal"), ("POST", "/api/v1/oidc/session")];
+/// Those that have no row here: two only ask, with something to say; a code changes nothing before it is used, and `pages`
+/// looks for the record of that; the last needs a provider, and `oidc` looks for its record.
+const ELSEWHERE: [(&str, &str); 4] = [
+    ("POST", "/api/v1/policy/diff"),
+    ("POST", "/api/v1/passwords/{account}/seal"),
+    ("POST", "/api/v1/login/code"),
+    ("POST", "/api/v1/oidc/session"),
+];
 
 #[tokio::test]
 async fn whatever_changes_something_leaves_its_record() {

@@ -144,7 +144,7 @@ async fn a_revocation_that_kills_reaches_what_was_blocked_before() {
     let waits = as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1["job"].clone();
     assert_eq!(revoked(&farm, id, false).await, json!({ "grant": id, "blocked": [waits, running], "killed": [] }));
     is(&farm, &path, "blocked").await;
-    assert_eq!(revoked(&farm, id, true).await, json!({ "grant": id, "blocked": [], "killed": [running] }));
+    assert_eq!(revoked(&farm, id, true).await, json!({ "grant": id, "blocked": [waits], "killed": [running] }));
     is(&farm, &path, "killed").await;
     is(&farm, &format!("/api/v1/jobs/{waits}"), "blocked").await;
 }

@@ -374,7 +374,9 @@ impl Service {
         let (login_user, identified) = self.foreseen(caller, user, acting_as, at).await?;
         let (user, refused, rules, workers) = match identified {
             Identified::As(who, rules) => {
-                (Some(who.user.to_string()), None, rules, self.verdicts(&who, None, only, at).await?)
+                // Nothing can be submitted as a user whose row can't be understood, whatever each worker says.
+                let refused = self.identity.settings(&who.user).await?.err().as_ref().map(RefusedView::from);
+                (Some(who.user.to_string()), refused, rules, self.verdicts(&who, None, only, at).await?)
             }
             Identified::Refused(refusal, rules) => {
                 let verdict = |place: &Place| VerdictView {

@@ -7,6 +7,7 @@ mod document;
 mod fake_worker;
 mod farm;
 mod foresight;
+mod foretold;
 mod inside;
 mod limits;
 #[cfg(feature = "oidc")]

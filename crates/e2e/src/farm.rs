@@ -221,7 +221,8 @@ impl Farm {
         let deadline = std::time::Instant::now() + PATIENCE;
         while let Some(left) = deadline.checked_duration_since(std::time::Instant::now()) {
             match lines.recv_timeout(left) {
-                Ok(line) if line.starts_with("ready ") => return Some(line),
+                // On a terminal the launcher's own "ready with …" comes the same way.
+                Ok(line) if line.starts_with("ready url=") => return Some(line),
                 Ok(_) => {}
                 Err(_) => return None,
             }

@@ -291,6 +291,7 @@ fn only_the_launcher_has_root() {
     let farm = Farm::user_mode().start();
     let job = farm.submit_sh("ada", &[], "sleep 1000");
     let _ = farm.until_job(job, "running", |j| e2e::state(j) == "running");
+    e2e::until("the task", || (!farm.processes().of(Role::Task).is_empty()).then_some(()));
     let tree = farm.processes();
     for role in [Role::Dev, Role::Supervisor, Role::Worker, Role::Session, Role::Task] {
         let pids = tree.of(role);

@@ -67,8 +67,7 @@ impl BenchFarm {
         let folder = disk.path().display();
         let mount = format!("mountpoint -q /mnt/data || mount --bind '{folder}' /mnt/data");
         let farm = builder.on(Stage::raise_with(&accounts())).after(&mount).start();
-        let socket = farm.path(format!("{}/run/socket", farm.data()));
-        let (ada, root) = (Connection::open(&socket, ADA)?, Connection::open(&socket, 0)?);
+        let (ada, root) = (Connection::of(&farm, "ada")?, Connection::of(&farm, "root")?);
         for program in ["true_static", "now_static", "lines"] {
             let inside = farm.path(format!("{}/{program}", farm.shared()));
             fs::copy(limits.program(program), &inside).context("failed to hand a program to the farm")?;
@@ -114,9 +113,9 @@ impl BenchFarm {
 
     /// Jobs of one task each per second, submitted by many people at once.
     pub(crate) fn single_task_jobs(&mut self, program: &str, jobs: u64) -> Result<f64> {
-        let socket = self.farm.path(format!("{}/run/socket", self.farm.data()));
         let people = FIRST_PERSON..FIRST_PERSON + PEOPLE;
-        let connections: Result<Vec<Connection>> = people.map(|uid| Connection::open(&socket, uid)).collect();
+        let connections: Result<Vec<Connection>> =
+            people.map(|uid| Connection::of(&self.farm, &format!("person{uid}"))).collect();
         let body = body_of(&JobSpec::command([program]));
         let each = jobs / u64::from(PEOPLE);
         let started = Instant::now();
@@ -294,8 +293,7 @@ impl BenchFarm {
     }
 
     fn reconnect(&mut self) -> Result<()> {
-        let socket = self.farm.path(format!("{}/run/socket", self.farm.data()));
-        (self.ada, self.root) = (Connection::open(&socket, ADA)?, Connection::open(&socket, 0)?);
+        (self.ada, self.root) = (Connection::of(&self.farm, "ada")?, Connection::of(&self.farm, "root")?);
         Ok(())
     }
 }

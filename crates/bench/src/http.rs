@@ -3,18 +3,43 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::{Gid, Uid, setegid, seteuid};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 use serde_json::{Value, json};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::io::{BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Child, Stdio};
+
+/// The argument that makes this program a [`hold`]er.
+pub(crate) const HOLD: &str = "hold";
 
 /// A connection, of whoever it was opened as: the kernel vouches for that account as long as it lives.
 pub(crate) struct Connection {
     stream: BufReader<UnixStream>,
+    /// Who connected, where that was done by another process: the supervisor asks the kernel about it.
+    holder: Option<(Child, UnixStream)>,
 }
 
 impl Connection {
+    /// Connects as an account of the farm's own machine: by a process in its namespaces, since a supervisor answers
+    /// nobody whose process it cannot see. That process hands the connection over and then only lives.
+    pub(crate) fn of(farm: &e2e::Farm, who: &str) -> Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let program = std::env::current_exe()?;
+        let name = program.file_name().and_then(|n| n.to_str()).context("this program's name")?;
+        let mut holder = farm.command_as(who, name);
+        holder.args([HOLD, &format!("{}/run/socket", farm.data())]);
+        let child = holder.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).spawn()?;
+        drop(holder);
+        let stream = UnixStream::from(received(&ours).with_context(|| format!("failed to connect as {who}"))?);
+        Ok(Self { stream: BufReader::new(stream), holder: Some((child, ours)) })
+    }
+
     /// Connects with this effective uid (and a gid of the same number).
     pub(crate) fn open(socket: &Path, uid: u32) -> Result<Self> {
         // By a descriptor: not every account may take the way there, and the way may be too long for an address.
@@ -23,7 +48,7 @@ impl Connection {
         let address = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
         let connected = known_as(uid, || UnixStream::connect(&address))?;
         let stream = connected.with_context(|| format!("failed to connect to {} as {uid}", socket.display()))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(stream), holder: None })
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Result<Value> {
@@ -110,6 +135,41 @@ impl Connection {
         line.truncate(line.trim_end().len());
         Ok(line)
     }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some((mut child, word)) = self.holder.take() {
+            drop(word);
+            drop(child.wait());
+        }
+    }
+}
+
+/// What this program is on the farm's machine: connects to `socket`, sends the connection over its standard input and
+/// lives until that is closed.
+pub(crate) fn hold(socket: &str) -> Result<()> {
+    let connected = UnixStream::connect(socket).with_context(|| format!("failed to connect to {socket}"))?;
+    let word = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let descriptors = [connected.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(&word, &[IoSlice::new(b"c")], &mut control, SendFlags::empty())?;
+    drop(connected);
+    (&word).read_to_end(&mut Vec::new()).context("failed to wait for the end")?;
+    Ok(())
+}
+
+fn received(from: &UnixStream) -> Result<OwnedFd> {
+    let (mut byte, mut space) = ([0], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    descriptors.next().and_then(|mut d| d.next()).context("no connection was handed over")
 }
 
 /// Does what makes the kernel note who this is: it keeps a socket's peer as it was when it connected.

@@ -97,6 +97,11 @@ impl Figures {
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, socket] = &args[..]
+        && word == http::HOLD
+    {
+        return http::hold(socket);
+    }
     let known = |a: &String| ["--json", "--quick", "--only"].contains(&a.as_str()) || !a.starts_with('-');
     if !args.iter().all(known) {
         eprintln!("{USAGE}");

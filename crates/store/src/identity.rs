@@ -103,7 +103,10 @@ macro_rules! nulls {
 /// says first what it is, and is filled up to the columns of the widest. What begins with `group:` lies between that
 /// and `group;`.
 const IDENTITY: &str = concat!(
-    "SELECT 'login', ",
+    "SELECT 'stamp', n",
+    nulls!(),
+    ", NULL FROM identity_changes WHERE id = 1 ",
+    "UNION ALL SELECT 'login', ",
     user_columns!(),
     ", NULL, NULL FROM users WHERE name = $1 ",
     "UNION ALL SELECT 'target', ",
@@ -144,8 +147,8 @@ impl Store {
     }
 
     /// All that it is decided by whether the login user may act as `target`, or, without one, as whom he is associated
-    /// with.
-    pub async fn identity(&self, login_user: &str, target: Option<&str>) -> Result<IdentityRows> {
+    /// with; and the stamp of that moment.
+    pub async fn identity(&self, login_user: &str, target: Option<&str>) -> Result<(i64, IdentityRows)> {
         identity(&self.readers, login_user, target).await.map_err(|e| self.explain(e))
     }
 
@@ -224,20 +227,21 @@ impl Store {
 
 async fn stamp(pool: &Pool) -> Result<i64> {
     let row = query("SELECT n FROM identity_changes WHERE id = 1").fetch_optional(pool).await?;
-    let n = row.as_ref().map(|row| row.try_get::<i64, _>("n"));
-    match n {
-        Some(Ok(n)) => Ok(n),
-        // Whoever keeps something as long as it stands still must not go on doing so.
-        _ => Err(unknown("the count of identity changes", "no number")),
-    }
+    moved(row.as_ref().and_then(|row| row.try_get("n").ok()))
 }
 
-async fn identity(pool: &Pool, login_user: &str, target: Option<&str>) -> Result<IdentityRows> {
+/// Whoever keeps something as long as the stamp stands still must not go on doing so without one.
+fn moved(stamp: Option<i64>) -> Result<i64> {
+    stamp.ok_or_else(|| unknown("the count of identity changes", "no number"))
+}
+
+async fn identity(pool: &Pool, login_user: &str, target: Option<&str>) -> Result<(i64, IdentityRows)> {
     let rows = query(IDENTITY).bind(login_user).bind(target).fetch_all(pool).await?;
-    let mut found = IdentityRows::default();
+    let (mut stamp, mut found) = (None, IdentityRows::default());
     for row in &rows {
         let of = |table| Cells { row, table, first: 1 };
         match get::<&str, _>(row, 0)? {
+            "stamp" => stamp = row.try_get(1).ok(),
             "login" => found.login = Some(user_row(&of(&USERS))),
             "target" => found.target = Some(user_row(&of(&USERS))),
             "may_act" => found.may_act.push(may_act_row(&of(&MAY_ACT))),
@@ -248,7 +252,7 @@ async fn identity(pool: &Pool, login_user: &str, target: Option<&str>) -> Result
         }
     }
     found.grants.sort_by_key(|g| g.as_ref().map_or(0, |g| g.id));
-    Ok(found)
+    Ok((moved(stamp)?, found))
 }
 
 fn whole<'r>(row: &'r Row, table: &'static Table) -> Cells<'r> {
@@ -504,7 +508,8 @@ mod tests {
         let filled = query(fill).bind(MANY).execute(&mut conn).await.expect("filled");
         assert_eq!(filled.rows_affected(), MANY.unsigned_abs());
         assert_eq!(store.identity_stamp().await.expect("a stamp"), MANY);
-        let found = store.identity("user31", Some("proxy31")).await.expect("read");
+        let (stamp, found) = store.identity("user31", Some("proxy31")).await.expect("read");
+        assert_eq!(stamp, MANY);
         assert_eq!(found.grants.len(), 10);
         for analyzed in [false, true] {
             if analyzed {

@@ -30,7 +30,7 @@ async fn a_grant_by_hand_needs_two_names() {
     sql(&mut hand, "INSERT INTO may_act (who) VALUES ('ada'), ('group:artists'), ('bob')").await;
     sql(&mut hand, "INSERT INTO may_be_acted_as (proxy_user) VALUES ('render')").await;
 
-    let found = farm.store.identity("ada", Some("render")).await.expect("read");
+    let (_, found) = farm.store.identity("ada", Some("render")).await.expect("read");
     let grant = found.grants[0].clone().expect("a good row");
     assert_eq!((grant.id, grant.login_user.as_str(), grant.proxy_user.as_str()), (1, "ada", "render"));
     assert_eq!((grant.state.as_str(), grant.seal, grant.approved_by), ("active", None, None));
@@ -55,13 +55,13 @@ async fn a_question_has_the_rows_of_its_pair_and_no_others() {
     )
     .await;
     let ids = async |login: &str, target: Option<&str>| -> Vec<u64> {
-        let found = farm.store.identity(login, target).await.expect("read");
+        let (_, found) = farm.store.identity(login, target).await.expect("read");
         found.grants.into_iter().map(|g| g.expect("good").id).collect()
     };
     assert_eq!(ids("ada", Some("render")).await, [1, 2, 7]);
     assert_eq!(ids("group:b", Some("render")).await, [1], "once");
     assert_eq!(ids("ada", None).await, [0_u64; 0]);
-    let nobody = farm.store.identity("nobody", Some("nowhere")).await.expect("read");
+    let (_, nobody) = farm.store.identity("nobody", Some("nowhere")).await.expect("read");
     assert_eq!(nobody, store::IdentityRows::default());
 
     // The association names the target; one that is named goes before it.
@@ -69,7 +69,7 @@ async fn a_question_has_the_rows_of_its_pair_and_no_others() {
     sql(&mut hand, "INSERT INTO users (name, type) VALUES ('sim', 'proxy')").await;
     assert_eq!(ids("ada", None).await, [4]);
     assert_eq!(ids("ada", Some("render")).await, [1, 2, 7]);
-    let found = farm.store.identity("ada", None).await.expect("read");
+    let (_, found) = farm.store.identity("ada", None).await.expect("read");
     assert_eq!(found.target.expect("there").expect("good").name, "sim");
     let association = found.association.expect("there").expect("good");
     assert_eq!((association.proxy_user.as_str(), association.grant_id, association.since), ("sim", Some(4), None));
@@ -116,12 +116,13 @@ async fn a_hand_edit_is_seen_by_the_next_question() {
         "UPDATE associations SET proxy_user = 'sim'",
         "DELETE FROM associations",
     ];
-    let mut before = farm.store.identity("ada", Some("render")).await.expect("read");
+    let (_, mut before) = farm.store.identity("ada", Some("render")).await.expect("read");
     for change in changes {
         sql(&mut hand, change).await;
         let now = farm.store.identity_stamp().await.expect("a stamp");
         assert!(now > last, "{change}: {last} to {now}");
-        let after = farm.store.identity("ada", Some("render")).await.expect("read");
+        let (of_it, after) = farm.store.identity("ada", Some("render")).await.expect("read");
+        assert_eq!(of_it, now, "{change}: what is read is of the moment its stamp says");
         // What SQL replaced by the same is the same.
         assert!(after != before, "{change}: {after:?}");
         (last, before) = (now, after);
@@ -134,6 +135,7 @@ async fn a_hand_edit_is_seen_by_the_next_question() {
     assert!(gone.to_string().contains("has to stay"), "{gone}");
     sql(&mut hand, "UPDATE identity_changes SET n = 'x'").await;
     farm.store.identity_stamp().await.expect_err("no number is no stamp");
+    farm.store.identity("ada", Some("render")).await.expect_err("nor is anything read without one");
 }
 
 /// A table, a good row of it as (column, value), and for each column whether it may be NULL.
@@ -264,7 +266,7 @@ async fn the_row(store: &Store, table: &str) -> Option<Result<String, String>> {
     fn shown<T: std::fmt::Debug>(row: store::Raw<T>) -> Result<String, String> {
         row.map(|r| format!("{r:?}")).map_err(|e| e.to_string())
     }
-    let found = store.identity("ada", Some("render")).await.expect("the query never fails");
+    let (_, found) = store.identity("ada", Some("render")).await.expect("the query never fails");
     match table {
         "users" => found.login.map(shown),
         "may_act" => found.may_act.into_iter().next().map(shown),
@@ -327,7 +329,7 @@ async fn text_comes_back_as_it_stands() {
             .execute(&mut hand)
             .await
             .expect("inserted");
-        let found = farm.store.identity("ada", Some("render")).await.expect("read");
+        let (_, found) = farm.store.identity("ada", Some("render")).await.expect("read");
         let grant = found.grants.last().expect("there").clone().expect("it is text");
         assert_eq!((grant.state.as_str(), grant.reason.as_deref()), (text, Some(text)));
     }
@@ -347,7 +349,7 @@ async fn a_bad_row_spoils_no_list() {
          (5, 'ada', 'render', x'00'), (6, 'ada', 'render', 'fine'), (7, NULL, 'render', ''), (8, x'616461', 'render', '')",
     )
     .await;
-    let found = farm.store.identity("ada", Some("render")).await.expect("read").grants;
+    let found = farm.store.identity("ada", Some("render")).await.expect("read").1.grants;
     assert_eq!(found.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, false, true]);
     let all = farm.store.grants(GrantFilter { limit: 9, ..GrantFilter::default() }).await.expect("read");
     let bad: Vec<String> =
@@ -676,7 +678,7 @@ async fn users_and_lists_are_kept() {
     for allowed in [true, false, true] {
         store.set_may_act("group:artists", allowed, None).await.expect("set");
         store.set_may_be_acted_as("render", allowed, None).await.expect("set");
-        let found = store.identity("ada", Some("render")).await.expect("read");
+        let (_, found) = store.identity("ada", Some("render")).await.expect("read");
         assert_eq!(found.may_act, [Ok(("group:artists".to_owned(), allowed))]);
         assert_eq!(found.may_be_acted_as, Some(Ok(allowed)));
     }
@@ -848,7 +850,7 @@ async fn the_manual_names_every_column_and_its_statements_work() {
         let statements = section.split("```sql").nth(1).and_then(|s| s.split("```").next()).expect("an example");
         sql(&mut hand, statements).await;
     }
-    let found = farm.store.identity("ada", Some("render")).await.expect("read");
+    let (_, found) = farm.store.identity("ada", Some("render")).await.expect("read");
     assert_eq!(grant_of(&farm, 1).await.state, "revoked");
     assert_eq!(grant_of(&farm, 2).await.valid_until.as_deref(), Some("2026-11-30T18:00:00Z"));
     let render = found.target.expect("there").expect("good");

@@ -77,8 +77,9 @@ impl Identity {
 
     /// What the tables say of a login user and of whom they want to be; of their association when nobody is named.
     pub(crate) async fn people(&self, login: &str, target: Option<&str>) -> Result<Arc<People>, StoreError> {
-        let stamp = self.0.store.identity_stamp().await?;
-        self.people_at(stamp, login, target).await
+        // A look at the stamp is worth its way only where it may save another.
+        let is_known = question(login, target).is_some_and(|key| self.lock().people.contains_key(&key));
+        if is_known { self.people_at(self.stamp().await?, login, target).await } else { self.read(login, target).await }
     }
 
     /// What now holds; for [`Self::people_at`].
@@ -93,33 +94,33 @@ impl Identity {
         login: &str,
         target: Option<&str>,
     ) -> Result<Arc<People>, StoreError> {
-        // What is too long for a name is nobody's, and would fill what is remembered.
-        let is_name = target.is_none_or(|target| target.len() <= NAME_MAX);
-        let key = (login.to_owned(), target.filter(|_| is_name).map(str::to_owned));
-        if let Some(people) = is_name.then(|| self.remembered(stamp, &key)).flatten() {
-            return Ok(people);
+        match question(login, target).and_then(|key| self.remembered(stamp, &key)) {
+            Some(people) => Ok(people),
+            None => self.read(login, target).await,
         }
-        let rows = self.0.store.identity(login, target).await?;
+    }
+
+    async fn read(&self, login: &str, target: Option<&str>) -> Result<Arc<People>, StoreError> {
+        let (stamp, rows) = self.0.store.identity(login, target).await?;
         let (mut people, outside) = rows::people(&rows, &self.0.seal, self.0.needs_approval);
         for change in outside {
             self.notice(login, change).await;
         }
         let has_groups = people.grants.iter().any(|g| matches!(g.holder, Holder::Group(_)));
-        if has_groups {
-            people.groups = self.groups(login).await;
-        }
         let of = target.map(str::to_owned).or_else(|| people.association.as_ref().map(|a| a.proxy_user.clone()));
         let by_grant = of.filter(|_| !people.grants.is_empty());
-        if let Some(target) = &by_grant {
-            people.is_system = self.is_system(target).await;
+        let is_asked = has_groups || by_grant.is_some();
+        if is_asked {
+            let of_host = self.ask_host(has_groups.then_some(login), by_grant.as_deref()).await;
+            (people.groups, people.is_system) = (of_host.0.unwrap_or(people.groups), of_host.1);
         }
         let people = Arc::new(people);
-        let asked = (has_groups || by_grant.is_some()).then(Instant::now);
-        let mut known = self.lock();
-        if is_name && known.stamp == stamp {
+        if let Some(key) = question(login, target) {
+            let mut known = self.known_at(stamp);
             if known.people.len() >= REMEMBERED {
                 known.people.clear();
             }
+            let asked = is_asked.then(Instant::now);
             known.people.insert(key, Remembered { people: people.clone(), asked });
         }
         Ok(people)
@@ -187,19 +188,24 @@ impl Identity {
 
     /// The directory's groups of a login user.
     pub(crate) async fn groups(&self, login: &str) -> Groups {
-        let (host, name) = (self.0.host.clone(), login.to_owned());
-        match tokio::task::spawn_blocking(move || host.groups_of(&name)).await {
-            Ok(Ok(groups)) => Groups::Known(groups),
-            Ok(Err(error)) => Groups::Unknown(error),
-            Err(error) => Groups::Unknown(error.to_string()),
-        }
+        self.ask_host(Some(login), None).await.0.unwrap_or_else(|| Groups::Unknown("nobody was asked".to_owned()))
     }
 
     /// A name that the supervisor's host has for a system account. What can't be found out is not one: the launcher
     /// of each host has the last word.
     pub(crate) async fn is_system(&self, user: &str) -> bool {
-        let (host, name) = (self.0.host.clone(), user.to_owned());
-        tokio::task::spawn_blocking(move || host.is_system(&name)).await.unwrap_or(false)
+        self.ask_host(None, Some(user)).await.1
+    }
+
+    /// Both by one way to a thread that may wait.
+    async fn ask_host(&self, groups_of: Option<&str>, is_system: Option<&str>) -> (Option<Groups>, bool) {
+        let host = self.0.host.clone();
+        let (login, user) = (groups_of.map(str::to_owned), is_system.map(str::to_owned));
+        let asked = tokio::task::spawn_blocking(move || {
+            let groups = login.map(|login| host.groups_of(&login).map_or_else(Groups::Unknown, Groups::Known));
+            (groups, user.is_some_and(|user| host.is_system(&user)))
+        });
+        asked.await.unwrap_or_else(|error| (groups_of.map(|_| Groups::Unknown(error.to_string())), false))
     }
 
     /// A hand edit goes on record at its first use.
@@ -226,6 +232,12 @@ impl Identity {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// By what a question is remembered. What is too long for a name is nobody's, and would fill what is remembered.
+fn question(login: &str, target: Option<&str>) -> Option<(String, Option<String>)> {
+    let is_name = target.is_none_or(|target| target.len() <= NAME_MAX);
+    is_name.then(|| (login.to_owned(), target.map(str::to_owned)))
 }
 
 /// A user named in a request, as far as it is a name.

@@ -127,7 +127,7 @@ impl Service {
         let login = principal.login_user.as_str();
         let people = self.identity.people(login, None).await?;
         let now = clock::now();
-        let row = self.store.identity(login, None).await?.association;
+        let row = self.store.identity(login, None).await?.1.association;
         let (active, since) = match row {
             Some(Ok(row)) => (Some(row.proxy_user), row.since),
             Some(Err(_)) => (Some(String::new()), None),

@@ -110,6 +110,8 @@ struct Session {
     group: Group,
     channel: OwnedFd,
     start: Start,
+    /// Its job's, in `work`.
+    folder: String,
 }
 
 /// The main story: `docs/launch.md` is its list of steps.
@@ -175,33 +177,57 @@ fn limits_possible(task: &Task) -> Result<Vec<String>, Refusal> {
     Ok(notes)
 }
 
-/// The job's folder: where it is, and which one it is.
+/// The job's folder: what it is called in `work`, where it is, and which one it is.
 struct Folder {
+    name: String,
     path: String,
     id: (u64, u64),
 }
 
-/// Makes `work/JOB` for the account, or checks that it is the account's. An existing one is never given away.
+/// `work/JOB` for the account that the job began as on this host; for every other one, and only for it, `work/JOB.UID`.
+/// It is made, or checked to be the account's. An existing one is never given away.
 fn job_folder(task: &Task, identity: &Identity) -> Result<Folder, Refusal> {
-    const HINT: &str = "see the job's folder on the host, and whether the disk is full";
-    let failed = |e| Refusal::stage("job_folder", e, HINT);
     let job = task.warrant.job.to_string();
-    let name = sys::cstr(job.as_str()).map_err(failed)?;
-    let work = as_fd(&task.work);
-    let fd = match sys::open_dir(work, &name) {
-        Err(Errno(libc::ENOENT)) if task.warrant.purpose == Purpose::Run => {
-            make_folder(task, identity, &name).map_err(failed)?;
-            sys::open_dir(work, &name).map_err(failed)?
-        }
-        other => other.map_err(failed)?,
+    let own = format!("{job}.{}", identity.uid);
+    let found = match open_folder(task, &own)? {
+        Some(found) => Some((own.as_str(), found)),
+        None => open_or_make(task, identity, &job)?.map(|found| (job.as_str(), found)),
     };
-    let stat = sys::fstat(as_fd(&fd)).map_err(failed)?;
+    let found = match found {
+        Some((_, stat)) if stat.uid != identity.uid && stat.uid != 0 => {
+            open_or_make(task, identity, &own)?.map(|found| (own.as_str(), found))
+        }
+        found => found,
+    };
+    let (name, stat) = found.ok_or_else(|| no_folder(Errno(libc::ENOENT)))?;
     if stat.uid != identity.uid {
-        let text = format!("the folder of job {job} belongs to uid {}, not {}", stat.uid, identity.uid);
-        let hint = "a job keeps the account it started with on a host; clean the job first";
+        let text = format!("work/{name} belongs to uid {}, not {}", stat.uid, identity.uid);
+        let hint = "only the launcher makes folders there: an administrator of the host has to remove it";
         return Err(Refusal::new(RefusalKind::Stage, "job_folder", text, hint));
     }
-    Ok(Folder { path: format!("{}/{job}", task.work_path), id: (stat.dev, stat.ino) })
+    Ok(Folder { path: format!("{}/{name}", task.work_path), name: name.to_owned(), id: (stat.dev, stat.ino) })
+}
+
+fn no_folder(errno: Errno) -> Refusal {
+    Refusal::stage("job_folder", errno, "see the job's folder on the host, and whether the disk is full")
+}
+
+fn open_folder(task: &Task, name: &str) -> Result<Option<sys::Stat>, Refusal> {
+    let name = sys::cstr(name).map_err(no_folder)?;
+    match sys::open_dir(as_fd(&task.work), &name) {
+        Err(Errno(libc::ENOENT)) => Ok(None),
+        other => other.and_then(|fd| sys::fstat(as_fd(&fd))).map(Some).map_err(no_folder),
+    }
+}
+
+/// Only what runs tasks makes a folder.
+fn open_or_make(task: &Task, identity: &Identity, name: &str) -> Result<Option<sys::Stat>, Refusal> {
+    let found = open_folder(task, name)?;
+    if found.is_some() || task.warrant.purpose != Purpose::Run {
+        return Ok(found);
+    }
+    make_folder(task, identity, &sys::cstr(name).map_err(no_folder)?).map_err(no_folder)?;
+    open_folder(task, name)
 }
 
 /// Made under another name and then renamed: under its own name it is never anybody else's, not for a moment.
@@ -265,7 +291,7 @@ fn start(
         pid_start,
         notes,
     };
-    Ok(Session { pid, group: group.clone(), channel: ours, start })
+    Ok(Session { pid, group: group.clone(), channel: ours, start, folder: folder.name.clone() })
 }
 
 fn orders(task: &Task) -> Res<OwnedFd> {
@@ -608,7 +634,7 @@ impl Watch<'_> {
 
     /// The folder itself, in root's own folder, and only when the account has emptied it.
     fn remove_folder(&self) -> Res<()> {
-        let name = sys::cstr(self.task.warrant.job.to_string())?;
+        let name = sys::cstr(self.session.folder.as_str())?;
         sys::unlinkat(as_fd(&self.task.work), &name, libc::AT_REMOVEDIR)
     }
 

@@ -752,10 +752,27 @@ fn a_folder_of_another_account_is_never_given_away() {
     let of_root = make(&mut stage, &worker, &|p| fs::create_dir(p).expect("dir"));
     let link = make(&mut stage, &worker, &|p| std::os::unix::fs::symlink("/etc", p).expect("link"));
     let file = make(&mut stage, &worker, &|p| fs::write(p, "").expect("file"));
-    for warrant in [of_bob, of_root, link, file] {
+    for warrant in [of_root, link, file] {
         assert_eq!(stage.refused(&mut worker, &warrant), (RefusalKind::Stage, "job_folder".into()));
     }
     assert_eq!(fs::metadata("/etc").expect("etc").uid(), 0);
+    // The job went on as another account: it has a folder of its own, also after the first one is gone.
+    let (shared, own) = (format!("work/{}", of_bob.job), format!("work/{}.1501", of_bob.job));
+    stage.launched(&mut worker, &of_bob).order("exit");
+    worker.end_of(of_bob.session);
+    assert_eq!([&shared, &own].map(|p| fs::metadata(stage.path(p)).expect("a folder").uid()), [1502, 1501]);
+    fs::remove_dir(stage.path(&shared)).expect("removed");
+    for purpose in [Purpose::Run, Purpose::Clean] {
+        let mut again = stage.warrant(&worker, "ada");
+        (again.job, again.purpose) = (of_bob.job, purpose);
+        let session = stage.launched(&mut worker, &again);
+        if purpose == Purpose::Run {
+            assert_eq!([&shared, &own].map(|p| stage.path(p).exists()), [false, true]);
+            session.order("exit");
+        }
+        worker.end_of(again.session);
+    }
+    assert!(!stage.path(&own).exists());
 
     // Its own is entered again, by a second session of the job.
     let first = stage.warrant(&worker, "ada");

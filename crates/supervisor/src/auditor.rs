@@ -324,13 +324,19 @@ fn answer(label: &'static str, why: String, mut found: Vec<Behind>) -> Whence {
     Whence { label: if found.is_empty() { "none" } else { label }, why, found }
 }
 
-/// The job in whose own folder the path lies: `DATA/work/JOB/…`. Nothing that goes back up does.
+/// The job in whose own folder the path lies: `DATA/work/JOB/…`, or `JOB.UID` of an account that it went on as.
+/// Nothing that goes back up does.
 fn job_of(data: &Path, path: &Path) -> Option<u64> {
     let plain = |p: &Path| p.components().all(|c| !matches!(c, Component::ParentDir | Component::CurDir));
     let work = std::fs::canonicalize(data.join("work")).unwrap_or_else(|_| data.join("work"));
     let rest: PathBuf = path.strip_prefix(&work).ok()?.to_owned();
     let mut parts = rest.components();
-    let job = parts.next()?.as_os_str().to_str()?;
+    let name = parts.next()?.as_os_str().to_str()?;
+    let job = match name.split_once('.') {
+        Some((job, uid)) if !uid.is_empty() && uid.bytes().all(|b| b.is_ascii_digit()) => job,
+        Some(_) => return None,
+        None => name,
+    };
     job::job_number(job).ok().filter(|_| plain(path))
 }
 
@@ -352,8 +358,12 @@ mod tests {
     fn only_a_jobs_own_folder_is_its_own() {
         let of = |path: &str| job_of(Path::new("/nonexistent/farm"), Path::new(path));
         assert_eq!(of("/nonexistent/farm/work/42/out/a.png"), Some(42));
+        assert_eq!(of("/nonexistent/farm/work/42.1503/out/a.png"), Some(42));
         for other in [
             "/nonexistent/farm/work/x/a",
+            "/nonexistent/farm/work/42.x/a",
+            "/nonexistent/farm/work/42./a",
+            "/nonexistent/farm/work/.new-42/a",
             "/nonexistent/farm/work",
             "/nonexistent/farm/work/42/../43/a",
             "/home/ada/a",

@@ -62,27 +62,26 @@ impl Dispatcher {
         }
     }
 
-    /// Sees to it that every worker that ran the job removes its folder; true when all have.
+    /// Sees to it that every worker that ran the job removes its folders, each account's; true when all have.
     async fn folders_are_gone(&self, job: u64) -> Result<bool, DispatchError> {
-        let mut ran: BTreeMap<String, (SessionRow, BTreeSet<String>)> = BTreeMap::new();
+        let mut ran: BTreeMap<(String, String), SessionRow> = BTreeMap::new();
         let mut cleaned = BTreeSet::new();
         for row in self.store().sessions(job).await? {
             let is_alive = row.ended_at.is_none();
             match row.purpose {
                 Purpose::Clean if is_alive => return Ok(false),
                 Purpose::Clean if row.end.as_deref() == Some("left") => {
-                    cleaned.insert(row.worker);
+                    cleaned.insert((row.worker, row.account));
                 }
                 // What was refused made no folder.
                 Purpose::Run if row.started_at.is_some() => {
-                    let account = row.account.clone();
-                    ran.entry(row.worker.clone()).or_insert_with(|| (row, BTreeSet::new())).1.insert(account);
+                    ran.entry((row.worker.clone(), row.account.clone())).or_insert(row);
                 }
                 Purpose::Clean | Purpose::Run | Purpose::Read => {}
             }
         }
-        ran.retain(|worker, _| !cleaned.contains(worker));
-        for (worker, (row, _)) in &ran {
+        ran.retain(|whose, _| !cleaned.contains(whose));
+        for ((worker, _), row) in &ran {
             self.clean(job, worker, row).await?;
         }
         Ok(ran.is_empty())

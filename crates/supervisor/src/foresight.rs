@@ -8,7 +8,8 @@ use crate::dispatch::{place, who};
 use crate::error::ServiceError;
 use crate::identity::{Carried, micros, roles};
 use crate::service::Service;
-use job::Requires;
+use crate::views::GrantView;
+use job::{JobState, Requires};
 use policy::{
     Accept, Acting, Ask, Channel, Decision, Effect, Grant, GrantState, Groups, Holder, Identified, JobNames, Kind,
     LoginUser, Mode, People, Person, Place, Principal, ProxyAccount, Refusal, Request, Roles, Scopes, User, Who,
@@ -17,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use store::JobFilter;
+use store::{JobFilter, JobRow};
 use warrant::Account;
 
 /// Jobs looked at unless told, and at most.
@@ -115,6 +116,55 @@ fn login_user(name: &str) -> Result<LoginUser, ServiceError> {
     LoginUser::parse(name).map_err(|e| ServiceError::input("user", format!("{name:?} is no login name: {e}")))
 }
 
+// --- the end of a grant
+
+/// Jobs that are looked at together.
+const PAIR_JOBS: u32 = 500;
+/// More are not told one by one.
+const TOUCHED_MAX: usize = 200;
+
+/// What the end of a grant would touch.
+#[derive(Debug)]
+pub(crate) struct TouchedView {
+    pub(crate) grant: GrantView,
+    /// Their right to their user would have ended, the newest first.
+    pub(crate) jobs: Vec<JobRow>,
+    /// There may be more.
+    pub(crate) is_cut: bool,
+}
+
+impl Service {
+    /// Which jobs would have no right to their user any more: for whoever may end the grant.
+    pub(crate) async fn would_end(&self, caller: &Caller, id: u64) -> Result<TouchedView, ServiceError> {
+        let row = self.may_end(caller, id).await?;
+        let now = clock::now();
+        let login = (!row.login_user.starts_with("group:")).then_some(row.login_user.as_str());
+        let states = [JobState::Pending, JobState::Running, JobState::Suspended, JobState::Blocked];
+        let rows = self.store.jobs_of_pair(login, &row.proxy_user, &states, PAIR_JOBS, None).await?;
+        let mut is_cut = rows.len() >= PAIR_JOBS as usize;
+        let mut without: HashMap<String, People> = HashMap::new();
+        let mut jobs = Vec::new();
+        for job in rows {
+            let Ok(who) = who(&job) else { continue };
+            if !without.contains_key(&job.login_user) {
+                let mut people = (*self.identity.people(&job.login_user, Some(&row.proxy_user)).await?).clone();
+                for grant in people.grants.iter_mut().filter(|g| g.id == id) {
+                    grant.state = GrantState::Revoked;
+                }
+                without.insert(job.login_user.clone(), people);
+            }
+            let Some(people) = without.get(&job.login_user) else { continue };
+            let wanted = policy::For { job: Some(&job.name), place: None };
+            if matches!(policy::right(&who, wanted, people, now), Err(policy::NoRight::Ended(_))) {
+                jobs.push(job);
+            }
+        }
+        is_cut |= jobs.len() > TOUCHED_MAX;
+        jobs.truncate(TOUCHED_MAX);
+        Ok(TouchedView { grant: GrantView::of(&Ok(row), now), jobs, is_cut })
+    }
+}
+
 // --- other rows
 
 /// Rows as they might be.
@@ -123,31 +173,31 @@ fn login_user(name: &str) -> Result<LoginUser, ServiceError> {
 #[schemars(rename = "PolicyChange")]
 pub(crate) struct Change {
     /// To be added.
-    grants: Vec<NewGrant>,
+    pub(crate) grants: Vec<NewGrant>,
     /// To be revoked.
-    revoke: Vec<u64>,
-    users: BTreeMap<String, UserChange>,
-    workers: BTreeMap<String, WorkerChange>,
+    pub(crate) revoke: Vec<u64>,
+    pub(crate) users: BTreeMap<String, UserChange>,
+    pub(crate) workers: BTreeMap<String, WorkerChange>,
     /// So many of the last jobs.
-    jobs: Option<u32>,
+    pub(crate) jobs: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "PolicyGrant")]
-struct NewGrant {
-    login_user: String,
-    proxy_user: String,
-    from: Option<String>,
-    until: Option<String>,
-    workers: Option<String>,
-    jobs: Option<String>,
+pub(crate) struct NewGrant {
+    pub(crate) login_user: String,
+    pub(crate) proxy_user: String,
+    pub(crate) from: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) workers: Option<String>,
+    pub(crate) jobs: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "PolicyUser")]
-struct UserChange {
+pub(crate) struct UserChange {
     #[serde(rename = "type")]
     kind: Option<Kind>,
     roles: Option<Vec<String>>,
@@ -157,9 +207,9 @@ struct UserChange {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "PolicyWorker")]
-struct WorkerChange {
-    mode: Option<String>,
-    proxy_account: Option<String>,
+pub(crate) struct WorkerChange {
+    pub(crate) mode: Option<String>,
+    pub(crate) proxy_account: Option<String>,
     accept: Option<Vec<String>>,
     labels: Option<Vec<String>>,
 }
@@ -167,27 +217,27 @@ struct WorkerChange {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct DiffView {
     /// So many jobs were looked at.
-    jobs: usize,
-    changes: Vec<ChangedView>,
+    pub(crate) jobs: usize,
+    pub(crate) changes: Vec<ChangedView>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct ChangedView {
-    job: u64,
-    name: String,
-    login_user: String,
-    user: String,
-    worker: String,
-    before: Foretold,
-    after: Foretold,
+pub(crate) struct ChangedView {
+    pub(crate) job: u64,
+    pub(crate) name: String,
+    pub(crate) login_user: String,
+    pub(crate) user: String,
+    pub(crate) worker: String,
+    pub(crate) before: Foretold,
+    pub(crate) after: Foretold,
     /// What makes the difference.
-    rule: Option<policy::Rule>,
+    pub(crate) rule: Option<policy::Rule>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-struct Foretold {
-    verdict: &'static str,
-    run_as: Option<String>,
+pub(crate) struct Foretold {
+    pub(crate) verdict: &'static str,
+    pub(crate) run_as: Option<String>,
 }
 
 /// A change, understood.

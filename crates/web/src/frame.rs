@@ -18,7 +18,8 @@ pub enum Nav {
 
 impl Nav {
     /// In the order of the bar: entry, address, word, the key after `g`. An entry comes in with its screen.
-    const ALL: &'static [(Self, &'static str, &'static str, &'static str)] = &[(Self::Jobs, "/jobs", "Jobs", "j")];
+    const ALL: &'static [(Self, &'static str, &'static str, &'static str)] =
+        &[(Self::Jobs, "/jobs", "Jobs", "j"), (Self::Users, "/users", "Users", "s")];
 }
 
 /// The frame of a page.

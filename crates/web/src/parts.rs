@@ -45,6 +45,9 @@ impl State {
         Self::new("killed", "⊗", "off"),
         Self::new("revoked", "⊗", "off"),
         Self::new("expired", "◌", "off"),
+        Self::new("disabled", "⊘", "off"),
+        Self::new("yes", "✓", "ok"),
+        Self::new("no", "⊘", "bad"),
     ];
 
     const fn new(word: &'static str, shape: &'static str, kind: &'static str) -> Self {

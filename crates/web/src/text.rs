@@ -8,6 +8,8 @@ use std::fmt;
 pub struct Text(String);
 
 impl Text {
+    pub const EMPTY: &'static Self = &Self(String::new());
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -19,6 +19,7 @@ pub(crate) use answer::ApiError;
 use answer::ByRule;
 pub(crate) use bodies::Budget;
 pub use document::openapi;
+pub(crate) use people::GrantId;
 pub(crate) use sign_in::{Visitor, session_cookie};
 
 use self::bodies::{BODY_MAX, Payer};

@@ -20,11 +20,12 @@ mod job;
 mod jobs;
 mod live;
 mod log;
+mod people;
 mod sign_in;
 mod submit;
 mod view;
 
-pub(crate) use view::{badge, counts, moment, reason, rules, text, times};
+pub(crate) use view::{badge, counts, moment, reason, rules, text, times, when};
 
 use crate::api::{self, ACTING_AS, ApiError, App};
 use crate::caller::{Asks, Caller};
@@ -74,6 +75,21 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/jobs/{id}/ran-as", get(job::ran_as)),
         ("GET", "/jobs/{id}/log", get(log::page)),
         ("GET", "/jobs/{id}/log/events", get(log::events)),
+        ("GET", "/users", get(people::users)),
+        ("POST", "/users", post(people::add_user)),
+        ("GET", "/users/{user}", get(people::user)),
+        ("POST", "/users/{user}", post(people::change_user)),
+        ("POST", "/users/{user}/remove", post(people::remove_user)),
+        ("GET", "/grants", get(people::grants)),
+        ("GET", "/grants/matrix", get(people::matrix)),
+        ("GET", "/grants/new", get(people::new_grant)),
+        ("POST", "/grants/new", post(people::make_grant)),
+        ("POST", "/grants/{grant}/approve", post(people::approve)),
+        ("GET", "/grants/{grant}/revoke", get(people::ask_revoke)),
+        ("POST", "/grants/{grant}/revoke", post(people::revoke)),
+        ("GET", "/may-act", get(people::lists)),
+        ("POST", "/may-act", post(people::set_listed)),
+        ("GET", "/what-if", get(people::what_if)),
     ]
 }
 

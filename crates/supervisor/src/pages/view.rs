@@ -2,10 +2,14 @@
 
 use crate::api::ApiError;
 use crate::clock;
+use crate::error::ServiceError;
 use crate::identity::micros;
 use job::{Counts, TaskState};
 use policy::{Effect, Rule};
 use web::{Badge, Bar, Moment, Reason, RuleLine, Rules, State, Text};
+
+/// The year 9999: what is written is four digits.
+const LATEST: i64 = 253_000_000_000 * 1_000_000;
 
 pub(crate) fn text(text: &str) -> Text {
     Text::from(text)
@@ -70,4 +74,37 @@ pub(crate) fn counts(counts: &Counts) -> Bar {
         TaskState::Pending,
     ];
     Bar { total: counts.total, parts: order.map(|s| (State::of(s.as_str()), counts.get(s))).to_vec() }
+}
+
+/// A time as people write it: `8h` and `3d` from now, or in full.
+pub(crate) fn when(what: &'static str, text: Option<&str>) -> Result<Option<String>, ServiceError> {
+    let Some(text) = text.map(str::trim).filter(|t| !t.is_empty()) else { return Ok(None) };
+    if micros(text).is_ok() {
+        return Ok(Some(text.to_owned()));
+    }
+    let wrong = || ServiceError::input(what, format!("{text:?} is no time: write 8h, 3d or 2026-11-30T18:00:00Z"));
+    let unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
+    let seconds = job::parse_duration(text).ok().filter(|_| unit).ok_or_else(wrong)?;
+    let micros = i64::try_from(seconds).ok().and_then(|s| s.checked_mul(1_000_000)).ok_or_else(wrong)?;
+    let at = clock::now().checked_add(micros).filter(|at| *at < LATEST).ok_or_else(wrong)?;
+    Ok(Some(clock::rfc3339_seconds(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_people_write_them() {
+        assert_eq!(when("at", None).expect("nothing"), None);
+        assert_eq!(when("at", Some(" ")).expect("nothing"), None);
+        let full = "2026-11-30T18:00:00Z";
+        assert_eq!(when("at", Some(full)).expect("a time").as_deref(), Some(full));
+        let soon = when("at", Some("2h30m")).expect("a time").expect("some");
+        let at = micros(&soon).expect("a time") - clock::now();
+        assert!((8_990_000_000..=9_000_000_000).contains(&at), "{at}");
+        for wrong in ["90", "yesterday", "-2h", "18:00", "99999999999d", "2026-13-01T00:00:00Z"] {
+            assert!(when("at", Some(wrong)).is_err(), "{wrong}");
+        }
+    }
 }

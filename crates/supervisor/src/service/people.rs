@@ -562,12 +562,18 @@ impl Service {
         id: u64,
         how: Revocation,
     ) -> Result<RevokedView, ServiceError> {
+        let row = self.may_end(caller, id).await?;
+        self.end(caller, &row, how.kill).await
+    }
+
+    /// A grant, if it is the caller's to end: their own, or one that they might have given.
+    pub(crate) async fn may_end(&self, caller: &Caller, id: u64) -> Result<GrantRow, ServiceError> {
         let row = self.grant_of(caller, id).await?;
         if row.login_user != caller.principal.login_user.as_str() || caller.acting.is_some() {
             self.may_give(caller, &row.proxy_user, "revoke grants").await?;
         }
         manages(&caller.principal)?;
-        self.end(caller, &row, how.kill).await
+        Ok(row)
     }
 
     async fn end(&self, caller: &Caller, row: &GrantRow, kill: bool) -> Result<RevokedView, ServiceError> {

@@ -74,20 +74,51 @@ const TABLE: &[Row] = &[
     ("GET", "/jobs/{id}/ran-as", "", [401, 401, 404, 200, 200]),
     ("GET", "/jobs/{id}/log", "", [401, 401, 404, 200, 200]),
     ("GET", "/jobs/{id}/log/events", "", [401, 401, 404, 200, 200]),
+    // Whoever is no administrator is shown their grants instead.
+    ("GET", "/users", "", [401, 401, 303, 303, 200]),
+    ("POST", "/users", "name=comp&type=proxy", [401, 401, 403, 403, 303]),
+    ("GET", "/users/{user}", "", [401, 401, 403, 200, 200]),
+    ("POST", "/users/{user}", "note=x", [401, 401, 403, 403, 303]),
+    ("GET", "/grants", "", [401, 401, 200, 200, 200]),
+    ("GET", "/grants/matrix", "", [401, 401, 403, 403, 200]),
+    ("GET", "/grants/new", "", [401, 401, 200, 200, 200]),
+    ("POST", "/grants/new", "how=give&login_user=bob&proxy_user=comp", [401, 401, 403, 403, 303]),
+    ("POST", "/grants/{grant}/approve", "", [401, 401, 404, 403, 303]),
+    ("GET", "/grants/{grant}/revoke", "", [401, 401, 404, 200, 200]),
+    ("GET", "/may-act", "", [401, 401, 403, 403, 200]),
+    ("POST", "/may-act", "list=may_act&name=eve&allowed=no", [401, 401, 403, 403, 303]),
+    ("GET", "/what-if", "", [401, 401, 200, 200, 200]),
+    ("POST", "/grants/{grant}/revoke", "", [401, 401, 404, 200, 200]),
+    ("POST", "/users/{user}/remove", "", [401, 401, 403, 403, 303]),
 ];
+
+/// The farm that the table is about: ada has a row, a job, and the right to ask to be render.
+async fn peopled(data: &std::path::Path) -> (Supervised, u64, u64) {
+    let farm = Supervised::start(data).await;
+    for user in [json!({ "name": "ada" }), json!({ "name": "render", "type": "proxy" })] {
+        farm.ask(operator(), "POST", "/api/v1/users", user).await;
+    }
+    let job = farm.submit(ADA, frames(2)).await;
+    let asked = farm.ask(ADA, "POST", "/api/v1/grants/request", json!({ "proxy_user": "render" })).await;
+    (farm, job, asked["id"].as_u64().expect("an id"))
+}
+
+fn filled(path: &str, job: u64, grant: u64) -> String {
+    let path = path.replace("{id}", &job.to_string()).replace("{name}", "app.css");
+    path.replace("{user}", "ada").replace("{grant}", &grant.to_string())
+}
 
 #[tokio::test]
 async fn everybody_at_every_page() {
     let dir = tempfile::tempdir().expect("dir");
-    let farm = Supervised::start(dir.path()).await;
-    let job = farm.submit(ADA, frames(2)).await;
+    let (farm, job, grant) = peopled(dir.path()).await;
     let rows: BTreeSet<(&str, &str)> = TABLE.iter().map(|(method, path, ..)| (*method, *path)).collect();
     let routes: BTreeSet<(&str, &str)> = pages::routes().iter().map(|(method, path, _)| (*method, *path)).collect();
     assert_eq!(rows, routes, "every page has a row, and every row a page");
     let unix = |uid| Peer::Unix { uid };
     let peers = [tcp(), unix(NOBODY), unix(BOB), unix(ADA), unix(operator())];
     for (method, path, form, expected) in TABLE {
-        let path = path.replace("{id}", &job.to_string()).replace("{name}", "app.css");
+        let path = filled(path, job, grant);
         let mut got = [0; 5];
         for (peer, got) in peers.iter().zip(&mut got) {
             let (status, headers, _) = ask(&farm, Asked { peer: *peer, method, path: &path, headers: &[], form }).await;
@@ -134,6 +165,111 @@ async fn a_job_of_somebody_elses_is_no_job() {
     assert!(!list.contains(&format!("/jobs/{job}")) && list.contains("all <b>0</b>"), "{list}");
 }
 
+#[tokio::test]
+async fn a_grant_of_somebody_elses_is_no_grant() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, grant) = peopled(dir.path()).await;
+    for (method, path, form, _) in TABLE.iter().filter(|(_, path, ..)| path.contains("{grant}")) {
+        let told = async |id: u64| {
+            let path = filled(path, 0, id);
+            let (status, _, text) =
+                ask(&farm, Asked { peer: Peer::Unix { uid: BOB }, method, path: &path, headers: &[], form }).await;
+            let id = id.to_string();
+            (
+                status,
+                [format!("grants/{id}"), format!("grant {id}"), format!("grants%2F{id}")]
+                    .iter()
+                    .fold(text, |t, w| t.replace(w, "N")),
+            )
+        };
+        let (theirs, none) = (told(grant).await, told(99_999).await);
+        assert_eq!(theirs.0, 404, "{method} {path}");
+        assert_eq!(theirs, none, "{method} {path}");
+    }
+    let (_, list) = page(&farm, BOB, "/grants").await;
+    assert!(!list.contains(&format!("grant-{grant}\"")), "{list}");
+    let (status, text) = page(&farm, BOB, "/users/ada").await;
+    assert_eq!(status, 403, "{text}");
+    assert_eq!(page(&farm, BOB, "/users/nobody-at-all").await.0, 403, "whether there is such a user isn't told");
+}
+
+/// Asked for, approved, used, looked at before it is ended, and ended.
+#[tokio::test]
+async fn a_grant_from_its_request_to_its_end() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, _) = peopled(dir.path()).await;
+    let op = operator();
+    assert_eq!(post(&farm, op, "/users", "name=comp&type=proxy&answers=bob&note=for+comp").await.0, 303);
+    let (status, text) = post(&farm, ADA, "/grants/new", "how=request&proxy_user=comp&until=soon").await;
+    assert!(status == 400 && text.contains("soon") && text.contains("value=\"comp\""), "what was typed stays: {text}");
+    assert_eq!(post(&farm, ADA, "/grants/new", "how=request&proxy_user=comp&until=8h&reason=shot+40").await.0, 303);
+    let (_, text) = page(&farm, ADA, "/grants?proxy_user=comp").await;
+    assert!(text.contains("shot 40") && text.contains("requested") && text.contains("Revoke…"), "{text}");
+    assert!(!text.contains("Approve"), "nobody approves their own: {text}");
+    // Bob answers for it, but who may act at all is an administrator's word.
+    let (_, text) = page(&farm, BOB, "/grants").await;
+    assert!(text.contains("Approve") && text.contains("asked for by ada"), "{text}");
+    assert_eq!(post(&farm, BOB, "/grants/2/approve", "").await.0, 403);
+    assert_eq!(post(&farm, op, "/may-act", "list=may_act&name=ada&allowed=yes").await.0, 303);
+    assert_eq!(post(&farm, BOB, "/grants/2/approve", "next=%2Fgrants").await.0, 303);
+    let (_, text) = page(&farm, op, "/grants/matrix").await;
+    assert!(
+        text.contains("/grants?login_user=ada&amp;proxy_user=comp&amp;all=yes")
+            || text.contains("login_user=ada&#38;proxy_user=comp"),
+        "{text}"
+    );
+    assert_eq!(post(&farm, ADA, "/as", "proxy_user=comp").await.0, 303);
+    let job = farm.submit(ADA, frames(1)).await;
+    assert_eq!(post(&farm, ADA, "/as/stop", "").await.0, 303);
+    let (_, text) = page(&farm, ADA, "/grants/2/revoke").await;
+    assert!(text.contains(&format!("/jobs/{job}\"")) && text.contains("1 job would"), "{text}");
+    let (_, text) = post(&farm, ADA, "/grants/2/revoke", "kill=yes").await;
+    assert!(text.contains("is revoked") && text.contains(&format!("/jobs/{job}\"")), "{text}");
+    let (_, text) = page(&farm, ADA, &format!("/jobs/{job}")).await;
+    assert!(text.contains("blocked"), "{text}");
+    let (_, text) = page(&farm, op, "/grants?login_user=ada&all=yes").await;
+    assert!(text.contains("ended by ada"), "{text}");
+}
+
+#[tokio::test]
+async fn what_if_is_asked_of_others_by_whom_it_may() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, grant) = peopled(dir.path()).await;
+    let op = operator();
+    let (_, text) = page(&farm, op, "/what-if?user=ada&as=render").await;
+    assert!(text.contains("could submit nothing so") && text.contains("grant"), "{text}");
+    assert_eq!(post(&farm, op, &format!("/grants/{grant}/approve"), "").await.0, 303);
+    let (_, text) = page(&farm, op, "/what-if?user=ada&as=render&at=3d").await;
+    assert!(text.contains("would submit as <b><bdi>render</bdi></b>"), "{text}");
+    let (_, text) = page(&farm, BOB, "/what-if?user=ada").await;
+    assert!(text.contains("impersonate") && !text.contains("Who submits"), "{text}");
+    let (_, text) = page(&farm, BOB, "/what-if?at=soon").await;
+    assert!(text.contains("is no time"), "{text}");
+    let (_, text) = post(&farm, op, "/grants/new", "how=foresee&login_user=bob&proxy_user=render").await;
+    assert!(text.contains("Of the last 1 jobs none would run otherwise"), "{text}");
+}
+
+/// Whoever acts as another is nobody's administrator, and has no grants.
+#[tokio::test]
+async fn acting_as_another_shows_nothing_of_people() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, grant) = peopled(dir.path()).await;
+    let op = operator();
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "ada", "roles": ["admin"] })).await;
+    assert_eq!(post(&farm, op, &format!("/grants/{grant}/approve"), "").await.0, 303);
+    assert_eq!(page(&farm, ADA, "/users").await.0, 200);
+    assert_eq!(post(&farm, ADA, "/as", "proxy_user=render").await.0, 303);
+    for (path, expected) in
+        [("/users", 303), ("/grants/matrix", 403), ("/may-act", 403), ("/users/bob", 403), ("/users/ada", 403)]
+    {
+        assert_eq!(page(&farm, ADA, path).await.0, expected, "{path}");
+    }
+    let (_, text) = page(&farm, ADA, "/grants").await;
+    assert!(text.contains("be yourself again") && !text.contains("grant-"), "{text}");
+    assert_eq!(post(&farm, ADA, &format!("/grants/{grant}/revoke"), "").await.0, 404);
+    assert_eq!(post(&farm, ADA, "/users", "name=eve&role=admin").await.0, 403);
+}
+
 /// The page but for the number that was asked for.
 fn without(text: &str, id: &str) -> String {
     [format!("/jobs/{id}"), format!("job {id}"), format!("%2Fjobs%2F{id}")]
@@ -176,6 +312,9 @@ async fn a_name_is_text() {
             format!("/jobs?user={q}&login_user={q}&sort={q}&state={q}"),
             format!("/jobs/{id}"),
             format!("/as?next={q}"),
+            format!("/grants?login_user={q}&proxy_user={q}&all={q}"),
+            format!("/grants/new?login_user={q}&proxy_user={q}&reason={q}&until={q}&jobs={q}"),
+            format!("/what-if?user={q}&as={q}&worker={q}&at={q}"),
         ] {
             let (_, text) = page(&farm, ADA, &path).await;
             for bad in [

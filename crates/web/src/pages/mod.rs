@@ -3,12 +3,14 @@
 mod job;
 mod jobs;
 mod log;
+mod people;
 mod ran_as;
 mod submit;
 
 pub use job::*;
 pub use jobs::*;
 pub use log::*;
+pub use people::*;
 pub use ran_as::*;
 pub use submit::*;
 

@@ -11,24 +11,25 @@ use crate::identity::{ASSOCIATION, ASSOCIATIONS, GRANT, GRANTS, association_row,
 use crate::people::{AssociationRow, GrantRow, List, NewGrant, NewToken, NewUser};
 use crate::submit::keep_audit;
 use crate::types::AuditRef;
+use crate::writer::Pending;
 use crate::{Result, Store};
 
 impl Store {
     /// Keeps a user as given; when and by whom the row was made stays.
     pub async fn put_user(&self, user: NewUser, audit: Option<AuditRef>, now: i64) -> Result<()> {
-        self.writer.write(move |c| Box::pin(async move { put_user(c, user, true, audit, now).await.map(drop) })).await
+        self.own(move |c| Box::pin(async move { put_user(c, user, true, audit, now).await.map(drop) })).await
     }
 
     /// Keeps a user unless there is one of that name, which then stays as it is. Says whether there was none.
     pub async fn add_user(&self, user: NewUser, audit: Option<AuditRef>, now: i64) -> Result<bool> {
-        self.writer.write(move |c| Box::pin(put_user(c, user, false, audit, now))).await
+        self.own(move |c| Box::pin(put_user(c, user, false, audit, now))).await
     }
 
     /// Removes the user's own row, and his name from the lists that allow and from the answers of others. Grants and
     /// tokens stay. Says whether there was one.
     pub async fn delete_user(&self, name: &str, audit: Option<AuditRef>) -> Result<bool> {
         let name = name.to_owned();
-        self.writer.write(move |c| Box::pin(delete_user(c, name, audit))).await
+        self.own(move |c| Box::pin(delete_user(c, name, audit))).await
     }
 
     /// List 1, for a login user or `group:NAME`.
@@ -36,14 +37,14 @@ impl Store {
         let sql = "INSERT INTO may_act (who, allowed) VALUES ($1, $2) \
                    ON CONFLICT (who) DO UPDATE SET allowed = excluded.allowed";
         let who = who.to_owned();
-        self.writer.write(move |c| Box::pin(set_allowed(c, sql, who, allowed, audit))).await
+        self.own(move |c| Box::pin(set_allowed(c, sql, who, allowed, audit))).await
     }
 
     /// Puts somebody in list 1 of whom it says nothing. If it says no, it goes on saying no.
     pub async fn list_may_act(&self, who: &str) -> Result<()> {
         let sql = "INSERT INTO may_act (who, allowed) VALUES ($1, $2) ON CONFLICT (who) DO NOTHING";
         let who = who.to_owned();
-        self.writer.write(move |c| Box::pin(set_allowed(c, sql, who, true, None))).await
+        self.own(move |c| Box::pin(set_allowed(c, sql, who, true, None))).await
     }
 
     /// Takes somebody out of a list: it says nothing of them any more, which is no. Says whether they were in it.
@@ -60,7 +61,7 @@ impl Store {
         let sql = "INSERT INTO may_be_acted_as (proxy_user, allowed) VALUES ($1, $2) \
                    ON CONFLICT (proxy_user) DO UPDATE SET allowed = excluded.allowed";
         let proxy_user = proxy_user.to_owned();
-        self.writer.write(move |c| Box::pin(set_allowed(c, sql, proxy_user, allowed, audit))).await
+        self.own(move |c| Box::pin(set_allowed(c, sql, proxy_user, allowed, audit))).await
     }
 
     /// Keeps a grant, sealed with what `seal` makes of the row as it is then, its id included.
@@ -68,7 +69,7 @@ impl Store {
     where
         S: FnOnce(&GrantRow) -> String + Send + 'static,
     {
-        self.writer.write(move |c| Box::pin(add_grant(c, grant, seal, audit, now))).await
+        self.own(move |c| Box::pin(add_grant(c, grant, seal, audit, now))).await
     }
 
     /// Makes a grant that wasn't revoked active and approved, and seals it anew. Says whether it did: not when it was
@@ -78,7 +79,7 @@ impl Store {
         S: FnOnce(&GrantRow) -> String + Send + 'static,
     {
         let by = by.to_owned();
-        self.writer.write(move |c| Box::pin(approve_grant(c, id, by, seal, audit, now))).await
+        self.own(move |c| Box::pin(approve_grant(c, id, by, seal, audit, now))).await
     }
 
     /// Revokes a grant, whatever else is in its row, and seals it anew. Says whether it wasn't revoked before.
@@ -87,7 +88,7 @@ impl Store {
         S: FnOnce(&GrantRow) -> String + Send + 'static,
     {
         let by = by.to_owned();
-        self.writer.write(move |c| Box::pin(end_grant(c, id, by, seal, audit, now))).await
+        self.own(move |c| Box::pin(end_grant(c, id, by, seal, audit, now))).await
     }
 
     /// From now on the login user acts as this one. Returns what was before.
@@ -100,7 +101,7 @@ impl Store {
         now: i64,
     ) -> Result<Option<Raw<AssociationRow>>> {
         let (login_user, proxy_user) = (login_user.to_owned(), proxy_user.to_owned());
-        self.writer.write(move |c| Box::pin(set_association(c, login_user, proxy_user, grant_id, audit, now))).await
+        self.own(move |c| Box::pin(set_association(c, login_user, proxy_user, grant_id, audit, now))).await
     }
 
     /// Returns what was before; `None` when he acted as nobody.
@@ -110,11 +111,11 @@ impl Store {
         audit: Option<AuditRef>,
     ) -> Result<Option<Raw<AssociationRow>>> {
         let login_user = login_user.to_owned();
-        self.writer.write(move |c| Box::pin(clear_association(c, login_user, audit))).await
+        self.own(move |c| Box::pin(clear_association(c, login_user, audit))).await
     }
 
     pub async fn add_token(&self, token: NewToken, audit: Option<AuditRef>, now: i64) -> Result<u64> {
-        self.writer.write(move |c| Box::pin(add_token(c, token, audit, now))).await
+        self.own(move |c| Box::pin(add_token(c, token, audit, now))).await
     }
 
     /// Only of this login user, if one is named. Says whether it did: not when it was revoked, or is not there.
@@ -158,7 +159,7 @@ impl Store {
     /// Sets the password (PHC string) of an account, made if there is none. One that is disabled stays so.
     pub async fn put_account(&self, name: &str, phc: &str, audit: Option<AuditRef>, now: i64) -> Result<()> {
         let (name, phc) = (name.to_owned(), phc.to_owned());
-        self.writer.write(move |c| Box::pin(put_account(c, name, phc, audit, now))).await
+        self.own(move |c| Box::pin(put_account(c, name, phc, audit, now))).await
     }
 
     /// Says whether there was one.
@@ -168,11 +169,20 @@ impl Store {
 
     async fn delete(&self, sql: &'static str, name: &str, audit: Option<AuditRef>) -> Result<bool> {
         let name = name.to_owned();
-        self.writer.write(move |c| Box::pin(delete(c, sql, name, audit))).await
+        self.own(move |c| Box::pin(delete(c, sql, name, audit))).await
     }
 
     async fn revoke(&self, which: Tokens, audit: Option<AuditRef>, now: i64) -> Result<u64> {
-        self.writer.write(move |c| Box::pin(revoke(c, which, audit, now))).await
+        self.own(move |c| Box::pin(revoke(c, which, audit, now))).await
+    }
+
+    /// Carries out a change of our own: the journal is for those of others.
+    pub(crate) async fn own<T, F>(&self, op: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Conn) -> Pending<'c, Result<T>> + Send + 'static,
+    {
+        self.writer.write(move |c| Box::pin(own(c, op))).await
     }
 }
 
@@ -181,6 +191,17 @@ fn rfc3339(us: i64) -> Result<String> {
     let time = jiff::Timestamp::from_microsecond(us);
     let time = time.map_err(|_| StoreError::TooLarge { what: "a time", value: us.unsigned_abs() })?;
     Ok(format!("{time:.0}"))
+}
+
+async fn own<T, F>(conn: &mut Conn, op: F) -> Result<T>
+where
+    F: for<'c> FnOnce(&'c mut Conn) -> Pending<'c, Result<T>> + Send + 'static,
+{
+    let last: i64 =
+        query("SELECT coalesce(max(n), 0) FROM identity_journal").fetch_one(&mut *conn).await?.try_get(0)?;
+    let done = op(&mut *conn).await?;
+    query("DELETE FROM identity_journal WHERE n > $1").bind(last).execute(conn).await?;
+    Ok(done)
 }
 
 async fn note(conn: &mut Conn, audit: Option<AuditRef>) -> Result<()> {

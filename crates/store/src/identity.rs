@@ -7,7 +7,7 @@ use crate::cell::{Cells, Raw, Table};
 use crate::convert::{get, i, unknown};
 use crate::dialect::{Conn, Pool, Row};
 use crate::people::List;
-use crate::people::{AccountRow, AssociationRow, GrantFilter, GrantRow, IdentityRows, TokenRow, UserRow};
+use crate::people::{AccountRow, AssociationRow, GrantFilter, GrantRow, IdentityRows, Stamp, TokenRow, UserRow};
 use crate::{JobRow, Result, Store};
 
 /// A table, and a macro of its columns for statements.
@@ -92,6 +92,12 @@ macro_rules! target {
     };
 }
 
+macro_rules! stamp_columns {
+    () => {
+        "n, EXISTS (SELECT 1 FROM identity_journal)"
+    };
+}
+
 /// Fills a row of two columns up to those of a grant.
 macro_rules! nulls {
     () => {
@@ -103,9 +109,10 @@ macro_rules! nulls {
 /// says first what it is, and is filled up to the columns of the widest. What begins with `group:` lies between that
 /// and `group;`.
 const IDENTITY: &str = concat!(
-    "SELECT 'stamp', n",
+    "SELECT 'stamp', ",
+    stamp_columns!(),
     nulls!(),
-    ", NULL FROM identity_changes WHERE id = 1 ",
+    " FROM identity_changes WHERE id = 1 ",
     "UNION ALL SELECT 'login', ",
     user_columns!(),
     ", NULL, NULL FROM users WHERE name = $1 ",
@@ -141,14 +148,14 @@ const IDENTITY: &str = concat!(
 );
 
 impl Store {
-    /// Moves with every change of users, lists, grants and associations, whoever made it.
-    pub async fn identity_stamp(&self) -> Result<i64> {
+    /// What now holds.
+    pub async fn identity_stamp(&self) -> Result<Stamp> {
         stamp(&self.readers).await.map_err(|e| self.explain(e))
     }
 
     /// All that it is decided by whether the login user may act as `target`, or, without one, as whom he is associated
     /// with; and the stamp of that moment.
-    pub async fn identity(&self, login_user: &str, target: Option<&str>) -> Result<(i64, IdentityRows)> {
+    pub async fn identity(&self, login_user: &str, target: Option<&str>) -> Result<(Stamp, IdentityRows)> {
         identity(&self.readers, login_user, target).await.map_err(|e| self.explain(e))
     }
 
@@ -225,23 +232,27 @@ impl Store {
     }
 }
 
-async fn stamp(pool: &Pool) -> Result<i64> {
-    let row = query("SELECT n FROM identity_changes WHERE id = 1").fetch_optional(pool).await?;
-    moved(row.as_ref().and_then(|row| row.try_get("n").ok()))
+async fn stamp(pool: &Pool) -> Result<Stamp> {
+    let row = query(concat!("SELECT ", stamp_columns!(), " FROM identity_changes WHERE id = 1"));
+    stood(row.fetch_optional(pool).await?.as_ref().and_then(|row| stamp_at(row, 0)))
+}
+
+fn stamp_at(row: &Row, first: usize) -> Option<Stamp> {
+    Some(Stamp { n: row.try_get(first).ok()?, outside: row.try_get(first + 1).ok()? })
 }
 
 /// Whoever keeps something as long as the stamp stands still must not go on doing so without one.
-fn moved(stamp: Option<i64>) -> Result<i64> {
+fn stood(stamp: Option<Stamp>) -> Result<Stamp> {
     stamp.ok_or_else(|| unknown("the count of identity changes", "no number"))
 }
 
-async fn identity(pool: &Pool, login_user: &str, target: Option<&str>) -> Result<(i64, IdentityRows)> {
+async fn identity(pool: &Pool, login_user: &str, target: Option<&str>) -> Result<(Stamp, IdentityRows)> {
     let rows = query(IDENTITY).bind(login_user).bind(target).fetch_all(pool).await?;
     let (mut stamp, mut found) = (None, IdentityRows::default());
     for row in &rows {
         let of = |table| Cells { row, table, first: 1 };
         match get::<&str, _>(row, 0)? {
-            "stamp" => stamp = row.try_get(1).ok(),
+            "stamp" => stamp = stamp_at(row, 1),
             "login" => found.login = Some(user_row(&of(&USERS))),
             "target" => found.target = Some(user_row(&of(&USERS))),
             "may_act" => found.may_act.push(may_act_row(&of(&MAY_ACT))),
@@ -252,7 +263,7 @@ async fn identity(pool: &Pool, login_user: &str, target: Option<&str>) -> Result
         }
     }
     found.grants.sort_by_key(|g| g.as_ref().map_or(0, |g| g.id));
-    Ok((moved(stamp)?, found))
+    Ok((stood(stamp)?, found))
 }
 
 fn whole<'r>(row: &'r Row, table: &'static Table) -> Cells<'r> {
@@ -507,9 +518,9 @@ mod tests {
         let mut conn = store.place.connect().await.expect("connected");
         let filled = query(fill).bind(MANY).execute(&mut conn).await.expect("filled");
         assert_eq!(filled.rows_affected(), MANY.unsigned_abs());
-        assert_eq!(store.identity_stamp().await.expect("a stamp"), MANY);
+        assert_eq!(store.identity_stamp().await.expect("a stamp").n, MANY);
         let (stamp, found) = store.identity("user31", Some("proxy31")).await.expect("read");
-        assert_eq!(stamp, MANY);
+        assert_eq!((stamp.n, stamp.outside), (MANY, true));
         assert_eq!(found.grants.len(), 10);
         for analyzed in [false, true] {
             if analyzed {

@@ -23,6 +23,7 @@ mod identity;
 mod keep;
 mod lease;
 mod logon;
+mod outside;
 mod pack;
 mod people;
 mod read;

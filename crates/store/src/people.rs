@@ -160,6 +160,31 @@ impl std::fmt::Debug for AccountRow {
     }
 }
 
+/// What holds at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Moves with every change of users, lists, grants and associations, whoever made it.
+    pub n: i64,
+    /// Somebody else changed something, which is in the journal.
+    pub outside: bool,
+}
+
+/// A change that somebody else made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outside {
+    /// Its place in the journal.
+    #[serde(skip)]
+    pub n: i64,
+    pub table: String,
+    /// `insert`, `update`, `delete`.
+    pub op: String,
+    /// What is in the row's first column, as an SQL literal.
+    pub row: String,
+    /// Columns as SQL literals.
+    pub before: Option<String>,
+    pub after: Option<String>,
+}
+
 /// All that one question is decided by, of one moment. A bad row is never the same as none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdentityRows {

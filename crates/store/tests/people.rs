@@ -120,7 +120,7 @@ async fn a_hand_edit_is_seen_by_the_next_question() {
     for change in changes {
         sql(&mut hand, change).await;
         let now = farm.store.identity_stamp().await.expect("a stamp");
-        assert!(now > last, "{change}: {last} to {now}");
+        assert!(now.n > last.n && now.outside, "{change}: {last:?} to {now:?}");
         let (of_it, after) = farm.store.identity("ada", Some("render")).await.expect("read");
         assert_eq!(of_it, now, "{change}: what is read is of the moment its stamp says");
         // What SQL replaced by the same is the same.
@@ -131,6 +131,17 @@ async fn a_hand_edit_is_seen_by_the_next_question() {
     sql(&mut hand, "UPDATE tokens SET last_used_at = '2026-01-01T00:00:00Z'").await;
     sql(&mut hand, "INSERT INTO accounts (name) VALUES ('ada')").await;
     assert_eq!(farm.store.identity_stamp().await.expect("a stamp"), last, "decisions aren't made of these");
+    // All but the last use of a token, in order and as it was.
+    let told = farm.store.outside(100).await.expect("read");
+    assert_eq!(told.len(), changes.len() + 2, "{told:#?}");
+    assert_eq!((told[1].table.as_str(), told[1].op.as_str(), told[1].row.as_str()), ("users", "update", "'ada'"));
+    let (before, after) = (told[1].before.clone().expect("before"), told[1].after.clone().expect("after"));
+    assert!(before.contains("disabled=0") && after.contains("disabled=1"), "{before} / {after}");
+    assert!(told.windows(2).all(|two| two[0].n < two[1].n));
+    farm.store.settle_outside(told[told.len() - 2].n, Vec::new()).await.expect("settled");
+    assert_eq!(farm.store.outside(100).await.expect("read"), told[told.len() - 1..]);
+    farm.store.settle_outside(told[told.len() - 1].n, Vec::new()).await.expect("settled");
+    assert!(!farm.store.identity_stamp().await.expect("a stamp").outside);
     let gone = sqlx::query("DELETE FROM identity_changes").execute(&mut hand).await.expect_err("refused");
     assert!(gone.to_string().contains("has to stay"), "{gone}");
     sql(&mut hand, "UPDATE identity_changes SET n = 'x'").await;
@@ -682,6 +693,49 @@ async fn users_and_lists_are_kept() {
         assert_eq!(found.may_act, [Ok(("group:artists".to_owned(), allowed))]);
         assert_eq!(found.may_be_acted_as, Some(Ok(allowed)));
     }
+}
+
+/// What the supervisor does itself is nobody else's doing, also beside and after what is.
+#[tokio::test]
+async fn own_changes_are_told_from_others() {
+    let farm = Farm::fresh().await;
+    let store = &farm.store;
+    let own = async |n: u64| {
+        let name = format!("p{n}");
+        store.put_user(NewUser { name: name.clone(), kind: "proxy".into(), ..NewUser::default() }, None, T0).await?;
+        store.set_may_act("ada", true, None).await?;
+        store.set_may_be_acted_as(&name, true, None).await?;
+        let id = store.add_grant(grant(), seal, None, T0).await?;
+        store.approve_grant(id, "root", seal, None, T0).await?;
+        store.set_association("ada", &name, Some(id), None, T0).await?;
+        store.end_grant(id, "root", seal, None, T0).await?;
+        store.clear_association("ada", None).await?;
+        let token = store.add_token(token(u8::try_from(n).expect("small")), None, T0).await?;
+        store.revoke_token(token, None, None, T0).await?;
+        store.put_account(&name, "phc", None, T0).await?;
+        store.delete_account(&name, None).await?;
+        farm.store.unlist(store::List::MayAct, "ada", None).await?;
+        store.delete_user(&name, None).await
+    };
+    own(1).await.expect("done");
+    assert_eq!(store.outside(9).await.expect("read"), []);
+    let mut hand = by_hand(&farm).await;
+    sql(&mut hand, "INSERT INTO may_act (who) VALUES ('eve')").await;
+    own(2).await.expect("done");
+    sql(&mut hand, "INSERT INTO accounts (name, password) VALUES ('eve', x'00')").await;
+    sql(&mut hand, "UPDATE accounts SET password = 'phc'").await;
+    let told = store.outside(9).await.expect("read");
+    let told: Vec<_> = told.iter().map(|t| (t.table.as_str(), t.op.as_str(), t.row.as_str())).collect();
+    let expected = [("may_act", "insert", "'eve'"), ("accounts", "insert", "'eve'"), ("accounts", "update", "'eve'")];
+    assert_eq!(told, expected);
+    let told = store.outside(9).await.expect("read");
+    assert_ne!(told[2].before, told[2].after, "another password shows");
+    assert!(!format!("{told:?}").contains("phc"), "and is not shown");
+    // A seal that is taken off is the supervisor's doing.
+    let id = store.add_grant(grant(), seal, None, T0).await.expect("added");
+    store.settle_outside(told[2].n, vec![id, 999]).await.expect("settled");
+    assert_eq!(store.outside(9).await.expect("read"), []);
+    assert_eq!(store.grant(id).await.expect("read").expect("there").expect("good").seal, None);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! the same stamp is the same. Decides nothing: that is `policy`'s.
 
 mod host;
+mod outside;
 mod rows;
 mod seal;
 mod settings;
@@ -39,6 +40,8 @@ struct Inner {
     seal: Seal,
     needs_approval: bool,
     known: Mutex<Known>,
+    /// One at a time puts on record what others changed; nobody decides by it before.
+    settling: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -68,7 +71,8 @@ impl std::fmt::Debug for Identity {
 
 impl Identity {
     pub(crate) fn new(store: Store, audit: Audit, host: Arc<dyn Host>, seal: Seal, needs_approval: bool) -> Self {
-        Self(Arc::new(Inner { store, audit, host, seal, needs_approval, known: Mutex::default() }))
+        let (known, settling) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Inner { store, audit, host, seal, needs_approval, known, settling }))
     }
 
     pub(crate) fn seal(&self) -> &Seal {
@@ -84,7 +88,12 @@ impl Identity {
 
     /// What now holds; for [`Self::people_at`].
     pub(crate) async fn stamp(&self) -> Result<i64, StoreError> {
-        self.0.store.identity_stamp().await
+        let mut stamp = self.0.store.identity_stamp().await?;
+        if stamp.outside {
+            self.settle().await?;
+            stamp = self.0.store.identity_stamp().await?;
+        }
+        Ok(stamp.n)
     }
 
     /// The same for many questions of one moment.
@@ -101,7 +110,11 @@ impl Identity {
     }
 
     async fn read(&self, login: &str, target: Option<&str>) -> Result<Arc<People>, StoreError> {
-        let (stamp, rows) = self.0.store.identity(login, target).await?;
+        let (mut stamp, mut rows) = self.0.store.identity(login, target).await?;
+        if stamp.outside {
+            self.settle().await?;
+            (stamp, rows) = self.0.store.identity(login, target).await?;
+        }
         let (mut people, outside) = rows::people(&rows, &self.0.seal, self.0.needs_approval);
         for change in outside {
             self.notice(login, change).await;
@@ -116,7 +129,7 @@ impl Identity {
         }
         let people = Arc::new(people);
         if let Some(key) = question(login, target) {
-            let mut known = self.known_at(stamp);
+            let mut known = self.known_at(stamp.n);
             if known.people.len() >= REMEMBERED {
                 known.people.clear();
             }

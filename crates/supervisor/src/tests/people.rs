@@ -271,6 +271,84 @@ async fn proxies_are_never_chained_and_nobody_grants_themselves() {
     assert_eq!(refused(&farm, BOB, "POST", "/api/v1/jobs", submitted).await.1, "proxy_user_acts");
 }
 
+/// Whatever table somebody edits: it is on record before anything is decided by it.
+#[tokio::test]
+async fn what_is_edited_by_hand_is_on_record() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let id = grant(&farm, "ada").await;
+    farm.get("/api/v1/whoami").await;
+    assert_eq!(outside(dir.path()), Vec::<Value>::new());
+    for (sql, table, op, row, after) in [
+        ("INSERT INTO users (name, roles) VALUES ('bob', 'admin')", "users", "insert", "'bob'", "roles='admin'"),
+        ("UPDATE users SET roles = ''", "users", "update", "'render'", ""),
+        ("DELETE FROM may_be_acted_as", "may_be_acted_as", "delete", "'render'", ""),
+        ("REPLACE INTO may_act (who, allowed) VALUES ('ada', 0)", "may_act", "insert", "'ada'", "allowed=0"),
+        (
+            "INSERT INTO associations (login_user, proxy_user) VALUES ('eve', 'x')",
+            "associations",
+            "insert",
+            "'eve'",
+            "x",
+        ),
+        (
+            "INSERT INTO tokens (hash, kind, login_user) VALUES (x'00', 'token', 'ada')",
+            "tokens",
+            "insert",
+            "1",
+            "'ada'",
+        ),
+        ("INSERT INTO accounts (name, password) VALUES ('eve', 'secret')", "accounts", "insert", "'eve'", "name='eve'"),
+        ("DELETE FROM grants", "grants", "delete", &id.to_string(), ""),
+    ] {
+        farm.by_hand(dir.path(), sql).await;
+        farm.call(Peer::Unix { uid: BOB }, "GET", "/api/v1/whoami", Value::Null).await;
+        let records = outside(dir.path());
+        let told = records.iter().filter(|r| r["details"]["table"] == table && r["details"]["op"] == op);
+        let told: Vec<_> = told.filter(|r| r["details"]["row"] == row).collect();
+        assert_eq!(told.len(), usize::from(!sql.starts_with("UPDATE users")), "{sql}: {records:#?}");
+        assert!(told.iter().all(|r| r["details"]["after"].as_str().unwrap_or_default().contains(after)), "{told:#?}");
+    }
+    assert!(!format!("{:?}", outside(dir.path())).contains("secret"));
+    // Many at once are one record.
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 90) \
+                INSERT INTO may_act (who) SELECT 'p' || i FROM n";
+    let before = outside(dir.path()).len();
+    farm.by_hand(dir.path(), many).await;
+    farm.get("/api/v1/whoami").await;
+    let records = outside(dir.path());
+    assert_eq!(records.len(), before + 1);
+    assert_eq!(records[before]["details"]["count"], 90);
+}
+
+/// A row as the supervisor once wrote it has a seal that fits.
+#[tokio::test]
+async fn a_revoked_grant_that_is_put_back_is_nobodys_word() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _worker) = farm(dir.path()).await;
+    let id = grant(&farm, "ada").await;
+    let copy = "CREATE TABLE kept AS SELECT * FROM grants";
+    farm.by_hand(dir.path(), copy).await;
+    farm.ask(operator(), "POST", &format!("/api/v1/grants/{id}/revoke"), json!({})).await;
+    farm.by_hand(dir.path(), "REPLACE INTO grants SELECT * FROM kept").await;
+    let people = farm.running.app.service.identity.people("ada", Some("render")).await.expect("people");
+    assert_eq!(people.grants.len(), 1);
+    assert!(people.grants[0].changed_outside && !people.grants[0].approved, "{people:#?}");
+    let told = outside(dir.path());
+    assert!(told.iter().any(|r| r["grant"] == id), "{told:#?}");
+    // What changes nothing takes nothing away.
+    let second = grant(&farm, "bob").await;
+    farm.by_hand(dir.path(), &format!("UPDATE grants SET reason = reason WHERE id = {second}")).await;
+    let people = farm.running.app.service.identity.people("bob", Some("render")).await.expect("people");
+    assert!(!people.grants[0].changed_outside, "{people:#?}");
+}
+
+fn outside(data: &std::path::Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(data.join("supervisor/audit/chain")).expect("the chain");
+    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("json"));
+    records.filter(|r| r["act"] == "changed_outside").collect()
+}
+
 #[tokio::test]
 async fn asked_for_by_one_and_approved_by_another() {
     let dir = tempfile::tempdir().expect("dir");

@@ -9,7 +9,7 @@
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -20,6 +20,8 @@ use warrant::{KeyId, unhex};
 const LAUNCHER: &str = "stead-launcher";
 /// Parents above a process. Who has more of them can't be told.
 const DEPTH_MAX: usize = 256;
+/// What such a file mostly has room in, in bytes.
+const ROOM: usize = 8192;
 /// How often a line of parents that changes under our eyes is read again.
 const TRIES: usize = 8;
 
@@ -270,8 +272,12 @@ impl Process {
     }
 }
 
+/// Such a file has no size to be asked for: with room for all of it at once it is one call, not ten.
 fn read(proc: &Path, pid: u32, file: &str) -> std::io::Result<String> {
-    std::fs::read(proc.join(pid.to_string()).join(file)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    let mut bytes = Vec::with_capacity(ROOM);
+    let file = std::fs::File::open(proc.join(pid.to_string()).join(file))?;
+    file.take(u64::MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

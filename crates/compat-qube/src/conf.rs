@@ -99,6 +99,9 @@ impl QbConf {
         let account = self.set("proxy_account").map_or_else(|| "qubeproxy".to_owned(), |s| s.value.line());
         let Some(Setting { value, origin, .. }) = self.set("proxy_password") else { return };
         let (value, line) = (value.line(), origin.place().1);
+        if ProxyPassword::new(&value).sealed_by() == SealedBy::Stead {
+            self.findings.add(line, Problem::PasswordHere { account: account.clone() });
+        }
         of_password(&value, &account, line, &mut self.findings);
     }
 

@@ -182,7 +182,7 @@ pub const KEYS: &[Key] = &[
     k("qb_supervisor", Role::Common, Standing::Bootstrap, Kind::Text, "", "say it with `stead worker run --data`"),
     k("proxy_execution_mode", Role::Worker, Standing::Identity, Kind::Word(&["user", "proxy"]), "proxy", "as whom jobs run: as their user, or all as `proxy_account`"),
     k("proxy_account", Role::Worker, Standing::Identity, Kind::Account, "qubeproxy", "the account of proxy mode; ignored in user mode"),
-    k("proxy_password", Role::Worker, Standing::Identity, Kind::Password, "", "only where a platform needs it; a value that Qube! sealed is recognised, said to be of no use, and stops no Linux worker"),
+    k("proxy_password", Role::Worker, Standing::Identity, Kind::Password, "", "in qbwrk.conf, as `qblogin --display` prints it, where a worker says `requires_password`; a value that Qube! sealed is recognised, said to be of no use, and stops no Linux worker"),
     k("worker_host_domain", Role::Worker, Standing::Identity, Kind::Domain, "", "the domain of the proxy account where passwords are checked; Linux workers look accounts up through the name service"),
     k("proxy_nice_value", Role::Worker, Standing::NotUsed, Kind::Nice, "0", "checked; jobs run with the priority of their session"),
     k("proxy_location", Role::Worker, Standing::NotUsed, Kind::Text, "$QBDIR/sbin/proxy", "`stead-launcher` starts jobs; which one is the host's own affair"),

@@ -86,6 +86,11 @@ pub enum Problem {
     )]
     SealedByQube { account: String },
     #[error(
+        "proxy_password has no effect here: a worker's own word replaces no password. Put it into the supervisor's \
+         qbwrk.conf, or run `stead password set {account}`"
+    )]
+    PasswordHere { account: String },
+    #[error(
         "proxy_password is not sealed: it is of no use, and whoever reads this file reads it. Change that password, and \
          write what `qblogin --display {account}` prints"
     )]
@@ -108,6 +113,7 @@ impl Problem {
             | Self::Bootstrap(_)
             | Self::OtherRole { .. }
             | Self::SealedByQube { .. }
+            | Self::PasswordHere { .. }
             | Self::NotSealed { .. } => Level::Warning,
             _ => Level::Error,
         }

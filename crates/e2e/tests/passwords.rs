@@ -110,6 +110,33 @@ fn a_proxy_account_with_a_bad_password_is_a_worker_in_panic() {
     is_nowhere(&farm);
 }
 
+/// `proxy_password` as `qblogin --display` prints it, in the supervisor's qbwrk.conf.
+#[test]
+fn a_file_gives_the_proxy_account_its_password() {
+    if !root_or_skip() {
+        return;
+    }
+    let stage = stage("requires_password = yes\\n");
+    let write = |farm: &Farm, line: &str| {
+        let text = format!("[default]\nproxy_execution_mode = proxy\nproxy_account = qubeproxy\n{line}\n");
+        std::fs::write(farm.path("/etc/qbwrk.conf"), text).expect("qbwrk.conf");
+    };
+    std::fs::write(stage.path("/etc/stead/supervisor.toml"), "qbwrk_conf = \"/etc/qbwrk.conf\"\n").expect("settings");
+    std::fs::write(stage.path("/etc/qbwrk.conf"), "").expect("qbwrk.conf");
+    let farm = Farm::user_mode().on(stage).with(&["--supervisor-conf", "/etc/stead/supervisor.toml"]).start();
+    let sealed = {
+        let mut command = farm.command_as("root", "stead");
+        command.args(["password", "hash", "qubeproxy", "--password-stdin", "--data", &farm.data()]);
+        typed(command, &format!("{RIGHT}\n")).ok().out()
+    };
+    write(&farm, &format!("proxy_password = {}", sealed.trim()));
+    let said = farm.stead_as("root", &["config", "reload"]).ok();
+    assert!(!format!("{said:?}").contains("stead-sealed:"), "{said:?}");
+    assert_eq!(farm.output_of("ada", &[], "id -un"), "qubeproxy\n");
+    assert_eq!(tries(&farm), ["qubeproxy"]);
+    is_nowhere(&farm);
+}
+
 /// Neither password is in any file of the farm, in any process's arguments and environment, or in its services' memory.
 fn is_nowhere(farm: &Farm) {
     let forms: Vec<Vec<u8>> = [RIGHT, WRONG].iter().flat_map(|p| encoded(p)).collect();

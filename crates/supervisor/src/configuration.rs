@@ -6,9 +6,10 @@
 
 use crate::dispatch::place::{self, Checked, HelloError};
 use compat_qube::{
-    Effective, ExecutionMode, Lookup, Origin, Platform, QbConf, QbWrk, SupervisorSettings, WorkerSettings,
+    Effective, ExecutionMode, Lookup, Origin, Platform, ProxyPassword, QbConf, QbWrk, SealedBy, SupervisorSettings,
+    WorkerSettings,
 };
-use policy::{Mode, ProxyAccount};
+use policy::{AccountName, Mode, ProxyAccount};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::os::unix::fs::PermissionsExt as _;
@@ -147,6 +148,42 @@ fn text_of(path: &Path) -> Result<(String, FileView), ConfigurationError> {
     Ok((text, FileView { path: path.to_owned(), sha256 }))
 }
 
+/// A password of a proxy account, in the supervisor's own file, sealed for this farm.
+#[derive(Debug, Clone)]
+pub(crate) struct GivenByFile {
+    pub(crate) account: AccountName,
+    pub(crate) sealed: ProxyPassword,
+    /// File and line.
+    pub(crate) said: String,
+}
+
+impl GivenByFile {
+    /// Only the supervisor's file: by its word alone no worker replaces anybody's password.
+    fn of(settings: &WorkerSettings, effective: &Effective) -> Option<Self> {
+        let setting = effective.set("proxy_password")?;
+        let sealed = settings.proxy_password.clone().filter(|p| p.sealed_by() == SealedBy::Stead)?;
+        let is_central = matches!(setting.origin, Origin::Central { .. });
+        let account = settings.proxy_account.clone();
+        is_central.then(|| Self { account, sealed, said: setting.origin.to_string() })
+    }
+}
+
+/// Why passwords are asked for that nobody would ever use, where that is so. `modes` are the known workers'.
+pub(crate) fn enforced_in_vain(settings: bool, loaded: &Loaded, modes: &[Mode]) -> Option<String> {
+    let flags = || loaded.qb_conf.as_ref().and_then(|conf| conf.set("supervisor_flags"));
+    let by = match (settings, loaded.supervisor.flags.enforce_password) {
+        (true, _) => "supervisor.toml".to_owned(),
+        (false, true) => format!("supervisor_flags ({})", flags().map_or_else(String::new, |s| s.origin.to_string())),
+        (false, false) => return None,
+    };
+    (!modes.is_empty() && !modes.contains(&Mode::User)).then(|| {
+        format!(
+            "enforce_password refuses jobs of whoever has no password here, and no worker would use one: none runs jobs as \
+             their users; take it out of {by}"
+        )
+    })
+}
+
 /// What holds for one worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
@@ -161,6 +198,8 @@ pub(crate) struct Held {
     pub(crate) differs: bool,
     /// Why nothing can be made of it: it takes no jobs.
     pub(crate) trouble: Option<String>,
+    /// What a file says of the password of the account that all jobs run as.
+    pub(crate) given: Option<GivenByFile>,
 }
 
 /// What holds for a worker that says this of itself. The mode of a desktop worker is never another.
@@ -182,6 +221,7 @@ pub(crate) fn held(hello: &Hello, loaded: &Loaded) -> Result<Held, HelloError> {
         differs: false,
         trouble: own.findings().errors().next().map(ToString::to_string),
         checked: checked.clone(),
+        given: None,
         effective,
     };
     let settings = match WorkerSettings::read(&for_reading) {
@@ -206,6 +246,9 @@ pub(crate) fn held(hello: &Hello, loaded: &Loaded) -> Result<Held, HelloError> {
         if !place.labels.contains(&label) {
             place.labels.push(label);
         }
+    }
+    if let (Mode::Proxy, Some(ProxyAccount::Named(_))) = (place.mode, &place.proxy_account) {
+        held.given = GivenByFile::of(&settings, &held.effective);
     }
     held.slots = settings.slots.unwrap_or(hello.slots);
     held.differs = place.mode != Mode::Desktop && (has_central || hello.settings != 0);

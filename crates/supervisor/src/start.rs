@@ -185,7 +185,7 @@ pub(crate) async fn start_with(
         },
     )
     .await?;
-    warn_of_enforcement(&settings, &store).await?;
+    dispatcher.warn_of_enforcement(settings.enforce_password).await?;
     let sign_in = SignIn::new(settings.own_accounts, &config.data, store.clone());
     let facts = Facts { farm, data: config.data, operator: config.operator, url: url.clone() };
     let service = Service {
@@ -285,18 +285,6 @@ fn limits(settings: &Settings) -> [Limits; 2] {
     let most = usize::try_from(settings.connections_max.min(descriptors / 4)).unwrap_or(usize::MAX);
     let of = |one: u64| Limits { total: most, of_one: usize::try_from(one).unwrap_or(usize::MAX).min(most) };
     [of(settings.connections_per_uid), of(settings.connections_per_address)]
-}
-
-/// Where no worker runs jobs as their users, no user's password is ever used, and nobody can submit without one.
-async fn warn_of_enforcement(settings: &Settings, store: &Store) -> Result<(), StartError> {
-    let workers = store.workers().await?;
-    if settings.enforce_password && !workers.is_empty() && workers.iter().all(|w| w.mode != "user") {
-        tracing::warn!(
-            "enforce_password refuses jobs of whoever has no password here, and no worker would use one: none runs jobs as \
-             their users; take it out of supervisor.toml"
-        );
-    }
-    Ok(())
 }
 
 /// For those whose current folder is another.

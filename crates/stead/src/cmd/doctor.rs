@@ -331,7 +331,7 @@ fn enforcement(config: &Value, workers: &[Worker]) -> Option<Finding> {
         Finding::warn(
             "enforce_password",
             "jobs of people without a password are refused, and no worker would use one: none runs jobs as their users",
-            "take enforce_password out of supervisor.toml",
+            "take enforce_password out of supervisor.toml, or out of supervisor_flags in qb.conf",
         )
     })
 }

@@ -3,7 +3,7 @@
 
 use super::farm::Worker;
 use super::{Dispatcher, place};
-use crate::configuration::{Held, Loaded, held};
+use crate::configuration::{Held, Loaded, enforced_in_vain, held};
 use crate::events::Event;
 use policy::{Mode, Place, ProxyAccount};
 use std::collections::HashMap;
@@ -65,6 +65,7 @@ impl Dispatcher {
                 }
             }
         }
+        self.take_given_passwords().await?;
         for name in &changed {
             // What was refused in another mode, or of another account, may be allowed now.
             self.store().clear_exclusions(name).await?;
@@ -115,6 +116,19 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Where no worker runs jobs as their users, no user's password is ever used, and nobody can submit without one.
+    pub(crate) async fn enforced_in_vain(&self, by_settings: bool) -> Result<Option<String>, StoreError> {
+        let modes: Vec<Mode> = self.known_workers().await?.iter().map(|known| known.place.mode).collect();
+        Ok(enforced_in_vain(by_settings, &self.0.configuration.current(), &modes))
+    }
+
+    pub(crate) async fn warn_of_enforcement(&self, by_settings: bool) -> Result<(), StoreError> {
+        if let Some(text) = self.enforced_in_vain(by_settings).await? {
+            tracing::warn!("{text}");
+        }
+        Ok(())
+    }
+
     /// Every worker that was ever here, with what holds for it now.
     pub(crate) async fn known_workers(&self) -> Result<Vec<KnownWorker>, StoreError> {
         let rows = self.store().workers().await?;
@@ -151,6 +165,7 @@ impl Worker {
         (self.place.mode, self.place.proxy_account, self.place.labels) =
             (wanted.mode, wanted.proxy_account, wanted.labels);
         (self.slots, self.said_by, self.misconfigured) = (held.slots, held.said_by, held.trouble);
+        (self.given, self.not_opened) = (held.given, None);
         self.look_at_panic();
     }
 

@@ -6,6 +6,7 @@ use super::misfires::Misfires;
 use super::open::Addressee;
 use super::place::HostClock;
 use super::session::Said;
+use crate::configuration::GivenByFile;
 use crate::events::Event;
 use crate::scheduler::{self, Resources};
 use policy::{Logons, Place};
@@ -86,6 +87,10 @@ pub(crate) struct Worker {
     pub(crate) needs: Needs,
     /// Why its own account, or nobody, can be logged on there.
     pub(crate) no_logon: Option<String>,
+    /// The password that a file gives its own account.
+    pub(crate) given: Option<GivenByFile>,
+    /// Why that is of no use.
+    pub(crate) not_opened: Option<String>,
     /// What it said of itself.
     pub(crate) hello: Arc<Hello>,
     /// The settings it was sent and has not taken over yet.
@@ -307,6 +312,8 @@ mod tests {
             until_new_launcher: false,
             needs: Needs::Nothing,
             no_logon: None,
+            given: None,
+            not_opened: None,
             hello: Arc::new(hello("desk")),
             settling: None,
             misconfigured: None,

@@ -8,13 +8,14 @@ use super::farm::{Farm, Worker};
 use super::{DispatchError, Dispatcher, Outcome};
 use crate::audit::{Act, Record};
 use crate::clock;
+use crate::configuration::GivenByFile;
 use crate::events::Event;
 use crate::logon::named;
 use policy::{Logon, Logons, Mode, PASSWORD_TRIED, Place, ProxyAccount};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{LogonState, LogonWord, SessionRow, StoreError};
-use warrant::{Account, PublicKey, SealingKeyOf, Secret, unhex};
+use warrant::{Account, PublicKey, SealingKeyOf, Secret, hex, sha256, unhex};
 use wire::Report;
 
 /// How long a good word is good enough not to be written again.
@@ -70,7 +71,11 @@ impl Worker {
             }
             (_, Mode::Proxy, Some(ProxyAccount::Named(name))) => {
                 let refusal = known.refusal(name.as_str()).filter(|r| r.rule != PASSWORD_TRIED);
-                refusal.map(|r| format!("its proxy account can't be logged on: {} ({})", r.text, r.hint))
+                let why = |r: policy::Refusal| match &self.not_opened {
+                    Some(why) => why.clone(),
+                    None => format!("{} ({})", r.text, r.hint),
+                };
+                refusal.map(|r| format!("its proxy account can't be logged on: {}", why(r)))
             }
             _ => None,
         };
@@ -108,6 +113,51 @@ impl Dispatcher {
         self.0.events.say(Event::Worker);
         self.wake();
         Ok(())
+    }
+
+    /// Passwords that files give to workers which need them. Each text is taken once: what is set after it stays, until
+    /// the file says another.
+    pub(super) async fn take_given_passwords(&self) -> Result<(), StoreError> {
+        let given: Vec<(String, GivenByFile)> = {
+            let farm = self.farm();
+            let needing = farm.workers.iter().filter(|(_, w)| w.needs != Needs::Nothing);
+            needing.filter_map(|(name, w)| Some((name.clone(), w.given.clone()?))).collect()
+        };
+        if given.is_empty() {
+            return Ok(());
+        }
+        for (worker, given) in given {
+            let not_opened = self.take_given(&given).await.unwrap_or_else(|error| {
+                tracing::error!(worker, %error, "a file's proxy_password was not taken");
+                Some(format!("the proxy_password of {} was not taken: {error}", given.said))
+            });
+            if let Some(worker) = self.farm().workers.get_mut(&worker) {
+                worker.not_opened = not_opened;
+            }
+        }
+        self.logons_changed().await
+    }
+
+    /// Returns why it is of no use.
+    async fn take_given(&self, given: &GivenByFile) -> Result<Option<String>, DispatchError> {
+        let (account, text) = (given.account.as_str(), given.sealed.expose());
+        let entry = format!("given_password/{}", hex(&sha256(&[account.as_bytes(), b"\0", text.as_bytes()])));
+        if self.store().meta(&entry).await?.is_some() {
+            return Ok(None);
+        }
+        let password = match self.0.logons.open_from_file(&named(account), text).await {
+            Ok(password) => password,
+            Err(error) => {
+                let how = format!("write what `qblogin --display {account}` prints");
+                return Ok(Some(format!("the proxy_password of {} is of no use: {error} ({how})", given.said)));
+            }
+        };
+        let record = Record::new(Act::PasswordSet).object(account).with("from", &given.said);
+        self.0.audit.write(record).await?;
+        self.0.logons.set(named(account), password, &given.said, None, clock::now()).await?;
+        self.store().set_meta(&entry, account).await?;
+        tracing::info!(account, from = given.said, "a file's password was taken");
+        Ok(None)
     }
 
     /// The account's password is for this one launch now, if the worker needs one. `None`: not just now.

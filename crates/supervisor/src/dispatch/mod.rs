@@ -717,6 +717,8 @@ impl Dispatcher {
                 distrusted: None,
                 needs,
                 no_logon: None,
+                given: None,
+                not_opened: None,
                 trouble: hello.panic.clone(),
                 connection,
                 place: checked.place,
@@ -743,6 +745,7 @@ impl Dispatcher {
             }
             connection
         };
+        self.take_given_passwords().await.map_err(stored)?;
         self.repeat_orders(&kept).await.map_err(stored)?;
         self.renew(&kept).await.map_err(stored)?;
         tracing::info!(worker = name, mode, slots = hello.slots, sessions = kept.len(), "worker is here");

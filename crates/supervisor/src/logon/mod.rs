@@ -163,7 +163,6 @@ impl Logons {
     }
 
     /// The inverse: `proxy_password` of `name` as a configuration file has it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for qbwrk.conf, which is read elsewhere"))]
     pub(crate) async fn open_from_file(&self, name: &LogonName, text: &str) -> Result<Secret, VaultError> {
         self.0.vault.read().await.open_from_file(name, text)
     }

@@ -93,9 +93,11 @@ impl Service {
         self.audit.write(record).await?;
         self.configuration.take(new.clone());
         let configured = self.dispatcher.configure(&new).await?;
+        let mut warnings = new.warnings.clone();
+        warnings.extend(self.dispatcher.enforced_in_vain(self.settings.enforce_password).await?);
         Ok(ReloadView {
             files: new.files.clone(),
-            warnings: new.warnings.clone(),
+            warnings,
             changes,
             changed,
             workers: configured.here,

@@ -277,6 +277,25 @@ async fn a_desktop_worker_stays_its_owners_and_has_the_files_labels() {
     assert_eq!(farm.supervised.over(job).await["state"], "complete");
 }
 
+/// Step 4 of the document: who asks for passwords in proxy mode lets nobody submit.
+#[tokio::test]
+async fn passwords_that_nobody_would_use_are_warned_about() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (conf, qb_conf) = (dir.path().join("supervisor.toml"), dir.path().join("qb.conf"));
+    std::fs::write(file(dir.path()), "[default]\nproxy_execution_mode = user\n").expect("qbwrk.conf");
+    std::fs::write(&qb_conf, "\nsupervisor_flags = enforce_password\n").expect("qb.conf");
+    let text = format!("qbwrk_conf = {:?}\nqb_conf = {qb_conf:?}\n", file(dir.path()));
+    std::fs::write(&conf, text).expect("supervisor.toml");
+    let supervised = Supervised::configured(dir.path(), Some(conf)).await;
+    let farm = Farm { dir, supervised };
+    let _worker = FakeWorker::start(farm.dir.path(), Habits::in_user_mode("lin-07"));
+    farm.is("lin-07", "idle").await;
+    assert_eq!(farm.reload().await["warnings"], json!([]));
+    farm.edit("[default]\nproxy_execution_mode = proxy\nproxy_account = render\n");
+    let warnings = farm.reload().await["warnings"].to_string();
+    assert!(warnings.contains("take it out of supervisor_flags (") && warnings.contains("qb.conf:2"), "{warnings}");
+}
+
 #[tokio::test]
 async fn without_files_everything_is_as_the_hosts_say() {
     let dir = tempfile::tempdir().expect("dir");

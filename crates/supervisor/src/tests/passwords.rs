@@ -425,6 +425,62 @@ async fn a_proxy_account_without_a_good_password_puts_its_worker_in_panic() {
     assert_eq!(node.seen().ran.len(), 2);
 }
 
+/// Once for each text; what is set by hand stays until the file says another.
+#[tokio::test]
+async fn a_file_gives_the_proxy_account_its_password() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (conf, qbwrk) = (dir.path().join("supervisor.toml"), dir.path().join("qbwrk.conf"));
+    std::fs::write(&conf, format!("qbwrk_conf = {qbwrk:?}\n")).expect("supervisor.toml");
+    let write = |line: &str| {
+        let text = format!("[default]\nproxy_execution_mode = proxy\nproxy_account = render\n{line}\n");
+        std::fs::write(&qbwrk, text).expect("qbwrk.conf");
+    };
+    write("");
+    let farm = Supervised::configured(dir.path(), Some(conf)).await;
+    let sealed = async |account: &str, password: &str| {
+        let path = format!("/api/v1/passwords/{account}/seal");
+        let answer = farm.ask(operator(), "POST", &path, json!({ "password": password })).await;
+        format!("proxy_password = {}", answer["sealed"].as_str().expect("text"))
+    };
+    let reload = async || farm.ask(operator(), "POST", "/api/v1/configuration/reload", Value::Null).await;
+    let needing = Needing::new("node", 20);
+    let node = FakeWorker::start(dir.path(), needing.habits.clone());
+    let panics = async |words: &str| {
+        let worker = farm.get("/api/v1/workers").await[0].clone();
+        worker["state"] == "panic" && worker["reason"].as_str().is_some_and(|r| r.contains(words))
+    };
+    eventually("it has none", async || panics("the farm has no password of render").await).await;
+    let job = farm.submit(ADA, frames(1)).await;
+    // Sealed for somebody else, and by somebody else.
+    write(&sealed("bob", CANARY).await);
+    reload().await;
+    eventually("it is bob's", async || panics("qbwrk.conf:4").await && panics("`qblogin --display render`").await)
+        .await;
+    write("proxy_password = 0123456789abcdef0123456789abcdef");
+    let warnings = reload().await["warnings"].to_string();
+    assert!(warnings.contains("sealed by Qube! itself") && warnings.contains("qblogin --display render"), "{warnings}");
+    eventually("it has none", async || panics("the farm has no password of render").await).await;
+    assert!(node.seen().warrants.is_empty());
+
+    let wrong = sealed("render", "not it").await;
+    write(&wrong);
+    reload().await;
+    eventually("it is wrong", async || panics("the password of render is not good").await).await;
+    assert_eq!((needing.shown(), &state(&farm, "render").await["state"]), (1, &json!("stale")));
+    write(&sealed("render", CANARY).await);
+    reload().await;
+    assert_eq!(farm.over(job).await["state"], "complete");
+    let known = state(&farm, "render").await;
+    assert!(known["state"] == "current" && known["set_by"].as_str().is_some_and(|by| by.contains("qbwrk.conf:4")));
+    // A text that was taken once says nothing new.
+    let version = known["version"].clone();
+    write(&wrong);
+    reload().await;
+    assert_eq!(state(&farm, "render").await["version"], version);
+    super::verified(dir.path());
+    nowhere_in(dir.path());
+}
+
 #[tokio::test]
 async fn where_it_is_enforced_nobody_submits_without_a_password_that_may_be_good() {
     let dir = tempfile::tempdir().expect("dir");

@@ -41,9 +41,9 @@ fn ldap_accounts_sign_in() {
     let mut ldap = Ldap::start(&stage);
     signs_in_only_whom_it_should(&ldap, Verdict::Expired);
     ldap.stop_server();
-    assert_eq!(ldap.ask("otto", PASSWORD), Verdict::Unavailable);
+    assert_eq!(ldap.ask("otto", PASSWORD), Verdict::DirectoryDown);
     ldap.stop_client();
-    assert_eq!(ldap.ask("otto", PASSWORD), Verdict::Unavailable);
+    assert_eq!(ldap.ask("otto", PASSWORD), Verdict::DirectoryDown);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn accounts_of_a_domain_sign_in() {
     let mut domain = Ad::start(&stage);
     signs_in_only_whom_it_should(&domain, Verdict::Locked);
     domain.stop_controller();
-    assert_eq!(domain.ask("otto", PASSWORD), Verdict::Unavailable);
+    assert_eq!(domain.ask("otto", PASSWORD), Verdict::DirectoryDown);
 }
 
 /// The ids and groups that a job had, read where the kernel keeps them, and what it says the account is.
@@ -202,4 +202,90 @@ fn an_account_that_was_deleted_is_not_waited_for() {
     go(&farm);
     let refused = farm.ends(job, "badlogin");
     assert!(refused["reason"].as_str().is_some_and(|r| r.contains("account lena")), "{refused:#}");
+}
+
+/// Whoever asks by the socket during an outage is told of the outage, and not that nobody knows them; so is whoever signs
+/// in, and an administrator who looks for the cause.
+#[test]
+fn an_outage_of_the_directory_is_called_that() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let mut ldap = Ldap::start(&stage);
+    // The other way round than usual: the files' "not found" is the last word, and hides what is down.
+    std::fs::write(
+        stage.path("/etc/nsswitch.conf"),
+        "passwd: ldap files\ngroup: ldap files\nshadow: files\nhosts: files\n",
+    )
+    .expect("nsswitch.conf");
+    let farm = Farm::user_mode().on(stage).start();
+    let submit = ["submit", "--", "true"];
+    let _ = farm.stead_as("#21001", &submit).ok();
+    let doctor = || farm.stead_as("root", &["doctor"]).out();
+    assert!(doctor().contains("every service of accounts and groups"), "{}", doctor());
+    ldap.stop_client();
+    let told = e2e::until("the supervisor asks anew", || {
+        let answer = farm.stead_as("#21001", &submit);
+        (answer.code != Some(0)).then_some(answer)
+    });
+    let _ = told.complains(&["account directory does not answer"]);
+    // Nobody's, while it is not known whose.
+    let _ = farm.stead_as("#21999", &submit).complains(&["account directory does not answer"]);
+    let mut login = farm.command_as("root", "stead");
+    login.args(["login", &farm.url, "--user", "lena", "--password-stdin"]);
+    let _ = e2e::typed(login, PASSWORD).complains(&["directory of accounts can't be reached"]);
+    assert!(doctor().contains("does not answer (service ldap of passwd"), "{}", doctor());
+    // Those of the host's own files go on.
+    let _ = farm.stead_as("ada", &["whoami"]).ok();
+    ldap.start_client();
+    e2e::until("she is known again", || (farm.stead_as("#21001", &submit).code == Some(0)).then_some(()));
+    let told = e2e::until("nobody is told that nobody knows them", || {
+        let answer = farm.stead_as("#21999", &submit);
+        (answer.code == Some(3)).then_some(answer)
+    });
+    let _ = told.complains(&["no entry"]);
+}
+
+/// A member of a domain whose controller is gone says "not found" of everybody whom it doesn't remember.
+#[test]
+fn a_job_waits_while_the_controller_of_its_domain_is_down() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let mut domain = Ad::start(&stage);
+    let (farm, _) = busy_farm(stage);
+    let job = farm.submit_sh("root", &["--user", "mona", "--retries", "0"], "id -un");
+    domain.stop_controller();
+    assert!(!domain.knows("mona"), "somebody asked about her before");
+    go(&farm);
+    waits_for_the_directory(&farm, job);
+    let mut login = farm.command_as("root", "stead");
+    login.args(["login", &farm.url, "--user", "mona", "--password-stdin"]);
+    let _ = e2e::typed(login, PASSWORD).complains(&["directory of accounts can't be reached"]);
+    let doctor = farm.stead_as("root", &["doctor"]).out();
+    assert!(doctor.contains("winbind reaches no controller of its domain"), "{doctor}");
+    domain.start_controller();
+    farm.complete(job);
+    assert_eq!(farm.log(job), "mona\n");
+    assert_eq!(farm.attempts(job).len(), 1);
+}
+
+/// Hosts let PAM's modules take turns, and the last one denies: so does one whose directory is down, of a right password.
+#[test]
+fn a_denial_of_a_shared_stack_is_no_wrong_password_while_the_domain_is_down() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let mut domain = Ad::start(&stage);
+    domain.share_the_stack();
+    assert_eq!(domain.ask("anna", PASSWORD), Verdict::Yes);
+    assert_eq!(domain.ask("anna", "wrong"), Verdict::Wrong);
+    domain.stop_controller();
+    assert!(domain.knows("anna"), "she is remembered");
+    assert_eq!(domain.ask("anna", PASSWORD), Verdict::DirectoryDown);
+    // Of the host's own people the host's own files know: she has no password.
+    assert_eq!(domain.ask("ada", "wrong"), Verdict::Locked);
 }

@@ -9,6 +9,7 @@ use crate::fatal::Fatal;
 use crate::nsswitch;
 use crate::refusal::Refusal;
 use crate::sys::{self, Errno};
+use crate::winbind;
 use std::ffi::CStr;
 use std::time::Duration;
 use warrant::launcher_wire::RefusalKind;
@@ -250,23 +251,20 @@ fn look_up(name: &str, conf: &Conf) -> Result<Entry, Refusal> {
             "create the account on the host, or send the job to a worker that has it",
         )
     };
-    let Some(mut entry) = patiently(|| passwd(name))? else {
-        nothing_is_down("passwd", passwd)?;
-        return Err(unknown());
+    let Some(mut entry) = known_for_sure("passwd", name, passwd)? else { return Err(unknown()) };
+    entry.expires = known_for_sure("shadow", name, shadow)?.map_or(-1, |shadow| shadow.expires);
+    let groups = |entry: &mut Entry| {
+        entry.groups = group_list(name, entry.gid)?;
+        entry.denied_groups = group_ids(conf.denied_groups.iter().map(String::as_str).chain(SERVICE_NAMES))?;
+        entry.allowed_groups = group_ids(conf.allowed_groups.iter().map(String::as_str))?;
+        Ok(())
     };
-    entry.expires = match patiently(|| shadow(name))? {
-        Some(shadow) => shadow.expires,
-        None => {
-            nothing_is_down("shadow", shadow)?;
-            -1
-        }
-    };
-    entry.groups = group_list(name, entry.gid)?;
-    entry.denied_groups = group_ids(conf.denied_groups.iter().map(String::as_str).chain(SERVICE_NAMES))?;
-    entry.allowed_groups = group_ids(conf.allowed_groups.iter().map(String::as_str))?;
+    groups(&mut entry)?;
     // An outage leaves groups out of those lists and says nothing.
     nothing_is_down("group", group_id)?;
-    Ok(entry)
+    let found = entry.clone();
+    groups(&mut entry)?;
+    if entry == found { Ok(entry) } else { Err(directory_down(Errno(libc::EAGAIN))) }
 }
 
 /// What the checker wants to know of an account before and after it asks PAM.
@@ -278,14 +276,14 @@ pub(crate) struct SignIn {
     /// No password is right for it.
     pub(crate) locked: bool,
     pub(crate) expired: bool,
+    /// The host's own file has it.
+    pub(crate) local: bool,
 }
 
 impl SignIn {
     /// Looked up patiently: a directory that is away is no missing account.
     pub(crate) fn find(name: &str) -> Result<Option<Self>, Refusal> {
-        let Some(entry) = patiently(|| passwd(name))? else {
-            return nothing_is_down("passwd", passwd).map(|()| None);
-        };
+        let Some(entry) = known_for_sure("passwd", name, passwd)? else { return Ok(None) };
         // Only explains what PAM says; without it PAM's word is all there is.
         let shadow = shadow(name).ok().flatten().unwrap_or(Shadow { expires: -1, hash: None });
         let expired = shadow.expires != -1 && today() >= shadow.expires;
@@ -295,7 +293,8 @@ impl SignIn {
             Some(b'*') => is_shut_in(&std::fs::read("/etc/shadow").unwrap_or_default(), name),
             _ => false,
         };
-        Ok(Some(Self { name: entry.name, uid: entry.uid, locked, expired }))
+        let local = begins(&std::fs::read("/etc/passwd").unwrap_or_default(), &format!("{name}:"));
+        Ok(Some(Self { name: entry.name, uid: entry.uid, locked, expired, local }))
     }
 
     /// Why the account can't be asked about, if it is root's, a service's or the system's.
@@ -317,8 +316,12 @@ impl SignIn {
 
 /// Whether the host's own file of passwords has none that could be right for `name`.
 fn is_shut_in(shadow: &[u8], name: &str) -> bool {
-    let start = format!("{name}:*");
-    shadow.split(|b| *b == b'\n').any(|line| line.starts_with(start.as_bytes()))
+    begins(shadow, &format!("{name}:*"))
+}
+
+/// Whether a file such as /etc/passwd has a line that begins with these fields.
+fn begins(file: &[u8], fields: &str) -> bool {
+    file.split(|b| *b == b'\n').any(|line| line.starts_with(fields.as_bytes()))
 }
 
 /// The uid of one of our services: as it was given, or of the account `name`.
@@ -333,10 +336,13 @@ pub(crate) fn service_uid(given: Option<u32>, name: &str) -> Result<u32, Fatal> 
 
 /// The uid and gid of an account, for finding our own services' accounts.
 pub(crate) fn ids_of(name: &str) -> Result<Option<(u32, u32)>, Errno> {
-    in_child(|| match patiently(|| passwd(name))? {
-        Some(entry) => Ok(Some((entry.uid, entry.gid))),
-        None => nothing_is_down("passwd", passwd).map(|()| None),
-    })
+    in_child(|| Ok(known_for_sure("passwd", name, passwd)?.map(|entry| (entry.uid, entry.gid))))
+}
+
+/// Whether everybody can be told from nobody now. Asks the services in this very process.
+pub(crate) fn directory_answers() -> Result<(), Refusal> {
+    nothing_is_down("passwd", passwd)?;
+    nothing_is_down("group", group_id)
 }
 
 /// Whether an account or a group has the number.
@@ -386,8 +392,20 @@ fn patiently<T>(look: impl Fn() -> Result<Option<T>, Errno>) -> Result<Option<T>
     Err(directory_down(last))
 }
 
-/// "Not found" counts only while every service of `database` answers, wherever in its order it stands. Changes how this
-/// process looks names up, so it comes last.
+/// "Not found" counts if it is so before and after every service answered: an outage may have ended meanwhile.
+fn known_for_sure<T>(
+    database: &str,
+    name: &str,
+    look: impl Fn(&str) -> Result<Option<T>, Errno>,
+) -> Result<Option<T>, Refusal> {
+    if let Some(found) = patiently(|| look(name))? {
+        return Ok(Some(found));
+    }
+    nothing_is_down(database, &look)?;
+    patiently(|| look(name))
+}
+
+/// Whether every service of `database` answers, wherever in its order it stands.
 fn nothing_is_down<T>(database: &str, look: impl Fn(&str) -> Result<Option<T>, Errno>) -> Result<(), Refusal> {
     let mut services = nsswitch::services(database).map_err(directory_down)?;
     if database == "group" {
@@ -403,8 +421,13 @@ fn nothing_is_down<T>(database: &str, look: impl Fn(&str) -> Result<Option<T>, E
             text: format!("{} (service {service} of {database} in /etc/nsswitch.conf)", down.text),
             ..down
         })?;
+        // Of groups, a member that is cut off still has what it knew when somebody signed in.
+        if service == winbind::SERVICE && database == "passwd" && !winbind::domain_answers() {
+            let text = "the host's account directory does not answer: winbind reaches no controller of its domain";
+            return Err(Refusal { text: text.to_owned(), ..directory_down(Errno(libc::EHOSTUNREACH)) });
+        }
     }
-    Ok(())
+    nsswitch::ask_all(database).map_err(directory_down)
 }
 
 fn directory_down(errno: Errno) -> Refusal {
@@ -415,6 +438,7 @@ fn directory_down(errno: Errno) -> Refusal {
         text: match errno.0 {
             // How name services say that they can't ask anybody; "No such file" would mislead.
             libc::ENOENT | libc::ESRCH => "the host's account directory does not answer".to_owned(),
+            libc::EAGAIN => "the host's account directory does not answer steadily".to_owned(),
             _ => format!("the host's account directory does not answer: {errno}"),
         },
         hint:

@@ -300,7 +300,8 @@ impl Checker {
         let guess = match answer.word {
             Word::Yes | Word::Expired | Word::MustChange | Word::Refused => Guess::Right,
             Word::Wrong | Word::Unknown | Word::Locked => Guess::Wrong,
-            Word::Unavailable | Word::Limited => Guess::Unknown,
+            Word::DirectoryDown if answer.retry_ms == question::COUNTED_MS => Guess::Wrong,
+            Word::Unavailable | Word::DirectoryDown | Word::Limited => Guess::Unknown,
         };
         self.throttle.settle(&asked.name, asked.bucket, guess, sys::boot_ms());
         self.reply(&asked.conn, &asked.name, answer);

@@ -3,6 +3,7 @@
 use crate::conf::ConfError;
 use crate::ids::BadIds;
 use crate::log::LogError;
+use crate::refusal::Refusal;
 use crate::sys::Errno;
 use std::fmt;
 
@@ -53,6 +54,8 @@ pub(crate) enum Fatal {
     DirectoryDown {
         errno: Errno,
     },
+    /// A service of the directory does not answer.
+    Directory(Refusal),
     /// A child says that starting it again can't help.
     ChildUsage {
         name: String,
@@ -138,6 +141,7 @@ impl fmt::Display for Fatal {
                 write!(f, "the throwaway id {id} in `ids` belongs to a real account now: use a new data folder")
             }
             Self::NoSuchAccount { name } => write!(f, "this host knows no account {name}: create it first"),
+            Self::Directory(down) => f.write_str(&down.text),
             Self::DirectoryDown { errno } => {
                 // How name services say that they can't ask anybody; "No such file" would mislead.
                 let why = if errno.0 == libc::ENOENT { String::new() } else { format!(" ({errno})") };

@@ -143,6 +143,10 @@ fn verdict(name: &str, answer: &Answer) -> Result<(), Refusal> {
             let text = format!("PAM of this host knows no account {name} ({})", answer.text);
             refuse(RefusalKind::Account, "logon_unknown", text, "see PAM's service stead on the host")
         }
+        Word::DirectoryDown => {
+            let text = format!("the directory that knows the password of {name} does not answer: {}", answer.text);
+            refuse(RefusalKind::Transient, "directory", text, "the job is tried again when it does")
+        }
         Word::Unavailable | Word::Limited => {
             let text = format!("whether the password of {name} is right can't be told now: {}", answer.text);
             refuse(

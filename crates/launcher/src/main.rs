@@ -36,6 +36,7 @@ mod switch;
 mod sys;
 mod throttle;
 mod title;
+mod winbind;
 
 use fatal::{Fatal, UsageError};
 use std::io::Write as _;
@@ -60,6 +61,8 @@ stead-launcher checker --state DIR --socket PATH [who]
     says whether a password is right, through PAM's service `stead`, to the supervisor's account and to nobody else;
     who: --supervisor-uid UID | --supervisor-user NAME, and [--conf FILE]
 
+stead-launcher directory
+    whether every service answers that /etc/nsswitch.conf names for accounts and groups; needs no root
 stead-launcher --check-conf [FILE]
     reads launcher.conf (default /etc/stead/launcher.conf) and says what is wrong with it
 stead-launcher --version | --help
@@ -77,7 +80,11 @@ fn main() -> ExitCode {
             sys::say_line(&e.to_string());
             // 2: starting again without a change can't help.
             ExitCode::from(match e {
-                Fatal::Step { .. } | Fatal::File { .. } | Fatal::Locked { .. } | Fatal::DirectoryDown { .. } => 1,
+                Fatal::Step { .. }
+                | Fatal::File { .. }
+                | Fatal::Locked { .. }
+                | Fatal::DirectoryDown { .. }
+                | Fatal::Directory(_) => 1,
                 _ => 2,
             })
         }
@@ -98,6 +105,7 @@ fn run(words: Vec<String>) -> Result<(), Fatal> {
             }
         },
         Some("checker") => checker::serve(&checker_options(args)?),
+        Some("directory") => Ok(account::directory_answers().map_err(Fatal::Directory)?),
         Some("--check-conf") => Ok(conf::load(args.words.next().map(PathBuf::from).as_deref()).map(drop)?),
         Some("--version") => print(concat!("stead-launcher ", env!("CARGO_PKG_VERSION"), "\n")),
         Some("--help" | "-h") => print(HELP),

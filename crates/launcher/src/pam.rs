@@ -9,6 +9,7 @@ use std::path::Path;
 pub(crate) const SUCCESS: c_int = 0;
 pub(crate) const PERM_DENIED: c_int = 6;
 pub(crate) const AUTH_ERR: c_int = 7;
+pub(crate) const AUTHINFO_UNAVAIL: c_int = 9;
 pub(crate) const USER_UNKNOWN: c_int = 10;
 pub(crate) const MAXTRIES: c_int = 11;
 pub(crate) const NEW_AUTHTOK_REQD: c_int = 12;

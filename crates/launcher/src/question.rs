@@ -3,7 +3,7 @@
 //! PAM's service is `stead`: the host's own file, else one of ours that follows what the host does for everybody. A part
 //! that the file leaves out is denied: libpam would take it from `other`, which some hosts leave open.
 
-use crate::account::SignIn;
+use crate::account::{self, SignIn};
 use crate::pam::{self, Library, Outcome};
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +22,10 @@ const DENY: &str = "auth required pam_deny.so\naccount required pam_deny.so\n\
 const SHARED: [(&str, &str); 3] =
     [("common-auth", "common-account"), ("password-auth", "password-auth"), ("system-auth", "system-auth")];
 
+/// With [`Word::DirectoryDown`]: PAM said no before it was found that it couldn't know. It may have compared the password
+/// with one that a module remembers, so it counts as a guess.
+pub(crate) const COUNTED_MS: u32 = 1000;
+
 /// What is asked, and what the host holds against it.
 pub(crate) struct Ask<'a> {
     pub(crate) name: &'a LoginUser,
@@ -37,7 +41,7 @@ pub(crate) fn answer(ask: &Ask<'_>) -> Answer {
     let known = match SignIn::find(name) {
         Ok(Some(known)) => known,
         Ok(None) => return Answer::new(Word::Unknown, "this host knows no such account"),
-        Err(down) => return Answer::new(Word::Unavailable, down.text),
+        Err(down) => return Answer::new(Word::DirectoryDown, down.text),
     };
     if known.name != name {
         return Answer::new(Word::Unknown, format!("the directory calls it {}", known.name));
@@ -53,8 +57,20 @@ pub(crate) fn answer(ask: &Ask<'_>) -> Answer {
         return Answer::new(Word::Unavailable, format!("{}: {e}", ask.confdir.display()));
     }
     match Library::load() {
-        Ok(library) => judge(&known, library.ask(ask.confdir, name, ask.password)),
+        Ok(library) => while_known(&known, judge(&known, library.ask(ask.confdir, name, ask.password))),
         Err(why) => Answer::new(Word::Unavailable, why),
+    }
+}
+
+/// A "no" of PAM, unless the directory that has the account doesn't answer: what a shared stack makes of a module that
+/// can't ask anybody is a denial, too (Debian's does).
+fn while_known(known: &SignIn, answer: Answer) -> Answer {
+    if !matches!(answer.word, Word::Wrong | Word::Unknown) || known.local {
+        return answer;
+    }
+    match account::directory_answers() {
+        Ok(()) => answer,
+        Err(down) => Answer { word: Word::DirectoryDown, retry_ms: COUNTED_MS, text: down.text },
     }
 }
 
@@ -77,6 +93,7 @@ fn judge(known: &SignIn, outcome: Outcome) -> Answer {
         // Said before it is known whether the password is right.
         (pam::MAXTRIES | pam::ACCT_EXPIRED, _) => Word::Locked,
         (pam::USER_UNKNOWN, _) => Word::Unknown,
+        (pam::AUTHINFO_UNAVAIL, _) | (pam::SUCCESS, Some(pam::AUTHINFO_UNAVAIL)) => Word::DirectoryDown,
         _ => Word::Unavailable,
     };
     Answer::new(word, said)
@@ -175,7 +192,7 @@ mod tests {
     #[test]
     fn each_result_has_its_word() {
         let word = |auth, account, locked, expired, user: &str| {
-            let known = SignIn { name: "ada".into(), uid: 1501, locked, expired };
+            let known = SignIn { name: "ada".into(), uid: 1501, locked, expired, local: false };
             judge(&known, Outcome { auth, account, user: Some(user.into()), said: String::new() }).word
         };
         let plain = |auth, account| word(auth, account, false, false, "ada");
@@ -192,7 +209,8 @@ mod tests {
         assert_eq!(plain(7, None), Word::Wrong);
         assert_eq!(plain(10, None), Word::Unknown);
         assert_eq!(plain(11, None), Word::Locked);
-        for broken in [1, 2, 3, 4, 5, 8, 9, 14, 15, 17, 19, 20, 24, 25, 26, 28, 30, 31, 32, -1, 99] {
+        assert_eq!([plain(9, None), plain(0, Some(9))], [Word::DirectoryDown; 2]);
+        for broken in [1, 2, 3, 4, 5, 8, 14, 15, 17, 19, 20, 24, 25, 26, 28, 30, 31, 32, -1, 99] {
             assert_eq!(plain(broken, None), Word::Unavailable, "{broken}");
             assert_eq!(plain(0, Some(broken)), Word::Unavailable, "{broken}");
         }

@@ -333,10 +333,10 @@ impl Service {
         let added: Vec<_> =
             changes.grants.iter().filter(|(user, _)| *user == who.user).map(|(_, g)| g.clone()).collect();
         if added.iter().any(|g| matches!(g.holder, Holder::Group(_))) && people.groups == Groups::default() {
-            people.groups = self.identity.groups(who.login_user.as_str()).await;
+            people.groups = self.identity.groups(who.login_user.as_str(), None).await;
         }
         if !added.is_empty() && people.grants.is_empty() {
-            people.is_system = self.identity.is_system(who.user.as_str()).await;
+            people.is_system = self.identity.seems_system(who.user.as_str()).await;
         }
         people.grants.extend(added);
         people

@@ -81,10 +81,12 @@ pub enum Word {
     Unavailable,
     /// Not asked: there were too many wrong answers.
     Limited,
+    /// Nobody could tell, for the host's directory of accounts does not answer.
+    DirectoryDown,
 }
 
 impl Word {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Yes,
         Self::Wrong,
         Self::Unknown,
@@ -94,6 +96,7 @@ impl Word {
         Self::Refused,
         Self::Unavailable,
         Self::Limited,
+        Self::DirectoryDown,
     ];
 
     #[must_use]
@@ -108,6 +111,7 @@ impl Word {
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
             Self::Limited => "limited",
+            Self::DirectoryDown => "directory_down",
         }
     }
 
@@ -122,6 +126,7 @@ impl Word {
             Self::Refused => 7,
             Self::Unavailable => 8,
             Self::Limited => 9,
+            Self::DirectoryDown => 10,
         }
     }
 }

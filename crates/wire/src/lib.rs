@@ -8,10 +8,13 @@
 //! * idempotent HTTP for what must not be lost: `POST` [`REPORTS_PATH`] with [`Reports`], `PUT`
 //!   `/worker/v1/logs/SESSION?offset=N` with raw log records ([`log`]). The worker spools both until acknowledged.
 //!
+//! Both look accounts up, and [`directory`] tells them whether "no such account" is the truth.
+//!
 //! Nothing here decides or stores.
 
 #![forbid(unsafe_code)]
 
+pub mod directory;
 pub mod log;
 
 use schemars::JsonSchema;

@@ -5,7 +5,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::ffi::CString;
 use std::time::{SystemTime, UNIX_EPOCH};
 use warrant::names::AccountName;
-use wire::Account;
+use wire::{Account, directory};
 
 /// Boot-time clock in ms: what warrants and leases are measured with. Goes on while the machine sleeps.
 pub(crate) fn tick() -> u64 {
@@ -30,6 +30,8 @@ pub enum AccountError {
     NoName(u32),
     #[error("the user database of this host can't be asked: {0}")]
     Database(nix::errno::Errno),
+    #[error("{0}")]
+    Directory(String),
     #[error("the process has several identities at once (real, effective and saved ids differ)")]
     Mixed,
 }
@@ -38,13 +40,16 @@ pub enum AccountError {
 pub(crate) fn look_up(name: &str) -> Result<Account, AccountError> {
     let name = AccountName::parse(name).map_err(|e| AccountError::Name(name.to_owned(), e))?;
     let unknown = || AccountError::Unknown(name.to_string());
-    let user = User::from_name(name.as_str()).map_err(AccountError::Database)?.ok_or_else(unknown)?;
+    let found = directory::one(|| Ok(User::from_name(name.as_str())?)).map_err(AccountError::Directory)?;
+    let user = found.ok_or_else(unknown)?;
     // A directory may answer for another spelling; that is another account.
     if user.name != name.as_str() {
         return Err(unknown());
     }
     let c_name = CString::new(user.name.as_str()).map_err(|_| unknown())?;
-    let groups = getgrouplist(&c_name, user.gid).map_err(AccountError::Database)?;
+    let groups = || Ok(getgrouplist(&c_name, user.gid)?.into_iter().map(Gid::as_raw).collect::<Vec<_>>());
+    let groups = directory::list(groups, |_| false).map_err(AccountError::Directory)?;
+    let groups = groups.into_iter().map(Gid::from_raw).collect();
     Ok(Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: ascending(groups) })
 }
 
@@ -63,7 +68,7 @@ pub(crate) fn owner() -> Result<(Account, User), AccountError> {
 
 fn named(uid: Uid) -> Result<User, AccountError> {
     let none = || AccountError::NoName(uid.as_raw());
-    let user = User::from_uid(uid).map_err(AccountError::Database)?.ok_or_else(none)?;
+    let user = directory::one(|| Ok(User::from_uid(uid)?)).map_err(AccountError::Directory)?.ok_or_else(none)?;
     AccountName::parse(&user.name).map_err(|e| AccountError::Name(user.name.clone(), e))?;
     Ok(user)
 }

@@ -9,14 +9,14 @@ use crate::stage::Door;
 
 const ADMIN_PASSWORD: &str = "Passw0rd!23";
 
-/// Domain FARM with `anna` (of `artists` and `lighting`) and `otto` (of `artists`). On the member people are called by
+/// Domain FARM with `anna` (of `artists` and `lighting`), `otto` (of `artists`), and `mona`, whom nobody has asked about. On the member people are called by
 /// their short names.
 #[derive(Debug)]
 pub struct Ad {
     door: Door,
     /// Ended with the stage.
     _winbind: Daemon,
-    controller: Option<Daemon>,
+    controller: Daemon,
     checker: Checker,
 }
 
@@ -45,13 +45,31 @@ impl Ad {
         let homes =
             r#"for who; do mkdir "/home/$who"; chown "$who:domain users" "/home/$who"; chmod 700 "/home/$who"; done"#;
         script(&door, homes, &["anna", "otto"]);
-        Self { door, _winbind: winbind, controller: Some(controller), checker }
+        Self { door, _winbind: winbind, controller, checker }
     }
 
     /// Ends the domain controller.
     #[track_caller]
     pub fn stop_controller(&mut self) {
-        self.controller.take().expect("a controller that runs").stop();
+        self.order("stop", "test -e /mnt/controller.stopped && ! ldapsearch -x -H ldap://10.99.0.1/ -s base -b ''");
+    }
+
+    /// Starts the domain controller again.
+    #[track_caller]
+    pub fn start_controller(&mut self) {
+        self.order("start", "ldapsearch -x -H ldap://10.99.0.1/ -s base -b ''");
+    }
+
+    #[track_caller]
+    fn order(&mut self, order: &str, until: &str) {
+        script(&self.door, r#"echo "$1" >/mnt/controller.orders"#, &[order]);
+        self.controller.until(until);
+    }
+
+    /// PAM as Debian sets it up for everybody: the host's files, then the domain, then a denial.
+    #[track_caller]
+    pub fn share_the_stack(&self) {
+        write(&self.door, "/etc/pam.d/stead", SHARED_STACK);
     }
 
     /// Whether the stage's name service finds an account.
@@ -132,9 +150,9 @@ from samba.samdb import SamDB
 lp = LoadParm()
 lp.load_default()
 domain = SamDB(url=lp.private_path("sam.ldb"), session_info=system_session(), lp=lp)
-for who in ["anna", "otto"]:
+for who in ["anna", "otto", "mona"]:
     domain.newuser(who, sys.argv[1])
-for group, members in {"artists": ["anna", "otto"], "lighting": ["anna"]}.items():
+for group, members in {"artists": ["anna", "otto"], "lighting": ["anna", "mona"]}.items():
     domain.newgroup(group)
     domain.add_remove_group_members(group, members, add_members_operation=True)
 "#;
@@ -153,8 +171,27 @@ samba-tool domain provision --realm=FARM.TEST --domain=FARM --server-role=dc --d
   --option='interfaces=dc lo' --option='bind interfaces only=yes' --option='dns forwarder='
 python3 -c "$3" "$2"
 cp /var/lib/samba/private/krb5.conf /etc/krb5.conf
-exec samba --foreground --no-process-group
+# Somebody says when it runs: its folders end with this shell.
+mkfifo /mnt/controller.orders; exec 3<>/mnt/controller.orders
+samba --foreground --no-process-group & controller=$!
+while read -r order <&3; do
+  case $order in
+    stop) kill "$controller"; wait "$controller" || true; touch /mnt/controller.stopped ;;
+    start) rm -f /mnt/controller.stopped; samba --foreground --no-process-group & controller=$! ;;
+  esac
+done
 "#;
+
+const SHARED_STACK: &str = "\
+auth [success=2 default=ignore] pam_unix.so nullok
+auth [success=1 default=ignore] pam_winbind.so try_first_pass
+auth requisite pam_deny.so
+auth required pam_permit.so
+account [success=2 new_authtok_reqd=done default=ignore] pam_unix.so
+account [success=1 new_authtok_reqd=done default=ignore] pam_winbind.so
+account requisite pam_deny.so
+account required pam_permit.so
+";
 
 const MEMBER_CONF: &str = "\
 [global]

@@ -15,10 +15,11 @@ pub enum Verdict {
     Refused,
     Unavailable,
     Limited,
+    DirectoryDown,
 }
 
 /// By their numbers on the socket, from 1.
-const WORDS: [Verdict; 9] = [
+const WORDS: [Verdict; 10] = [
     Verdict::Yes,
     Verdict::Wrong,
     Verdict::Unknown,
@@ -28,6 +29,7 @@ const WORDS: [Verdict; 9] = [
     Verdict::Refused,
     Verdict::Unavailable,
     Verdict::Limited,
+    Verdict::DirectoryDown,
 ];
 
 /// An id that the checker takes questions from, and that is nobody's on a stage.

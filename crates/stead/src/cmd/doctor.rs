@@ -78,6 +78,7 @@ pub(crate) async fn doctor(options: &Common) -> Result<(), Failure> {
     findings.push(cgroups(Path::new("/proc/self/mountinfo"), Path::new("/proc/cgroups")));
     findings.push(own_name());
     findings.push(name_service());
+    findings.extend(directory());
     findings.extend(service_accounts());
     findings.extend(settings());
     let farm = farm(options, &mut findings).await;
@@ -206,6 +207,22 @@ fn name_service() -> Finding {
             "see /etc/nsswitch.conf",
         ),
     }
+}
+
+/// Each service that `/etc/nsswitch.conf` names, asked by itself: the C library hides one that is down behind another.
+fn directory() -> Option<Finding> {
+    // Without the programs another finding says so.
+    let launcher = Programs::beside_this_one().ok()?.launcher;
+    let asked = Command::new(launcher).arg("directory").output().ok()?;
+    if asked.status.success() {
+        return Some(Finding::fine("directory", "every service of accounts and groups in /etc/nsswitch.conf answers"));
+    }
+    let said = String::from_utf8_lossy(&asked.stderr).trim().trim_start_matches("stead-launcher: ").to_owned();
+    Some(Finding::warn(
+        "directory",
+        said,
+        "jobs of its people wait until it answers: start the service, or take it out of /etc/nsswitch.conf",
+    ))
 }
 
 fn service_accounts() -> Vec<Finding> {

@@ -80,7 +80,7 @@ impl From<AuthnError> for ApiError {
     fn from(error: AuthnError) -> Self {
         let (status, code) = match error {
             AuthnError::CrossSite => (StatusCode::FORBIDDEN, "refused"),
-            AuthnError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            AuthnError::Unavailable | AuthnError::Database { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             _ => (StatusCode::UNAUTHORIZED, "not_authenticated"),
         };
         let answer = Self::new(status, code, &error.to_string());
@@ -93,7 +93,7 @@ impl From<Denial> for ApiError {
         let (status, code) = match denial {
             Denial::Wrong => (StatusCode::UNAUTHORIZED, "not_authenticated"),
             Denial::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
-            Denial::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Denial::Unavailable | Denial::DirectoryDown => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Denial::Expired | Denial::MustChange | Denial::Refused | Denial::Off { .. } => {
                 (StatusCode::FORBIDDEN, "refused")
             }

@@ -120,7 +120,9 @@ fn verdict(name: &LoginUser, answer: &Answer) -> Verdict {
     let Answer { word, retry_ms, text } = answer;
     match word {
         Word::Yes => {}
-        Word::Unavailable => tracing::error!(login_user = %name, text, "a password could not be checked"),
+        Word::Unavailable | Word::DirectoryDown => {
+            tracing::error!(login_user = %name, text, "a password could not be checked")
+        }
         _ => tracing::info!(login_user = %name, word = word.as_str(), text, "a password was not taken"),
     }
     match word {
@@ -130,6 +132,7 @@ fn verdict(name: &LoginUser, answer: &Answer) -> Verdict {
         Word::MustChange => Err(Denial::MustChange),
         Word::Refused => Err(Denial::Refused),
         Word::Unavailable => Err(Denial::Unavailable),
+        Word::DirectoryDown => Err(Denial::DirectoryDown),
         Word::Limited => Err(Denial::Limited { retry_after: Duration::from_millis((*retry_ms).into()) }),
     }
 }
@@ -211,6 +214,7 @@ mod tests {
             (word(Word::MustChange), Err(Denial::MustChange)),
             (word(Word::Refused), Err(Denial::Refused)),
             (word(Word::Unavailable), Err(Denial::Unavailable)),
+            (word(Word::DirectoryDown), Err(Denial::DirectoryDown)),
             (Some(limited.encode()), Err(Denial::Limited { retry_after })),
             (Some(vec![1]), Err(Denial::Unavailable)),
             (Some(vec![77; 20]), Err(Denial::Unavailable)),

@@ -29,6 +29,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use wire::directory;
 
 /// The uid the kernel shows for ids it can't map.
 const OVERFLOW_UID: u32 = 65_534;
@@ -131,11 +132,11 @@ pub(crate) struct HostAccounts;
 
 impl Accounts for HostAccounts {
     fn name_of(&self, uid: u32) -> Result<Option<String>, String> {
-        nix::unistd::User::from_uid(uid.into()).map(|u| u.map(|u| u.name)).map_err(|e| e.to_string())
+        directory::one(|| Ok(nix::unistd::User::from_uid(uid.into())?.map(|u| u.name)))
     }
 
     fn uid_of(&self, name: &str) -> Result<Option<u32>, String> {
-        nix::unistd::User::from_name(name).map(|u| u.map(|u| u.uid.as_raw())).map_err(|e| e.to_string())
+        directory::one(|| Ok(nix::unistd::User::from_name(name)?.map(|u| u.uid.as_raw())))
     }
 }
 

@@ -90,6 +90,8 @@ pub(crate) enum Denial {
     Limited { retry_after: Duration },
     #[error("whether the password is right can't be told now")]
     Unavailable,
+    #[error("the directory of accounts can't be reached now, so nobody can tell whether the password is right")]
+    DirectoryDown,
     #[error("signing in with a password is off: {why}")]
     Off { why: String, hint: &'static str },
 }
@@ -108,6 +110,7 @@ impl Denial {
             Self::Refused => "account_refused",
             Self::Limited { .. } => "password_tries",
             Self::Unavailable => "password_unavailable",
+            Self::DirectoryDown => "directory",
             Self::Off { .. } => "password_sign_in",
         }
     }
@@ -120,6 +123,7 @@ impl Denial {
             Self::Refused => "the account rules of the supervisor's host decide (PAM, service stead)",
             Self::Limited { .. } => "wait; the local socket takes no password",
             Self::Unavailable => "try again; the supervisor's log says more to its administrator",
+            Self::DirectoryDown => "try again when it answers; it is the one of the supervisor's host",
             Self::Off { hint, .. } => hint,
         }
     }
@@ -195,7 +199,7 @@ impl SignIn {
         charge.settle(match &verdict {
             Ok(_) | Err(Denial::Expired | Denial::MustChange | Denial::Refused) => Some(true),
             Err(Denial::Wrong) => Some(false),
-            Err(Denial::Limited { .. } | Denial::Unavailable | Denial::Off { .. }) => None,
+            Err(Denial::Limited { .. } | Denial::Unavailable | Denial::DirectoryDown | Denial::Off { .. }) => None,
         });
         if verdict == Err(Denial::Wrong) {
             sleep_until(next_step(start, Instant::now())).await;

@@ -119,12 +119,13 @@ impl Identity {
         for change in outside {
             self.notice(login, change).await;
         }
-        let has_groups = people.grants.iter().any(|g| matches!(g.holder, Holder::Group(_)));
+        let wanted = groups_in(&people.grants);
+        let has_groups = !wanted.is_empty();
         let of = target.map(str::to_owned).or_else(|| people.association.as_ref().map(|a| a.proxy_user.clone()));
         let by_grant = of.filter(|_| !people.grants.is_empty());
         let is_asked = has_groups || by_grant.is_some();
         if is_asked {
-            let of_host = self.ask_host(has_groups.then_some(login), by_grant.as_deref()).await;
+            let of_host = self.ask_host(has_groups.then_some((login, Some(wanted))), by_grant.as_deref()).await;
             (people.groups, people.is_system) = (of_host.0.unwrap_or(people.groups), of_host.1);
         }
         let people = Arc::new(people);
@@ -199,26 +200,46 @@ impl Identity {
         Ok(policy::right(who, wanted, &people, crate::clock::now()))
     }
 
-    /// The directory's groups of a login user.
-    pub(crate) async fn groups(&self, login: &str) -> Groups {
-        self.ask_host(Some(login), None).await.0.unwrap_or_else(|| Groups::Unknown("nobody was asked".to_owned()))
+    /// The directory's groups of a login user; all of them, or at least those that are wanted.
+    pub(crate) async fn groups(&self, login: &str, wanted: Option<Vec<String>>) -> Groups {
+        let asked = self.ask_host(Some((login, wanted)), None).await.0;
+        asked.unwrap_or_else(|| Groups::Unknown("nobody was asked".to_owned()))
     }
 
     /// A name that the supervisor's host has for a system account. What can't be found out is not one: the launcher
     /// of each host has the last word.
-    pub(crate) async fn is_system(&self, user: &str) -> bool {
+    pub(crate) async fn seems_system(&self, user: &str) -> bool {
         self.ask_host(None, Some(user)).await.1
     }
 
     /// Both by one way to a thread that may wait.
-    async fn ask_host(&self, groups_of: Option<&str>, is_system: Option<&str>) -> (Option<Groups>, bool) {
+    async fn ask_host(
+        &self,
+        groups_of: Option<(&str, Option<Vec<String>>)>,
+        is_system: Option<&str>,
+    ) -> (Option<Groups>, bool) {
         let host = self.0.host.clone();
-        let (login, user) = (groups_of.map(str::to_owned), is_system.map(str::to_owned));
+        let has_groups = groups_of.is_some();
+        let groups_of = groups_of.map(|(login, wanted)| (login.to_owned(), wanted));
+        let user = is_system.map(str::to_owned);
         let asked = tokio::task::spawn_blocking(move || {
-            let groups = login.map(|login| host.groups_of(&login).map_or_else(Groups::Unknown, Groups::Known));
-            (groups, user.is_some_and(|user| host.is_system(&user)))
+            let groups = |(login, wanted): (String, Option<Vec<String>>)| host.groups_of(&login, wanted.as_deref());
+            let groups = groups_of.map(|asked| groups(asked).map_or_else(Groups::Unknown, Groups::Known));
+            (groups, user.is_some_and(|user| host.seems_system(&user)))
         });
-        asked.await.unwrap_or_else(|error| (groups_of.map(|_| Groups::Unknown(error.to_string())), false))
+        asked.await.unwrap_or_else(|error| (has_groups.then(|| Groups::Unknown(error.to_string())), false))
+    }
+
+    /// Whether a name is a system account's, for what is to last: one that nobody can tell about now is refused.
+    pub(crate) async fn is_system(&self, user: &str) -> Result<bool, Refusal> {
+        let (host, name) = (self.0.host.clone(), user.to_owned());
+        let asked = tokio::task::spawn_blocking(move || host.is_system(&name)).await;
+        asked.map_err(|e| e.to_string()).and_then(|told| told).map_err(|error| Refusal {
+            rule: "directory".into(),
+            value: user.to_owned(),
+            text: format!("whether {user} is a system account can't be told: {error}"),
+            hint: "try again when the directory of the supervisor's host answers".into(),
+        })
     }
 
     /// A hand edit goes on record at its first use.
@@ -254,6 +275,15 @@ fn question(login: &str, target: Option<&str>) -> Option<(String, Option<String>
 }
 
 /// A user named in a request, as far as it is a name.
+/// The directory's groups that hold some of these grants.
+fn groups_in(grants: &[policy::Grant]) -> Vec<String> {
+    let group = |g: &policy::Grant| match &g.holder {
+        Holder::Group(group) => Some(group.clone()),
+        Holder::Login(_) => None,
+    };
+    grants.iter().filter_map(group).collect()
+}
+
 pub(crate) fn user(name: &str) -> Result<User, ServiceError> {
     User::parse(name).map_err(|e| ServiceError::input("user", format!("{name:?} is no user name: {e}")))
 }

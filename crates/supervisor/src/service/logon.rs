@@ -313,7 +313,9 @@ impl Service {
         asked.map(drop).map_err(|denial| match denial {
             Denial::Wrong => NotRight::No("it is wrong, or the supervisor's host knows no such account".to_owned()),
             Denial::Expired | Denial::MustChange | Denial::Refused => NotRight::No(denial.to_string()),
-            Denial::Limited { .. } | Denial::Unavailable | Denial::Off { .. } => unknown(denial.to_string()),
+            Denial::Limited { .. } | Denial::Unavailable | Denial::DirectoryDown | Denial::Off { .. } => {
+                unknown(denial.to_string())
+            }
         })
     }
 }

@@ -68,7 +68,10 @@ impl Service {
     ) -> Result<NewCredentialView, ServiceError> {
         let Proved { login_user, subject } = proved;
         let mut people = (*self.identity.people(login_user.as_str(), None).await?).clone();
-        people.is_system = self.identity.is_system(login_user.as_str()).await;
+        match self.identity.is_system(login_user.as_str()).await {
+            Ok(is_system) => people.is_system = is_system,
+            Err(down) => return Err(self.not_vouched(peer, Failure::RefusedTo(down, Box::new(subject))).await),
+        }
         if policy::may_be_proxy(&User::themself(&login_user), &people).is_err() {
             let refusal = Refusal {
                 rule: "system_account".into(),

@@ -145,7 +145,7 @@ impl Service {
     /// Whom someone may act as now.
     async fn permitted(&self, principal: &Principal) -> Result<Vec<PermittedView>, ServiceError> {
         let login = principal.login_user.as_str();
-        let groups = match self.identity.groups(login).await {
+        let groups = match self.identity.groups(login, None).await {
             Groups::Known(groups) => groups,
             Groups::Unknown(_) => Vec::new(),
         };
@@ -285,8 +285,12 @@ impl Service {
             return Err(ServiceError::input("roles", "a proxy user holds none: it never acts by itself"));
         }
         let mut people = (*self.identity.people(name.as_str(), None).await?).clone();
-        people.is_system = self.identity.is_system(name.as_str()).await;
-        match policy::may_be_proxy(name, &people) {
+        let told = self.identity.is_system(name.as_str()).await;
+        let may = told.and_then(|is_system| {
+            people.is_system = is_system;
+            policy::may_be_proxy(name, &people)
+        });
+        match may {
             Ok(()) => Ok(()),
             Err(refusal) => Err(self.refused(&caller.principal, Act::UserCreate, refusal).await),
         }
@@ -482,8 +486,11 @@ impl Service {
             Holder::Group(_) => "",
         };
         let mut people = (*self.identity.people(login, Some(proxy.as_str())).await?).clone();
-        people.is_system = self.identity.is_system(proxy.as_str()).await;
-        let may = policy::may_grant(holder, &proxy, &people);
+        let told = self.identity.is_system(proxy.as_str()).await;
+        let may = told.and_then(|is_system| {
+            people.is_system = is_system;
+            policy::may_grant(holder, &proxy, &people)
+        });
         // Only an administrator says who may act at all. Asking for a grant says nothing of that.
         let may = may.and_then(|()| match state == "active" && !caller.is_admin() {
             true => policy::is_listed(holder, &people),
@@ -663,7 +670,7 @@ impl Service {
     async fn serves(&self, holder: &Holder, login: &str) -> Result<bool, ServiceError> {
         Ok(match holder {
             Holder::Login(name) => name.as_str() == login,
-            Holder::Group(group) => match self.identity.groups(login).await {
+            Holder::Group(group) => match self.identity.groups(login, Some(vec![group.clone()])).await {
                 Groups::Known(groups) => groups.contains(group),
                 Groups::Unknown(_) => true,
             },

@@ -74,13 +74,17 @@ pub(crate) fn operator() -> u32 {
 pub(crate) struct FakeHost;
 
 impl crate::identity::Host for FakeHost {
-    fn groups_of(&self, name: &str) -> Result<Vec<String>, String> {
+    fn groups_of(&self, name: &str, _: Option<&[String]>) -> Result<Vec<String>, String> {
         // One is in a group of people; nobody else is in any.
         Ok(if name == "bob" { vec!["artists".to_owned()] } else { Vec::new() })
     }
 
-    fn is_system(&self, name: &str) -> bool {
+    fn seems_system(&self, name: &str) -> bool {
         name == "www-data"
+    }
+
+    fn is_system(&self, name: &str) -> Result<bool, String> {
+        if name == "adrift" { Err("the directory is down".to_owned()) } else { Ok(name == "www-data") }
     }
 }
 

@@ -238,6 +238,7 @@ async fn proxies_are_never_chained_and_nobody_grants_themselves() {
     let table = [
         (op, json!({ "login_user": "render", "proxy_user": "render" }), 403, "grant_to_self"),
         (op, json!({ "login_user": "ada", "proxy_user": "root" }), 403, "system_account"),
+        (op, json!({ "login_user": "ada", "proxy_user": "adrift" }), 403, "directory"),
         (op, json!({ "login_user": "ada", "proxy_user": "www-data" }), 403, "system_account"),
         (op, json!({ "login_user": "ada", "proxy_user": "bob" }), 403, "not_a_proxy_user"),
         (op, json!({ "login_user": "root", "proxy_user": "render" }), 403, "system_account"),

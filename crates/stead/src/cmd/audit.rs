@@ -2,7 +2,7 @@
 //!
 //! `verify` reads the files itself where it can: it needs no supervisor, and believes none.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -206,7 +206,13 @@ type Parts = Vec<(&'static str, Option<String>)>;
 
 fn file(path: &Path) -> Result<Parts, Failure> {
     // The entry itself, not what a link points to: whoever made it is asked for.
-    let meta = std::fs::symlink_metadata(path).map_err(|e| Failure::file("look at", path, e))?;
+    let meta = std::fs::symlink_metadata(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Failure::usage(format!(
+            "there is no file {}; a process is named by HOST:PID or HOST:PID@TIME, PID being a number",
+            path.display()
+        )),
+        _ => Failure::file("look at", path, e),
+    })?;
     let (parent, name) =
         (path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")), path.file_name());
     let parent = std::fs::canonicalize(parent).map_err(|e| Failure::file("look at", path, e))?;

@@ -188,8 +188,9 @@ impl World {
             let row = row().await;
             // Where the user's row refuses, too, that may be said first; and where no worker will do, one reason is
             // said for all of them.
-            let too = rows.contains("'no table'").then_some("what render carries");
-            let says = |reason: &str| [Some(&*why), too].into_iter().flatten().any(|part| reason.contains(part));
+            let carries = ["ada", "bob", "render"].map(|user| format!("what {user} carries"));
+            let too = carries.iter().filter(|_| rows.contains("'no table'"));
+            let says = |reason: &str| too.clone().chain([&why]).any(|part| reason.contains(part));
             let reason = row["reason"].as_str().unwrap_or_default();
             (row["state"] == "blocked" && says(reason)) || (row["state"] == "pending" && !reason.is_empty())
         })

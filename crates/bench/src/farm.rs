@@ -3,6 +3,7 @@
 use crate::cpu::{Watch, used_us};
 use crate::http::{Connection, body_of};
 use crate::limits::Limits;
+use crate::pretend::look;
 use crate::statistics::median;
 use anyhow::{Context as _, Result, ensure};
 use e2e::{Account, Builder, Farm, Role, Stage};
@@ -256,8 +257,8 @@ impl BenchFarm {
         self.settle()
     }
 
-    /// Bytes per second from a task to the supervisor's store.
-    pub(crate) fn log_rate(&mut self, write_size: u32, mib: u64) -> Result<f64> {
+    /// Bytes per second from a task to the supervisor's store; and the job that wrote them.
+    pub(crate) fn log_rate(&mut self, write_size: u32, mib: u64) -> Result<(f64, u64)> {
         self.settle()?;
         let writes = (mib << 20) / u64::from(write_size);
         let total = writes * u64::from(write_size);
@@ -270,7 +271,13 @@ impl BenchFarm {
             ensure!(started.elapsed() < PATIENCE, "not all output arrived");
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(per(total, started.elapsed().as_secs_f64()))
+        Ok((per(total, started.elapsed().as_secs_f64()), job))
+    }
+
+    /// Milliseconds until the page of a job's log is there, and until a search in it is.
+    pub(crate) fn log_page(&mut self, job: u64) -> Result<(f64, f64)> {
+        let page = look(&mut self.ada, &format!("/jobs/{job}/log"))?;
+        Ok((page, look(&mut self.ada, &format!("/jobs/{job}/log?q=nowhere"))?))
     }
 
     /// An array job while the supervisor is killed once: every task must be complete all the same.

@@ -27,7 +27,7 @@ usage: cargo run --release -p bench -- [--json] [--quick] [--only GROUP,…]
 
   --json   one JSON object instead of a table
   --quick  fewer tasks and three rounds: for a look, not for quoting
-  --only   of: rates single latency dispatch log isolated cost crash peers people
+  --only   of: rates single latency dispatch log isolated cost crash peers people pages
 
 Needs root (its accounts live in a private mount namespace), cc, and the release build of the programs. Nothing runs
 with a real-time claim to the processors: sessions could not join a control group that has no share of that. So quote
@@ -44,6 +44,7 @@ struct Size {
     dispatched: u64,
     log_mib: u64,
     decisions: u64,
+    listed: u64,
     only: Vec<String>,
 }
 
@@ -62,6 +63,7 @@ impl Size {
                 dispatched: 100_000,
                 log_mib: 128,
                 decisions: 2_000,
+                listed: 2_000,
                 only,
             }
         } else {
@@ -74,6 +76,7 @@ impl Size {
                 dispatched: 500_000,
                 log_mib: 512,
                 decisions: 20_000,
+                listed: 10_000,
                 only,
             }
         })
@@ -127,6 +130,9 @@ fn measure(size: &Size) -> Result<Figures> {
     }
     if size.has("people") {
         decisions(size, &mut figures)?;
+    }
+    if size.has("pages") {
+        pages(size, &mut figures)?;
     }
     if size.has("dispatch") {
         supervisor(size, &mut figures)?;
@@ -193,6 +199,16 @@ fn decisions(size: &Size, figures: &mut Figures) -> Result<()> {
     figures.put("decision_with_reads_p99_us", percentile(&of.with_reads, 99));
     figures.put("decision_remembered_us", percentile(&of.remembered, 50));
     figures.put("decision_remembered_p99_us", percentile(&of.remembered, 99));
+    Ok(())
+}
+
+/// What the web UI costs the supervisor, from the question to the last byte.
+fn pages(size: &Size, figures: &mut Figures) -> Result<()> {
+    let of = pretend::pages(size.listed, 21)?;
+    figures.put("jobs_page_ms", percentile(&of.lists, 50));
+    figures.put("jobs_page_p99_ms", percentile(&of.lists, 99));
+    figures.put("job_page_ms", percentile(&of.job, 50));
+    figures.put("ran_as_page_ms", percentile(&of.ran_as, 50));
     Ok(())
 }
 
@@ -279,16 +295,22 @@ fn cost(size: &Size, limits: &Limits, farm: &mut BenchFarm, figures: &mut Figure
 }
 
 fn logs(size: &Size, limits: &Limits, farm: &mut BenchFarm, figures: &mut Figures) -> Result<()> {
-    let (mut limit, mut ours, mut lines) = (vec![], vec![], vec![]);
+    let (mut limit, mut ours, mut lines, mut pages, mut searches) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..size.rounds {
         limit.push(limits.relay(65_500, size.log_mib)?);
-        ours.push(farm.log_rate(65_500, size.log_mib)? / 1e9);
-        lines.push(farm.log_rate(100, size.log_mib / 4)? / 100.0);
+        ours.push(farm.log_rate(65_500, size.log_mib)?.0 / 1e9);
+        let (rate, job) = farm.log_rate(100, size.log_mib / 4)?;
+        lines.push(rate / 100.0);
+        let (page, search) = farm.log_page(job)?;
+        pages.push(page);
+        searches.push(search);
     }
     figures.put("limit_log_gb_s", median(&limit));
     figures.put("log_gb_s", median(&ours));
     figures.put("log_vs_limit", ratio(&ours, &limit));
     figures.put("log_lines_per_s", median(&lines));
+    figures.put("log_page_ms", median(&pages));
+    figures.put("log_search_ms", median(&searches));
     Ok(())
 }
 

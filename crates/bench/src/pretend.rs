@@ -111,6 +111,49 @@ pub(crate) fn measure(rounds: usize, tasks: u64) -> Result<Figures> {
     Ok(figures)
 }
 
+/// Milliseconds of each look at a page.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    /// Whichever list takes longest: newest first, by name, of a state, searched.
+    pub(crate) lists: Vec<f64>,
+    pub(crate) job: Vec<f64>,
+    pub(crate) ran_as: Vec<f64>,
+}
+
+/// Pages of a store with `jobs` jobs, each of a hundred tasks, of which the first fifth is complete.
+pub(crate) fn pages(jobs: u64, looks: usize) -> Result<Looks> {
+    let farm = Supervisor::start()?;
+    let mut person = farm.person()?;
+    for n in 0..jobs {
+        person.submit(&JobSpec {
+            name: Some(format!("shot {:04} of {n}", n * 7919 % 1000)),
+            ..array("/bin/true", 100)?
+        })?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work(&farm.socket(), Some(jobs / 5 * 100)))?;
+    let mut found = Looks::default();
+    for _ in 0..looks {
+        let mut longest: f64 = 0.0;
+        for list in ["/jobs", "/jobs?sort=name", "/jobs?state=complete", "/jobs?q=0077", "/jobs?page=40"] {
+            longest = longest.max(look(&mut person, list)?);
+        }
+        found.lists.push(longest);
+        found.job.push(look(&mut person, "/jobs/7")?);
+        found.ran_as.push(look(&mut person, "/jobs/7/ran-as")?);
+    }
+    Ok(found)
+}
+
+/// Milliseconds until all of a page is there.
+pub(crate) fn look(person: &mut Connection, page: &str) -> Result<f64> {
+    let started = Instant::now();
+    let text = person.text(page)?;
+    let ms = started.elapsed().as_secs_f64() * 1000.0;
+    ensure!(text.contains("</html>"), "{page} is no page");
+    Ok(ms)
+}
+
 fn person_of(farm: &Supervisor) -> Result<Connection> {
     farm.person()
 }

@@ -80,6 +80,15 @@ impl QbConf {
         &self.findings
     }
 
+    /// Keys that the file sets and that have no effect in Stead, each with its line.
+    #[must_use]
+    pub fn unused(&self) -> Vec<(&'static Key, u32)> {
+        let unused = |s: &Setting| Some((s.known.filter(|k| k.is_unused())?, s.origin.place().1));
+        let mut all: Vec<_> = self.settings.values().filter_map(unused).collect();
+        all.sort_by_key(|(_, line)| *line);
+        all
+    }
+
     pub fn settings(&self) -> impl Iterator<Item = &Setting> {
         self.settings.values()
     }

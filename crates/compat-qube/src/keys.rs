@@ -28,6 +28,8 @@ pub enum Standing {
     Identity,
     /// It acts, and a wrong value is an error.
     Acts,
+    /// It says who may do what in Qube!, and not here; a wrong value is an error all the same.
+    Checked,
     /// Accepted, so that the file need not be changed.
     NotUsed,
     /// Only read in the worker's own `qb.conf`.
@@ -40,6 +42,7 @@ impl Standing {
         match self {
             Self::Identity => "acts (identity)",
             Self::Acts => "acts",
+            Self::Checked => "checked, not used",
             Self::NotUsed => "accepted, not used",
             Self::Bootstrap => "only in a worker's own file",
         }
@@ -90,9 +93,15 @@ impl Key {
         matches!(self.kind, Kind::Secret | Kind::Password)
     }
 
+    /// Whether it has no effect, here or anywhere in Stead.
+    #[must_use]
+    pub const fn is_unused(&self) -> bool {
+        matches!(self.standing, Standing::NotUsed | Standing::Checked)
+    }
+
     #[must_use]
     pub const fn is_identity(&self) -> bool {
-        matches!(self.standing, Standing::Identity) || matches!(self.kind, Kind::Lookup)
+        matches!(self.standing, Standing::Identity | Standing::Checked) || matches!(self.kind, Kind::Lookup)
     }
 }
 
@@ -184,7 +193,7 @@ pub const KEYS: &[Key] = &[
     k("proxy_account", Role::Worker, Standing::Identity, Kind::Account, "qubeproxy", "the account of proxy mode; ignored in user mode"),
     k("proxy_password", Role::Worker, Standing::Identity, Kind::Password, "", "in qbwrk.conf, as `qblogin --display` prints it, where a worker says `requires_password`; a value that Qube! sealed is recognised, said to be of no use, and stops no Linux worker"),
     k("worker_host_domain", Role::Worker, Standing::Identity, Kind::Domain, "", "the domain of the proxy account where passwords are checked; Linux workers look accounts up through the name service"),
-    k("proxy_nice_value", Role::Worker, Standing::NotUsed, Kind::Nice, "0", "checked; jobs run with the priority of their session"),
+    k("proxy_nice_value", Role::Worker, Standing::Acts, Kind::Nice, "0", "jobs give way to others by so much; below 0 it is as 0: taking more than others is root's, and no job's"),
     k("proxy_location", Role::Worker, Standing::NotUsed, Kind::Text, "$QBDIR/sbin/proxy", "`stead-launcher` starts jobs; which one is the host's own affair"),
     k("worker_cpus", Role::Worker, Standing::Acts, Kind::Cpus, "0", "slots of the worker; 0: as it was started"),
     k("worker_resources", Role::Worker, Standing::Acts, Kind::Properties, "", "`host.processors=N` are its slots where `worker_cpus` says nothing; each is a label"),
@@ -192,9 +201,9 @@ pub const KEYS: &[Key] = &[
     k("worker_groups", Role::Worker, Standing::Acts, Kind::List, "", "each is a label: `--requires group:NAME`"),
     k("worker_cluster", Role::Worker, Standing::Acts, Kind::Cluster, "/", "a label: `--requires cluster:/NAME`"),
     k("worker_restrictions", Role::Worker, Standing::NotUsed, Kind::Text, "", "use `--requires`, or drain the worker"),
-    k("worker_path_map", Role::Worker, Standing::NotUsed, Kind::Map, "", "pairs are checked; not yet applied to commands"),
+    k("worker_path_map", Role::Worker, Standing::NotUsed, Kind::Map, "", "pairs are checked; commands run as they were submitted"),
     k("worker_flags", Role::Worker, Standing::NotUsed, Kind::Flags(WORKER_FLAGS), "remove_logs", "names are checked; workers always ship their logs and keep none"),
-    k("worker_flight_check_path", Role::Worker, Standing::NotUsed, Kind::Text, "$QBDIR/flightCheck", "no flight checks run yet"),
+    k("worker_flight_check_path", Role::Worker, Standing::NotUsed, Kind::Text, "$QBDIR/flightCheck", "only a job's own flight checks run (`qbsub --preflights …`)"),
     k("worker_drive_map", Role::Worker, Standing::NotUsed, Kind::Secret, "", "drives are Windows'"),
     k("worker_job_types", Role::Worker, Standing::NotUsed, Kind::List, "", "Stead runs OpenJD's templates and command lines"),
     k("worker_template_path", Role::Worker, Standing::NotUsed, Kind::Text, "", "there are no job types to be found"),
@@ -218,15 +227,15 @@ pub const KEYS: &[Key] = &[
     k("worker_pidfile", Role::Worker, Standing::Bootstrap, Kind::Text, "", "systemd knows its services' processes"),
     k("worker_port", Role::Worker, Standing::Bootstrap, Kind::Text, "50011", "workers dial; nobody dials them"),
     k("supervisor_flags", Role::Supervisor, Standing::Identity, Kind::Flags(SUPERVISOR_FLAGS), "host_recontact,heartbeat_monitor,running_monitor,retry_busy", "`enforce_password`: nobody submits without a registered password; the others are how Stead always works"),
-    k("supervisor_default_security", Role::Supervisor, Standing::Identity, Kind::Flags(PERMISSIONS), "136314867", "checked; Stead's roles say who may do what until permissions of single acts exist"),
+    k("supervisor_default_security", Role::Supervisor, Standing::Checked, Kind::Flags(PERMISSIONS), "136314867", "Stead's roles say who may do what (`qbusers`); there are no permissions for single acts"),
     k("supervisor_worker_configfile", Role::Supervisor, Standing::Acts, Kind::Text, "/etc/qbwrk.conf", "where the supervisor reads qbwrk.conf"),
-    k("supervisor_default_priority", Role::Supervisor, Standing::NotUsed, Kind::Priority, "9999", "read for the qb commands; jobs of `stead submit` have their own scale"),
-    k("supervisor_highest_user_priority", Role::Supervisor, Standing::NotUsed, Kind::Priority, "1", "read for the qb commands; jobs of `stead submit` have their own scale"),
-    k("supervisor_max_priority", Role::Supervisor, Standing::NotUsed, Kind::Priority, "9999", "read for the qb commands; jobs of `stead submit` have their own scale"),
-    k("supervisor_default_user_subjob_limit", Role::Supervisor, Standing::NotUsed, Kind::Limit, "-1", "read, and not yet kept to"),
-    k("supervisor_user_subjob_limits", Role::Supervisor, Standing::NotUsed, Kind::Limits, "", "read, and not yet kept to"),
-    k("supervisor_default_pgrp_subjob_limit", Role::Supervisor, Standing::NotUsed, Kind::Limit, "-1", "read, and not yet kept to"),
-    k("supervisor_pgrp_subjob_limits", Role::Supervisor, Standing::NotUsed, Kind::Limits, "", "read, and not yet kept to"),
+    k("supervisor_default_priority", Role::Supervisor, Standing::NotUsed, Kind::Priority, "9999", "what says no priority has the usual one: 9999, which is 0 of `stead submit`"),
+    k("supervisor_highest_user_priority", Role::Supervisor, Standing::Acts, Kind::Priority, "1", "where it is said, higher ones are refused to all but administrators: 1 is 9998 of `stead submit`, 9999 is 0"),
+    k("supervisor_max_priority", Role::Supervisor, Standing::NotUsed, Kind::Priority, "9999", "`qbsub` takes what is larger than 9999 as 9999"),
+    k("supervisor_default_user_subjob_limit", Role::Supervisor, Standing::NotUsed, Kind::Limit, "-1", "jobs share the farm by their numbers of sessions; nobody has a limit of their own"),
+    k("supervisor_user_subjob_limits", Role::Supervisor, Standing::NotUsed, Kind::Limits, "", "jobs share the farm by their numbers of sessions; nobody has a limit of their own"),
+    k("supervisor_default_pgrp_subjob_limit", Role::Supervisor, Standing::NotUsed, Kind::Limit, "-1", "jobs share the farm by their numbers of sessions; nobody has a limit of their own"),
+    k("supervisor_pgrp_subjob_limits", Role::Supervisor, Standing::NotUsed, Kind::Limits, "", "jobs share the farm by their numbers of sessions; nobody has a limit of their own"),
     k("supervisor_job_flags", Role::Supervisor, Standing::NotUsed, Kind::Flags(JOB_FLAGS), "", "names are checked"),
     k("supervisor_host_policy", Role::Supervisor, Standing::NotUsed, Kind::Word(&["open", "restricted", "restrictedbyname", "restrictedbyaddress"]), "open", "who may dial as a worker is `--worker-user`'s to say"),
     k("supervisor_default_cluster", Role::Supervisor, Standing::NotUsed, Kind::Cluster, "/", "say `--requires cluster:/NAME`"),

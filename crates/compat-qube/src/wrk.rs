@@ -123,6 +123,20 @@ impl QbWrk {
         &self.findings
     }
 
+    /// Keys that the file sets and that have no effect in Stead, each with the line that says it first.
+    #[must_use]
+    pub fn unused(&self) -> Vec<(&'static Key, u32)> {
+        let maps = std::iter::once(&self.default).chain(self.platforms.values());
+        let maps = maps.chain(self.sections.iter().map(|s| &s.map));
+        let mut first: BTreeMap<u32, &'static Key> = BTreeMap::new();
+        for bound in maps.flat_map(|map| map.values()) {
+            if let Some(key) = bound.known.filter(|k| k.is_unused()) {
+                first.entry(bound.line).or_insert(key);
+            }
+        }
+        once_each(first.into_iter().map(|(line, key)| (key, line)))
+    }
+
     /// What the file says for one host.
     #[must_use]
     pub fn resolve(&self, host: &str, platform: Platform) -> Effective {
@@ -526,4 +540,9 @@ impl Reader {
     fn found(&mut self, line: u32, problem: Problem) {
         self.wrk.findings.add(line, problem);
     }
+}
+/// The first of each key.
+pub(crate) fn once_each(all: impl Iterator<Item = (&'static Key, u32)>) -> Vec<(&'static Key, u32)> {
+    let mut seen = HashSet::new();
+    all.filter(|(key, _)| seen.insert(key.name)).collect()
 }

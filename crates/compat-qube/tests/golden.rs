@@ -142,3 +142,18 @@ fn the_documented_keys_are_these() {
     }
     assert!(text == made || std::env::var_os("STEAD_UPDATE").is_some(), "STEAD_UPDATE=1 rewrites docs/compat-qube.md");
 }
+
+/// Nothing is silent: what a file sets and has no effect is listed, once, with its line and what Stead does instead.
+#[test]
+fn what_has_no_effect_is_listed() {
+    let text = "[default]\nworker_cpus = 2\nworker_logpath = /a\n[lin01]\nworker_logpath = /b\nworker_drive_map = X\n";
+    let names = |all: Vec<(&'static compat_qube::Key, u32)>| -> Vec<(&str, u32)> {
+        all.into_iter().map(|(key, line)| (key.name, line)).collect()
+    };
+    assert_eq!(names(QbWrk::parse("f", text).unused()), [("worker_logpath", 3), ("worker_drive_map", 6)]);
+    let conf = "supervisor_flags = 0\nmail_host = m\nsupervisor_default_security = 17\nworker_lookup = local\n";
+    assert_eq!(names(QbConf::parse("f", conf).unused()), [("mail_host", 2), ("supervisor_default_security", 3)]);
+    for key in compat_qube::KEYS.iter().filter(|k| k.is_unused()) {
+        assert_eq!(key.is_identity(), key.standing == compat_qube::Standing::Checked, "{}", key.name);
+    }
+}

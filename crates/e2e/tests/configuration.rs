@@ -14,7 +14,8 @@ fn farm(qbwrk: &str, launcher: &str) -> Farm {
     let write = |path: &str, text: &str| std::fs::write(stage.path(path), text).expect("a settings file");
     std::fs::create_dir_all(stage.path("/etc/stead")).expect("a folder");
     write("/etc/stead/launcher.conf", launcher);
-    write("/etc/stead/supervisor.toml", &format!("qbwrk_conf = \"{QBWRK}\"\n"));
+    write("/etc/stead/supervisor.toml", &format!("qbwrk_conf = \"{QBWRK}\"\nqb_conf = \"/etc/qb.conf\"\n"));
+    write("/etc/qb.conf", "");
     write(QBWRK, qbwrk);
     let with = ["--supervisor-conf", "/etc/stead/supervisor.toml", "--slots", "1"];
     Farm::user_mode().on(stage).with(&with).start()
@@ -166,4 +167,24 @@ fn a_mode_that_the_host_does_not_allow_runs_nothing() {
     let _ = reload(&farm).ok();
     farm.complete(job);
     assert_eq!(farm.log(job), "ada\n");
+}
+
+/// Jobs give way to others of their host; the priorities that only administrators give are refused with what would do.
+#[test]
+fn niceness_and_the_highest_priority_are_what_the_files_say() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = farm(&format!("{USER}proxy_nice_value = 7\n"), "");
+    assert_eq!(farm.output_of("ada", &[], "nice; printenv STEAD_NICE"), "7\n7\n");
+    // Less than others is nobody's to take.
+    edit(&farm, &format!("{USER}proxy_nice_value = -5\n"));
+    let _ = reload(&farm).ok();
+    assert_eq!(farm.output_of("ada", &["--env", "STEAD_NICE=9"], "nice"), "0\n");
+    std::fs::write(farm.path("/etc/qb.conf"), "supervisor_highest_user_priority = 5000\n").expect("qb.conf");
+    let _ = reload(&farm).ok();
+    let refused = farm.stead_as("ada", &["qb", "sub", "--priority", "4999", "true"]).exits(3);
+    let _ = refused.complains(&["supervisor_highest_user_priority"]).complains(&["qbsub: --priority 5000"]);
+    let _ = farm.stead_as("ada", &["qb", "sub", "--priority", "5000", "true"]).ok();
+    let _ = farm.stead_as("root", &["qb", "sub", "--user", "ada", "--priority", "1", "true"]).ok();
 }

@@ -18,6 +18,7 @@ pub(crate) struct Command {
     argv: CStrings,
     pub(crate) env: CStrings,
     cwd: Option<CString>,
+    pub(crate) nice: u8,
 }
 
 impl Command {
@@ -50,7 +51,13 @@ impl Command {
     }
 
     pub(crate) fn program(&self) -> Program<'_> {
-        Program { programs: &self.programs, argv: &self.argv, env: &self.env, cwd: self.cwd.as_deref() }
+        Program {
+            programs: &self.programs,
+            argv: &self.argv,
+            env: &self.env,
+            cwd: self.cwd.as_deref(),
+            nice: self.nice,
+        }
     }
 
     /// The sentence for the owner of what `spawn` answered.

@@ -14,7 +14,9 @@ pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 const IDENTITY: [&[u8]; 4] = [b"HOME", b"USER", b"LOGNAME", b"SHELL"];
 const OURS: &[u8] = b"STEAD_";
 /// Of ours, what a batch brings: the supervisor signed it, and puts nothing of a job's there.
-const HANDED: [&[u8]; 2] = [b"STEAD_TOKEN_FILE", b"STEAD_URL"];
+const HANDED: [&[u8]; 3] = [b"STEAD_TOKEN_FILE", b"STEAD_URL", NICE];
+const NICE: &[u8] = b"STEAD_NICE";
+const NICE_MAX: u8 = 19;
 /// Of an item, not of the session, so never taken from below.
 const OF_ITEM: [&[u8]; 3] = [b"STEAD_STEP", b"STEAD_TASK", b"STEAD_ATTEMPT"];
 
@@ -136,6 +138,13 @@ impl<'a> Layers<'a> {
     }
 }
 
+/// By how much a batch's processes give way to others.
+pub(crate) fn nice(batch: &Pairs) -> u8 {
+    let said = batch.iter().rev().find(|(name, _)| name == NICE);
+    let number = said.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<u8>().ok());
+    number.unwrap_or(0).min(NICE_MAX)
+}
+
 fn set<'a>(all: &mut Variables<'a>, name: &'a [u8], value: Option<Cow<'a, [u8]>>) -> Result<(), CannotStart> {
     let refuse = |what: &str| {
         let text = format!("the environment variable {} {what}", quoted(name));
@@ -226,6 +235,14 @@ mod tests {
             "STEAD_TASK=4",
         ];
         assert_eq!(built(&base, &batch, &environments, &item).unwrap(), want);
+    }
+
+    #[test]
+    fn nobody_takes_more_than_their_share() {
+        for (text, nice_value) in [("5", 5), ("19", 19), ("20", 19), ("255", 19), ("256", 0), ("-5", 0), ("", 0)] {
+            assert_eq!(nice(&pairs(&[("A", "3"), ("STEAD_NICE", text)])), nice_value, "{text}");
+        }
+        assert_eq!(nice(&pairs(&[("NICE", "5")])), 0);
     }
 
     #[test]

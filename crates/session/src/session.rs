@@ -271,6 +271,7 @@ impl Session {
         let variables = layers.build(place)?;
         let path = variables.get(&b"PATH"[..]).map(|p| &**p);
         environment::write(&variables, &mut command.env);
+        command.nice = environment::nice(&batch.env);
         command.fill(&item.argv, batch.cwd.as_deref(), path, place)?;
 
         let started_us = sys::monotonic_us();

@@ -322,6 +322,8 @@ pub(crate) struct Program<'a> {
     pub(crate) env: &'a CStrings,
     /// Entered by the task before its program is looked for.
     pub(crate) cwd: Option<&'a CStr>,
+    /// By how much it gives way to others. Never less than 0: an account can't take more.
+    pub(crate) nice: u8,
 }
 
 #[derive(Debug)]
@@ -403,6 +405,7 @@ impl Spawner {
             argv: argv.as_ptr(),
             env: env.as_ptr(),
             mask: empty_set(),
+            nice: c_int::from(program.nice),
             stage: Stage::Started,
             errno: 0,
             program: 0,
@@ -452,6 +455,7 @@ struct Plan {
     argv: *const *const c_char,
     env: *const *const c_char,
     mask: libc::sigset_t,
+    nice: c_int,
     stage: Stage,
     errno: i32,
     program: usize,
@@ -471,6 +475,10 @@ extern "C" fn child(arg: *mut c_void) -> c_int {
         libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if !ok {
             return give_up(plan, Stage::Prepare);
+        }
+        // Nobody needs leave for it, so that it does not fail; a job that runs as fast as others is no harm either.
+        if plan.nice > 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, plan.nice);
         }
         if !plan.cwd.is_null() && libc::chdir(plan.cwd) != 0 {
             return give_up(plan, Stage::Cwd);

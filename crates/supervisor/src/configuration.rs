@@ -189,6 +189,8 @@ pub(crate) fn enforced_in_vain(settings: bool, loaded: &Loaded, modes: &[Mode]) 
 pub(crate) struct Held {
     pub(crate) checked: Checked,
     pub(crate) slots: u32,
+    /// By how much its jobs give way to others.
+    pub(crate) nice: i8,
     /// What files and the host say together.
     pub(crate) effective: Effective,
     /// Who said it.
@@ -216,6 +218,7 @@ pub(crate) fn held(hello: &Hello, loaded: &Loaded) -> Result<Held, HelloError> {
     let for_reading = if is_throwaway { effective.clone().without("proxy_account") } else { effective.clone() };
     let mut held = Held {
         slots: hello.slots,
+        nice: 0,
         said_by: effective.said_by(),
         lookup,
         differs: false,
@@ -251,6 +254,7 @@ pub(crate) fn held(hello: &Hello, loaded: &Loaded) -> Result<Held, HelloError> {
         held.given = GivenByFile::of(&settings, &held.effective);
     }
     held.slots = settings.slots.unwrap_or(hello.slots);
+    held.nice = settings.nice;
     held.differs = place.mode != Mode::Desktop && (has_central || hello.settings != 0);
     held.checked = checked;
     Ok(held)

@@ -213,6 +213,9 @@ impl Service {
         if let Err(refusal) = self.has_password(who.user.as_str()).await? {
             return Err(self.refused(principal, Act::Submit, refusal).await);
         }
+        if let Err(refusal) = self.may_have_priority(caller, spec.priority) {
+            return Err(self.refused(principal, Act::Submit, refusal).await);
+        }
         if let Err(refusal) = self.fits_its_user(&who, &plan).await? {
             let actor = caller.actor().for_user(who.user.as_str());
             return Err(self.refused_as(actor, Act::Submit, None, refusal).await);

@@ -21,11 +21,11 @@ pub(crate) fn check(options: &ConfigCheck) -> Result<(), Failure> {
     match kind {
         ConfigKind::QbWrk => {
             let wrk = qbwrk(file)?;
-            of_qube(options, kind, wrk.findings(), &|| wrk.expanded())
+            of_qube(options, kind, wrk.findings(), &wrk.unused(), &|| wrk.expanded())
         }
         ConfigKind::Qb => {
             let conf = qb(file)?;
-            of_qube(options, kind, conf.findings(), &|| conf.expanded())
+            of_qube(options, kind, conf.findings(), &conf.unused(), &|| conf.expanded())
         }
         _ if options.expand => {
             Err(Failure::usage("--expand is for qb.conf and qbwrk.conf: other files have nothing to expand"))
@@ -124,17 +124,21 @@ fn of_qube(
     options: &ConfigCheck,
     kind: ConfigKind,
     findings: &Findings,
+    unused: &[(&'static compat_qube::Key, u32)],
     expanded: &dyn Fn() -> String,
 ) -> Result<(), Failure> {
     if options.json {
+        let not_used: Vec<Value> =
+            unused.iter().map(|(key, line)| json!({"key": key.name, "line": line, "note": key.note})).collect();
         let list: Vec<Value> = findings.iter().map(finding_json).collect();
         let expanded = options.expand.then(expanded);
         out::json(&json!({
             "file": options.file, "kind": word(kind), "ok": !findings.has_errors(), "findings": list,
-            "expanded": expanded,
+            "expanded": expanded, "not_used": not_used,
         }));
     } else {
         say_findings(findings);
+        say_unused(options, unused);
         if options.expand {
             out::raw(expanded().as_bytes());
         } else if !findings.has_errors() {
@@ -142,6 +146,14 @@ fn of_qube(
         }
     }
     if findings.has_errors() { Err(Failure::Reported(1)) } else { Ok(()) }
+}
+
+/// What the file need not be changed for.
+fn say_unused(options: &ConfigCheck, unused: &[(&'static compat_qube::Key, u32)]) {
+    for (key, line) in unused {
+        let note = if key.note.is_empty() { String::new() } else { format!(": {}", key.note) };
+        out::note(format!("{}:{line}: {} is accepted and has no effect{note}", options.file.display(), key.name));
+    }
 }
 
 fn finding_json(finding: &compat_qube::Finding) -> Value {

@@ -211,6 +211,13 @@ pub(crate) fn hand_token(batch: &mut Batch, url: &str, fresh: Option<Secret>) {
     }
 }
 
+/// By how much its processes give way to others of the host. Taking more than others is root's alone, and nobody is root.
+pub(crate) fn hand_nice(batch: &mut Batch, nice: i8) {
+    if nice > 0 {
+        batch.env.push((b"STEAD_NICE".to_vec(), nice.to_string().into_bytes()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -165,6 +165,7 @@ impl Worker {
         (self.place.mode, self.place.proxy_account, self.place.labels) =
             (wanted.mode, wanted.proxy_account, wanted.labels);
         (self.slots, self.said_by, self.misconfigured) = (held.slots, held.said_by, held.trouble);
+        self.nice = held.nice;
         (self.given, self.not_opened) = (held.given, None);
         self.look_at_panic();
     }

@@ -67,6 +67,8 @@ pub(crate) struct Worker {
     pub(crate) connection: u64,
     pub(crate) place: Place,
     pub(crate) slots: u32,
+    /// By how much its jobs give way to others.
+    pub(crate) nice: i8,
     /// Who said what its settings are.
     pub(crate) said_by: &'static str,
     pub(crate) total: Resources,
@@ -299,6 +301,7 @@ mod tests {
             connection: 1,
             place,
             slots,
+            nice: 0,
             said_by: "default",
             total: Resources::default(),
             incarnation: [0; 16],

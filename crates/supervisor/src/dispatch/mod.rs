@@ -723,6 +723,7 @@ impl Dispatcher {
                 connection,
                 place: checked.place,
                 slots: hello.slots,
+                nice: 0,
                 said_by: held.said_by,
                 total,
                 incarnation: checked.incarnation,

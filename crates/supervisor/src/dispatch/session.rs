@@ -461,6 +461,7 @@ impl Driver {
             if job.spec.token {
                 batch::hand_token(&mut batch, d.url(), fresh);
             }
+            batch::hand_nice(&mut batch, worker.nice);
             let signed = batch.sign(&d.keys().warrant).encode();
             worker.outbox.send(&ToWorker::Batch { session, sequence }, &signed)
         });

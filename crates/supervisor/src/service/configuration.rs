@@ -7,10 +7,14 @@ use crate::configuration::{FileView, Held, Loaded, held};
 use crate::dispatch::KnownWorker;
 use crate::error::ServiceError;
 use compat_qube::{Role, Setting};
+use policy::Refusal;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+const HIGHEST: &str = "supervisor_highest_user_priority";
+/// Qube!'s usual priority, 0 here.
+const LOWEST: i64 = 9999;
 /// Most changes that are said one by one.
 const CHANGES_MAX: usize = 200;
 
@@ -116,6 +120,26 @@ impl Service {
             }
         }
         Ok(changes)
+    }
+
+    /// `supervisor_highest_user_priority`: what only administrators may go beyond.
+    pub(super) fn may_have_priority(&self, caller: &Caller, priority: i32) -> Result<(), Refusal> {
+        let loaded = self.configuration.current();
+        let Some(setting) = loaded.qb_conf.as_ref().and_then(|conf| conf.set(HIGHEST)) else { return Ok(()) };
+        let highest = loaded.supervisor.highest_user_priority;
+        let most = LOWEST - i64::from(highest);
+        if caller.is_admin() || i64::from(priority) <= most {
+            return Ok(());
+        }
+        Err(Refusal {
+            rule: HIGHEST.to_owned(),
+            value: priority.to_string(),
+            text: format!(
+                "a priority above {most} ({highest} in Qube!'s scale) is for administrators ({})",
+                setting.origin
+            ),
+            hint: format!("submit with --priority {most} (qbsub: --priority {highest}), or ask an administrator"),
+        })
     }
 
     /// What the files say of the supervisor itself.

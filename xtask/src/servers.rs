@@ -17,6 +17,7 @@ const PACKAGES: &[&str] = &[
     "nslcd",
     "libnss-ldapd",
     "libpam-ldapd",
+    "libnss-extrausers",
     "samba",
     "samba-ad-provision",
     "samba-dsdb-modules",

@@ -124,6 +124,68 @@ fn a_job_has_the_whole_group_list_of_its_domain_account() {
     let _ = farm.ends(farm.submit_sh("otto", &[], "touch /mnt/lighting/otto"), "failed");
 }
 
+/// "qubeproxy" may be an account of the network: all jobs are its, with its groups.
+#[test]
+fn the_proxy_account_may_be_of_the_network() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let mut ldap = Ldap::start(&stage);
+    let farm = Farm::proxy_mode("lena").on(stage).start();
+    assert_eq!(farm.output_of("bob", &[], "id -un; id -Gn"), "lena\nartists lighting show-x\n");
+    // The account is the directory's to say: while nobody answers, nothing runs, and then it goes on.
+    ldap.stop_server();
+    let job = farm.submit_sh("bob", &[], "id -u");
+    let _ = farm.until_job(job, "a reason", |j| e2e::state(j) == "pending" && j["reason"].is_string());
+    ldap.start_server();
+    farm.complete(job);
+    assert_eq!(farm.log(job), "21001\n");
+}
+
+/// Neither the host's files nor a directory we know: whatever the name service has is an account.
+#[test]
+fn accounts_of_another_name_service_run_jobs() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let write = |path: &str, text: &str| std::fs::write(stage.path(path), text).expect("a file of accounts");
+    std::fs::create_dir_all(stage.path("/var/lib/extrausers")).expect("a folder");
+    write("/var/lib/extrausers/passwd", "nina:x:23001:23000::/home/nina:/bin/sh\n");
+    write("/var/lib/extrausers/group", "comp:x:23000:\nnight:x:23001:nina,bob\n");
+    write("/var/lib/extrausers/shadow", "nina:*:19000:0:99999:7:::\n");
+    write("/etc/nsswitch.conf", "passwd: files extrausers\ngroup: files extrausers\nshadow: files extrausers\n");
+    let home = stage.path("/home/nina");
+    std::fs::create_dir(&home).expect("her home");
+    std::os::unix::fs::chown(&home, Some(23_001), Some(23_000)).expect("hers");
+    let farm = Farm::user_mode().on(stage).start();
+    let printed = farm.output_of("nina", &[], STATUS);
+    let lines: Vec<&str> = printed.lines().map(str::trim).collect();
+    assert_eq!(lines[..2], ["Uid: 23001 23001 23001 23001", "Gid: 23000 23000 23000 23000"]);
+    assert_eq!(lines[2..], ["Groups: 23000 23001", "comp night", "/home/nina"]);
+    // And groups of both, for an account of the host's own files.
+    let bobs = farm.output_of("bob", &[], "id -Gn");
+    assert!(bobs.contains("film") && bobs.contains("night"), "{bobs}");
+    // A lock in its shadow file counts.
+    std::fs::write(farm.path("/var/lib/extrausers/shadow"), "nina:!:19000:0:99999:7::1:\n").expect("shadow");
+    let _ = farm.ends(farm.submit_sh("nina", &[], "true"), "badlogin");
+    drop(farm);
+    let stage = Stage::raise_with_servers();
+    std::fs::create_dir_all(stage.path("/var/lib/extrausers")).expect("a folder");
+    for (file, text) in [
+        ("passwd", "nina:x:23001:23000::/nonexistent:/usr/sbin/nologin\n"),
+        ("group", "comp:x:23000:\n"),
+        ("shadow", "nina:*:19000:0:99999:7:::\n"),
+    ] {
+        std::fs::write(stage.path(format!("/var/lib/extrausers/{file}")), text).expect("a file of accounts");
+    }
+    let services = "passwd: files extrausers\ngroup: files extrausers\nshadow: files extrausers\n";
+    std::fs::write(stage.path("/etc/nsswitch.conf"), services).expect("nsswitch.conf");
+    let farm = Farm::proxy_mode("nina").on(stage).start();
+    assert_eq!(farm.output_of("ada", &[], "id -un"), "nina\n");
+}
+
 /// A farm with one slot and a job in it that ends when the test says so.
 #[track_caller]
 fn busy_farm(stage: Stage) -> (Farm, JobId) {

@@ -1,7 +1,7 @@
 //! A worker that logs accounts on with their passwords, on the host's own PAM: a wrong one is tried once, a right one
 //! runs jobs, and it is nowhere to be found.
 
-use e2e::{Farm, JobId, Role, Stage, root_or_skip, typed, until};
+use e2e::{Ad, Farm, JobId, Ldap, PASSWORD, Role, Stage, root_or_skip, servers_or_skip, typed, until};
 use serde_json::Value;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -26,6 +26,74 @@ fn stage(conf: &str) -> Stage {
     let done = typed(shell, &set_up);
     assert!(done.ok().err().is_empty());
     stage
+}
+
+/// This host's `launcher.conf` wants passwords, and every question to PAM leaves a line before `module` answers it.
+fn wants_passwords_of(stage: &Stage, module: &str) {
+    let set_up = format!(
+        "set -eu; mkdir -p /etc/stead; echo 'requires_password = true' > /etc/stead/launcher.conf; touch /mnt/tries; \
+         printf '#!/bin/sh\\necho \"$PAM_USER\" >> /mnt/tries\\n' > /mnt/hook; chmod 755 /mnt/hook; \
+         printf 'auth optional pam_exec.so /mnt/hook\\nauth required {module}\\naccount required {module}\\n' \
+         > /etc/pam.d/stead"
+    );
+    let mut shell = stage.command("sh");
+    let done = shell.args(["-c", &set_up]).output().expect("a shell");
+    assert!(done.status.success(), "{done:?}");
+}
+
+/// A hundred tasks with a wrong password: one question to the directory. With the right one they run, with all groups.
+#[track_caller]
+fn the_directory_is_asked_once(farm: &Farm, who: &str) {
+    let missing = farm.submit(who, &["--", "true"]);
+    let reason = farm.ends(missing, "badlogin")["reason"].to_string();
+    assert!(reason.contains(&format!("the farm has no password of {who}")), "{reason}");
+    set(farm, who, who, WRONG);
+    let job = farm.submit(who, &["--frames", "1-100", "--", "id", "-Gn"]);
+    let reason = farm.ends(job, "badlogin")["reason"].to_string();
+    assert!(reason.contains(&format!("stead password set {who}")), "{reason}");
+    assert_eq!(tries(farm), [who], "of a hundred tasks in four slots");
+    assert_eq!(farm.attempts(job).len(), 1);
+    assert_eq!(listed(farm, who)["state"], "stale");
+    set(farm, who, who, PASSWORD);
+    let again = farm.stead_as(who, &["resubmit", "--json", &job.to_string()]).ok().json();
+    let again = JobId(again["job"].as_u64().expect("a number"));
+    farm.complete(again);
+    let log = farm.log(again);
+    let whole = |line: &str| ["artists", "lighting"].iter().all(|group| line.contains(group));
+    assert!(log.lines().count() == 100 && log.lines().all(whole), "{log}");
+}
+
+#[test]
+fn an_account_of_ldap_is_logged_on_once() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let mut ldap = Ldap::start(&stage);
+    wants_passwords_of(&stage, "pam_ldap.so");
+    let farm = Farm::user_mode().on(stage).with(&["--slots", "4"]).start();
+    the_directory_is_asked_once(&farm, "lena");
+    // An outage is nobody's wrong password.
+    let held = farm.stead_as("lena", &["qb", "sub", "--status", "blocked", "id", "-un"]).ok().out();
+    let job = JobId(held.trim().parse().expect("a number"));
+    ldap.stop_server();
+    let _ = farm.stead_as("root", &["unblock", &job.to_string()]).ok();
+    let _ = farm.until_job(job, "a reason", |j| j["state"] == "pending" && j["reason"].is_string());
+    assert_eq!(listed(&farm, "lena")["state"], "current");
+    ldap.start_server();
+    farm.complete(job);
+}
+
+#[test]
+fn an_account_of_a_domain_is_logged_on_once() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let _domain = Ad::start(&stage);
+    wants_passwords_of(&stage, "pam_winbind.so");
+    let farm = Farm::user_mode().on(stage).with(&["--slots", "4"]).start();
+    the_directory_is_asked_once(&farm, "anna");
 }
 
 fn tries(farm: &Farm) -> Vec<String> {

@@ -207,6 +207,54 @@ fn an_exported_environment_changes_nobody() {
     assert!(!spec.to_string().contains("LD_LIBRARY_PATH"));
 }
 
+/// A terminal for `argv[2:]`: after each question, which ends in ": ", types a line of `argv[1]`, and prints all that is shown.
+const TERMINAL: &str = r#"
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+answers, shown, seen = sys.argv[1].split(","), b"", 0
+while True:
+    try:
+        read = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not read:
+        break
+    shown += read
+    if shown[seen:].endswith(b": ") and answers:
+        os.write(terminal, answers.pop(0).encode() + b"\n")
+        seen = len(shown)
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+/// "qblogin": the password is asked for twice, and neither time shown.
+#[test]
+fn qblogin_asks_twice_and_shows_nothing() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let qblogin = |answers: &str| {
+        let words = ["-c", TERMINAL, answers, "stead", "qb", "login", "--data", &farm.data()];
+        farm.run_as("ada", "python3", &words)
+    };
+    let differ = qblogin("first-secret,other-secret").exits(2).out();
+    assert!(differ.contains("the same again: ") && differ.contains("two different passwords"), "{differ}");
+    let kept = || farm.stead_as("ada", &["password", "list", "--json"]).ok().json()[0]["state"].clone();
+    assert_eq!(kept(), "missing", "what was typed differently is not kept");
+    let given_up = qblogin("first-secret,\u{3}").exits(2).out();
+    assert!(given_up.contains("given up"), "{given_up}");
+    assert_eq!(kept(), "missing");
+    let same = qblogin("first-secret,first-secret").exits(0).out();
+    assert_eq!(same.matches(": ").count(), 2, "{same}");
+    assert_eq!(kept(), "current");
+    for shown in [differ, given_up, same] {
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
+
 /// Qube!'s commands by a link to the program, as `stead install` makes them.
 #[test]
 fn a_link_is_enough() {

@@ -126,9 +126,24 @@ impl JobNames {
         self.0.is_empty()
     }
 
+    /// The patterns; none where it is every job.
+    #[must_use]
+    pub fn patterns(&self) -> &[String] {
+        &self.0
+    }
+
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|pattern| is_like(pattern.as_bytes(), name.as_bytes()))
+        let chars = |text: &str| text.chars().collect::<Vec<_>>();
+        self.0.is_empty() || self.0.iter().any(|pattern| is_like(&chars(pattern), &chars(name)))
+    }
+
+    /// What any of them has. Nothing of none: who holds no grant reaches no job.
+    fn together<'a>(all: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        all.cloned().reduce(|a, b| match a.is_all() || b.is_all() {
+            true => Self::default(),
+            false => Self([a.0, b.0].concat()),
+        })
     }
 }
 
@@ -139,15 +154,15 @@ impl std::fmt::Display for JobNames {
 }
 
 /// Linear: remembers only the last `*`.
-fn is_like(pattern: &[u8], text: &[u8]) -> bool {
+fn is_like(pattern: &[char], text: &[char]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
         match pattern.get(p) {
-            Some(b'*') => {
+            Some('*') => {
                 star = Some((p, t));
                 p += 1;
             }
-            Some(c) if *c == b'?' || *c == text[t] => (p, t) = (p + 1, t + 1),
+            Some(c) if *c == '?' || *c == text[t] => (p, t) = (p + 1, t + 1),
             _ => match star {
                 Some((at, from)) => {
                     star = Some((at, from + 1));
@@ -157,7 +172,7 @@ fn is_like(pattern: &[u8], text: &[u8]) -> bool {
             },
         }
     }
-    pattern[p..].iter().all(|c| *c == b'*')
+    pattern[p..].iter().all(|c| *c == '*')
 }
 
 /// A row of `grants` of the pair asked about. Times in µs since 1970.
@@ -235,6 +250,8 @@ impl People {
 pub struct Acting {
     pub user: User,
     pub grant: u64,
+    /// Which of the user's jobs it reaches: those that live grants name, besides what one submitted oneself.
+    pub jobs: JobNames,
 }
 
 /// How a request says that it acts as another.
@@ -302,7 +319,10 @@ pub fn acting(principal: &Principal, ask: Ask<'_>, people: &People, now: i64) ->
         (Ask::Named(name), None) => (name, false),
     };
     let found = match User::parse(name) {
-        Ok(user) => acts(login, &user, For::default(), people, now).map(|grant| Acting { user, grant: grant.id }),
+        Ok(user) => acts(login, &user, For::default(), people, now).map(|grant| {
+            let jobs = reach(login, people, now).unwrap_or_else(|| grant.jobs.clone());
+            Acting { user, grant: grant.id, jobs }
+        }),
         Err(error) => Err(NoRight::Ended(bad_name(name, &error))),
     };
     found.map(Some).map_err(|no| match no.refusal() {
@@ -474,6 +494,12 @@ pub fn acts<'p>(
         return Err(directory(login, people));
     }
     Err(why.unwrap_or_else(|| ended(no_grant(login, user))))
+}
+
+/// Jobs that the live grants of a login user name together.
+fn reach(login: &LoginUser, people: &People, now: i64) -> Option<JobNames> {
+    let live = held(login, people).0.into_iter().filter(|grant| gives(grant, For::default(), people, now).is_ok());
+    JobNames::together(live.map(|grant| &grant.jobs))
 }
 
 /// The grants that name the login user or one of their groups; and whether there may be more, if the directory is down.

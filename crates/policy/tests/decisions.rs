@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use policy::{Acting, For, Sight, Via, Viewer, Who};
+use policy::{Acting, For, JobNames, Sight, Via, Viewer, Who};
 
 fn words<T>(values: &[T], word: impl Fn(&T) -> &'static str) -> Vec<String> {
     values.iter().map(|v| word(v).to_owned()).collect()
@@ -98,12 +98,14 @@ fn accounts() -> String {
 
 /// What of which job is seen by whom.
 fn sights() -> String {
-    // As whom, and whether by a credential for that one alone.
+    // As whom, for which jobs, and whether by a credential for that one alone.
     let acting = [
         ("nobody", None, false),
         ("nobody, by a job's token", None, true),
-        ("render", Some("render"), false),
-        ("other", Some("other"), false),
+        ("render", Some(("render", "")), false),
+        ("render, for jobs of its name", Some(("render", "comp_*,shot_*")), false),
+        ("render, for jobs of other names", Some(("render", "comp_*,bake")), false),
+        ("other", Some(("other", "")), false),
     ];
     let names = [
         ("ada as ada", ("ada", "ada")),
@@ -125,12 +127,13 @@ fn sights() -> String {
     let table = table.fill(|at| {
         let principal = principal(askers[at[0]], roles[at[3]].1);
         let (_, acting, is_bound) = acting[at[1]];
-        let acting = acting.map(|name| Acting { user: user(name), grant: 1 });
+        let named = |jobs| JobNames::parse(jobs).expect("patterns");
+        let acting = acting.map(|(name, jobs)| Acting { user: user(name), grant: 1, jobs: named(jobs) });
         let (login_user, name) = names[at[2]].1;
         let via = if login_user == name { Via::Own } else { Via::Grant };
         let who = Who { login_user: login(login_user), user: user(name), via, grant: None };
         let viewer = Viewer { principal: &principal, acting: acting.as_ref(), is_bound };
-        match viewer.sight(&who, || rights[at[4]]) {
+        match viewer.sight(&who, "shot_010", || rights[at[4]]) {
             Sight::All => "all",
             Sight::Record => "state, reason and kill",
             Sight::None => "not there",

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use policy::{
     Acting, Ask, Association, Decision, FarmFacts, For, Grant, GrantState, Groups, Holder, Identified, JobNames, Kind,
-    LoginUser, Mode, NoRight, People, Person, Place, ProxyAccount, Refusal, Request, Roles, Via, Who,
+    LoginUser, Mode, NoRight, People, Person, Place, ProxyAccount, Refusal, Request, Roles, Sight, Via, Viewer, Who,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -377,6 +377,25 @@ proptest! {
         let decision = policy::decide(&who, Some(JOB), &place(Mode::User), &people, NOW);
         let here = matches!(decision, Decision::Run(..)) || who.via == Via::Grant;
         prop_assert!(here, "{:?}", decision);
+    }
+
+    /// Of the proxy user's jobs, acting reaches those for which a live grant would let one act, besides one's own.
+    #[test]
+    fn acting_reaches_what_a_grant_names((name, proxy) in any_pair(), people in any_people(), job in "[a-z]{4}_?[0-9]?", mine in any::<bool>()) {
+        let asker = principal(&name, Roles::default());
+        let Ok(Some(acting)) = policy::acting(&asker, Ask::Named(&proxy), &people, NOW) else { return Ok(()) };
+        for job in [job.as_str(), JOB, "shot_1", "comp_x"] {
+            let by_grant = policy::acts(&asker.login_user, &acting.user, For { job: Some(job), place: None }, &people, NOW);
+            let submitter = if mine { asker.login_user.clone() } else { login("somebody-else") };
+            let who = Who { login_user: submitter, user: acting.user.clone(), via: Via::Grant, grant: Some(1) };
+            let viewer = Viewer { principal: &asker, acting: Some(&acting), is_bound: false };
+            let expected = match (by_grant.is_ok(), mine) {
+                (true, _) => Sight::All,
+                (false, true) => Sight::Record,
+                (false, false) => Sight::None,
+            };
+            prop_assert_eq!(viewer.sight(&who, job, || by_grant.is_ok()), expected, "{} {:?}", job, acting);
+        }
     }
 
     /// A credential for one user is good for that one, by a grant that lives, whoever is acted as otherwise.

@@ -6,8 +6,8 @@ mod common;
 use common::*;
 use policy::{
     ACCOUNT_UNKNOWN, Accept, AccountName, Acting, Ask, Association, Decision, Effect, Excluded, FarmFacts, GrantState,
-    Identified, Kind, Mode, People, Place, Principal, ProxyAccount, Refusal, Request, Roles, Rule, Via, Who, decide,
-    identify,
+    Identified, JobNames, Kind, Mode, People, Place, Principal, ProxyAccount, Refusal, Request, Roles, Rule, Via, Who,
+    decide, identify,
 };
 
 /// ada, who may act as render.
@@ -22,7 +22,7 @@ fn bare() -> People {
 }
 
 fn acting() -> Acting {
-    Acting { user: user("render"), grant: 1 }
+    Acting { user: user("render"), grant: 1, jobs: JobNames::default() }
 }
 
 fn asked(user: Option<&str>) -> Request {

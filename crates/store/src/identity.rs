@@ -227,6 +227,7 @@ impl Store {
             states: states.to_vec(),
             limit,
             after,
+            reach: None,
         };
         crate::read::jobs_by_grant(&self.readers, filter).await.map_err(|e| self.explain(e))
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use job::{AttemptState, Hold, JobState, TaskState};
+use serde_json::Value;
 use sqlx::query;
 
 use crate::Result;
@@ -11,8 +12,8 @@ use crate::dialect::{Conn, Pool, Row};
 use crate::edit::Counters;
 use crate::pack;
 use crate::types::{
-    AttemptRow, ByState, Exclusion, JobFilter, JobList, JobRow, JobSort, JobsListed, Lease, Purpose, Ready, ReadyAt,
-    RunningTask, SessionRow, SessionState, StepRow, TaskAttempts, TaskFilter, TaskRow, Whose, WorkerRow,
+    AttemptRow, ByState, Exclusion, JobFilter, JobList, JobRow, JobSort, JobsListed, Lease, Purpose, Reach, Ready,
+    ReadyAt, RunningTask, SessionRow, SessionState, StepRow, TaskAttempts, TaskFilter, TaskRow, Whose, WorkerRow,
 };
 
 const EXPIRED_MAX: i64 = 1000;
@@ -56,7 +57,7 @@ pub(crate) async fn job(pool: &Pool, id: u64) -> Result<Option<JobRow>> {
 
 /// The statement for each combination of filters: an index serves each.
 macro_rules! jobs_where {
-    ($condition:literal) => {
+    ($condition:expr) => {
         concat!(
             job_columns!(),
             " FROM jobs WHERE id < $1 AND state IN ($2, $3, $4, $5, $6, $7, $8, $9)",
@@ -66,14 +67,35 @@ macro_rules! jobs_where {
     };
 }
 
+/// `$12`: who submitted it; `$13`: patterns of names.
+macro_rules! jobs_reached {
+    ($condition:literal) => {
+        jobs_where!(concat!(
+            " AND run_user = $11 AND (login_user = $12 \
+             OR EXISTS (SELECT 1 FROM json_each($13) AS pattern WHERE jobs.name GLOB pattern.value))",
+            $condition
+        ))
+    };
+}
+
 pub(crate) async fn jobs(pool: &Pool, filter: JobFilter) -> Result<Vec<JobRow>> {
+    if let (Some(user), Some(reach)) = (&filter.user, &filter.reach) {
+        let mut names = vec![user.clone(), reach.login_user.clone(), globs(reach)];
+        names.extend(filter.login_user.clone());
+        let sql = match &filter.login_user {
+            None => jobs_reached!(""),
+            Some(_) => jobs_reached!(" AND login_user = $14"),
+        };
+        return select_jobs(pool, sql, &filter, names).await;
+    }
     let sql = match (&filter.user, &filter.login_user) {
         (None, None) => jobs_where!(""),
         (Some(_), None) => jobs_where!(" AND run_user = $11"),
         (None, Some(_)) => jobs_where!(" AND login_user = $11"),
         (Some(_), Some(_)) => jobs_where!(" AND run_user = $11 AND login_user = $12"),
     };
-    select_jobs(pool, sql, filter).await
+    let names = filter.user.iter().chain(&filter.login_user).cloned().collect();
+    select_jobs(pool, sql, &filter, names).await
 }
 
 const TASK_STATES: [&str; 6] = ["pending", "running", "complete", "failed", "killed", "blocked"];
@@ -99,17 +121,23 @@ pub(crate) async fn jobs_by_grant(pool: &Pool, filter: JobFilter) -> Result<Vec<
         None => jobs_where!(" AND via = 'grant' AND run_user = $11"),
         Some(_) => jobs_where!(" AND via = 'grant' AND run_user = $11 AND login_user = $12"),
     };
-    select_jobs(pool, sql, filter).await
+    let names = filter.user.iter().chain(&filter.login_user).cloned().collect();
+    select_jobs(pool, sql, &filter, names).await
 }
 
-async fn select_jobs(pool: &Pool, sql: &'static str, filter: JobFilter) -> Result<Vec<JobRow>> {
+/// What `reach` names, as SQLite's GLOB has it: there `[` begins a set.
+fn globs(reach: &Reach) -> String {
+    Value::from(reach.names.iter().map(|name| name.replace('[', "[[]")).collect::<Vec<_>>()).to_string()
+}
+
+async fn select_jobs(pool: &Pool, sql: &'static str, filter: &JobFilter, names: Vec<String>) -> Result<Vec<JobRow>> {
     let states = if filter.states.is_empty() { JobState::ALL } else { &filter.states };
     let mut select = query(sql).bind(filter.after.map_or(i64::MAX, i));
     for n in 0..JobState::ALL.len() {
         select = select.bind(states.get(n).map_or("", |s| s.as_str()));
     }
     select = select.bind(i64::from(filter.limit));
-    for name in filter.user.into_iter().chain(filter.login_user) {
+    for name in names {
         select = select.bind(name);
     }
     select.fetch_all(pool).await?.iter().map(job_row).collect()
@@ -120,13 +148,15 @@ macro_rules! listed {
     () => {
         " FROM jobs WHERE ($1 IS NULL OR login_user = $1 OR run_user = $1) AND ($2 IS NULL OR run_user = $2) \
          AND ($3 IS NULL OR run_user = $3) AND ($4 IS NULL OR login_user = $4) \
-         AND ($5 IS NULL OR name LIKE $5 ESCAPE '\\' OR id = $6)"
+         AND ($5 IS NULL OR name LIKE $5 ESCAPE '\\' OR id = $6) \
+         AND ($7 IS NULL OR login_user = $8 \
+              OR EXISTS (SELECT 1 FROM json_each($7) AS pattern WHERE jobs.name GLOB pattern.value))"
     };
 }
 
 macro_rules! list_ordered {
     ($order:literal) => {
-        concat!(job_columns!(), listed!(), " AND ($7 IS NULL OR state = $7) ORDER BY ", $order, " LIMIT $8 OFFSET $9")
+        concat!(job_columns!(), listed!(), " AND ($9 IS NULL OR state = $9) ORDER BY ", $order, " LIMIT $10 OFFSET $11")
     };
 }
 
@@ -139,6 +169,8 @@ pub(crate) async fn job_list(conn: &mut Conn, list: &JobList) -> Result<JobsList
     };
     let like = list.text.as_deref().map(|text| format!("%{}%", escaped(text)));
     let id = list.text.as_deref().and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(-1);
+    let globs = list.reach.as_ref().map(globs);
+    let submitter = list.reach.as_ref().map(|reach| reach.login_user.as_str());
     let sql = match list.sort {
         JobSort::Newest => list_ordered!("id DESC"),
         JobSort::Oldest => list_ordered!("id"),
@@ -152,6 +184,8 @@ pub(crate) async fn job_list(conn: &mut Conn, list: &JobList) -> Result<JobsList
         .bind(list.login_user.as_deref())
         .bind(like.as_deref())
         .bind(id)
+        .bind(globs.as_deref())
+        .bind(submitter)
         .fetch_all(&mut *conn)
         .await?;
     let counts = counted.iter().map(|row| Ok((job_state(get(row, "state")?)?, number(row, "n")?)));
@@ -163,6 +197,8 @@ pub(crate) async fn job_list(conn: &mut Conn, list: &JobList) -> Result<JobsList
         .bind(list.login_user.as_deref())
         .bind(like.as_deref())
         .bind(id)
+        .bind(globs.as_deref())
+        .bind(submitter)
         .bind(list.state.map(JobState::as_str))
         .bind(i64::from(list.limit))
         .bind(i(list.offset))

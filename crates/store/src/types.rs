@@ -122,6 +122,15 @@ pub struct JobFilter {
     pub limit: u32,
     /// Newest first; only jobs older than this one.
     pub after: Option<u64>,
+    /// Only with `user`.
+    pub reach: Option<Reach>,
+}
+
+/// Jobs with such names (patterns with `*` and `?`), and what this login user submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    pub login_user: String,
+    pub names: Vec<String>,
 }
 
 /// Whose jobs.
@@ -147,6 +156,7 @@ pub enum JobSort {
 #[derive(Debug, Clone)]
 pub struct JobList {
     pub whose: Whose,
+    pub reach: Option<Reach>,
     pub user: Option<String>,
     pub login_user: Option<String>,
     /// In the name, or the whole number.

@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
-use store::{JobFilter, JobList, JobRow, JobSort, TaskFilter, Whose};
+use store::{JobFilter, JobList, JobRow, JobSort, Reach, TaskFilter, Whose};
 use warrant::Account;
 
 /// Entries of a page unless told, and at most.
@@ -101,8 +101,8 @@ impl Service {
         caller.needs(caller.principal.scopes.read, "read")?;
         let states = words(query.state.as_deref(), JobState::parse)?;
         let limit = query.limit.unwrap_or(PAGE).min(PAGE_MAX);
-        let mut filter =
-            JobFilter { user: query.user, login_user: query.login_user, states, limit, after: query.after };
+        let JobsQuery { user, login_user, after, .. } = query;
+        let mut filter = JobFilter { user, login_user, states, limit, after, reach: reach(caller) };
         let name = caller.principal.login_user.to_string();
         let is_own = |q: &Option<String>| *q == Some(name.clone());
         let acting = caller.acting.as_ref().map(|acting| acting.user.to_string());
@@ -136,6 +136,7 @@ impl Service {
         };
         let list = JobList {
             whose: whose(caller),
+            reach: reach(caller),
             user: some(&query.user),
             login_user: some(&query.login_user),
             text: some(&query.text),
@@ -186,7 +187,7 @@ impl Service {
         for row in rows {
             // In a list everybody sees the record at most: whether a right lives doesn't matter.
             let is_there = match who(&row) {
-                Ok(who) => caller.viewer().sight(&who, || false) != Sight::None,
+                Ok(who) => caller.viewer().sight(&who, &row.name, || false) != Sight::None,
                 Err(_) => caller.is_admin(),
             };
             if is_there {
@@ -535,6 +536,12 @@ fn whose(caller: &Caller) -> Whose {
         None if caller.is_admin() => Whose::Everybody,
         None => Whose::Of(login.to_owned()),
     }
+}
+
+/// Which of the jobs that run as somebody they see, acting as that one by grants for some names.
+fn reach(caller: &Caller) -> Option<Reach> {
+    let names = caller.acting.as_ref().filter(|acting| !acting.jobs.is_all())?.jobs.patterns().to_vec();
+    Some(Reach { login_user: caller.principal.login_user.to_string(), names })
 }
 
 /// What each step asks of its worker.

@@ -54,7 +54,8 @@ impl Caller {
             return false;
         }
         match identity.acting(&self.principal, self.asks.as_ask()).await {
-            Ok(acting) => acting.map(|a| a.user) == self.acting.as_ref().map(|a| a.user.clone()),
+            // By another grant, but for the same jobs, is the same.
+            Ok(acting) => acting.map(|a| (a.user, a.jobs)) == self.acting.clone().map(|a| (a.user, a.jobs)),
             Err(_) => false,
         }
     }

@@ -504,7 +504,7 @@ impl Service {
             return Ok(if caller.is_admin() { Sight::All } else { Sight::None });
         };
         let viewer = caller.viewer();
-        let (with, without) = (viewer.sight(&who, || true), viewer.sight(&who, || false));
+        let (with, without) = (viewer.sight(&who, &row.name, || true), viewer.sight(&who, &row.name, || false));
         if with == without {
             return Ok(with);
         }

@@ -1,7 +1,9 @@
 //! Who acts as whom, over the pages: given, used, shown, ended.
 
+use super::document::operations;
 use super::fake_worker::{FakeWorker, Habits};
 use super::{ADA, BOB, Supervised, eventually, frames, operator, spec};
+use crate::ask::JobsPageQuery;
 use crate::authn::Peer;
 use crate::caller::Asks;
 use axum::body::Body;
@@ -746,4 +748,111 @@ async fn whoever_took_the_last_number_by_hand_is_named() {
     farm.by_hand(dir.path(), &format!("DELETE FROM grants WHERE id = {last}; {statement}")).await;
     farm.ask(operator(), "POST", "/api/v1/grants", body).await;
     super::verified(dir.path());
+}
+
+fn called(name: &str) -> Value {
+    json!({ "spec": { "v": 1, "name": name, "body": { "command": { "argv": ["true"] } } } })
+}
+
+/// Of a proxy user's jobs, whoever acts as it by a grant for some names has those: in every list, at every page of a job.
+#[tokio::test]
+async fn a_grant_for_some_jobs_reaches_those_and_what_one_submitted() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
+    grant(&farm, "bob").await;
+    let submit = async |uid, name| {
+        let (status, job) = as_render(&farm, uid, "POST", "/api/v1/jobs", called(name)).await;
+        assert_eq!(status, StatusCode::CREATED, "{name}: {job}");
+        job["job"].as_u64().expect("a number")
+    };
+    // What ada submitted while she might: its names are those of no grant of hers later.
+    let before = grant(&farm, "ada").await;
+    let mine = submit(ADA, "mine").await;
+    revoked(&farm, before, false).await;
+    // In policy and in the store a pattern is the same.
+    let patterns = "comp_*,c?mp,[x]*,*_ß";
+    let names = [
+        ("comp_1", true),
+        ("comp_", true),
+        ("Comp_1", false),
+        ("a comp_1", false),
+        ("cömp", true),
+        ("comp", true),
+        ("coomp", false),
+        ("[x]y", true),
+        ("xy", false),
+        ("a_ß", true),
+        ("100%", false),
+        ("shot_1", false),
+    ];
+    let mut jobs = Vec::new();
+    for (name, is_reached) in names {
+        jobs.push((submit(BOB, name).await, name, is_reached));
+    }
+    let body = json!({ "login_user": "ada", "proxy_user": "render", "jobs": patterns });
+    let scoped = farm.ask(operator(), "POST", "/api/v1/grants", body).await["id"].as_u64().expect("an id");
+    let get = async |path: &str| as_render(&farm, ADA, "GET", path, Value::Null).await;
+
+    let mut reached: Vec<u64> = jobs.iter().filter(|(_, _, is_reached)| *is_reached).map(|(id, ..)| *id).collect();
+    reached.insert(0, mine);
+    reached.reverse();
+    assert_eq!(ids(&get("/api/v1/jobs").await.1), reached);
+    assert_eq!(ids(&get("/api/v1/jobs?login_user=bob").await.1), reached[..reached.len() - 1]);
+    assert_eq!(ids(&get("/api/v1/jobs?limit=2").await.1), reached[..2], "a page is full as long as there is more");
+    for (id, name, is_reached) in &jobs {
+        let status = get(&format!("/api/v1/jobs/{id}")).await.0;
+        assert_eq!(status == StatusCode::OK, *is_reached, "{name}");
+    }
+    let app = &farm.running.app;
+    let mut principal = app.authn.principal(Peer::Unix { uid: ADA }).await.expect("ada");
+    app.service.admit(&mut principal).await.expect("admitted");
+    let caller = app.service.caller(principal, Asks::Named("render".to_owned())).await.expect("acting");
+    let page = async |sort: &str, text: &str| {
+        let query =
+            JobsPageQuery { sort: sort.to_owned(), text: text.to_owned(), limit: 100, ..JobsPageQuery::default() };
+        let page = app.service.jobs_page(&caller, query).await.expect("a page");
+        let ids: Vec<u64> = page.rows.iter().map(|(row, _)| row.id).collect();
+        (ids, page.counts.iter().map(|(_, n)| n).sum::<u64>())
+    };
+    for sort in ["newest", "oldest", "priority", "name"] {
+        let (mut listed, counted) = page(sort, "").await;
+        listed.sort_unstable_by(|a, b| b.cmp(a));
+        assert_eq!((listed, counted), (reached.clone(), reached.len() as u64), "{sort}");
+    }
+    let comp_1 = jobs[0].0;
+    assert_eq!(page("newest", "comp_1").await, (vec![comp_1], 1), "what is searched, too");
+
+    // Every page of a job, whatever it does: not there, in the same words as of a job that isn't.
+    let shot = jobs.last().expect("a job").0;
+    let of_jobs = operations().into_iter().filter(|(_, path, _)| path.starts_with("/api/v1/jobs/{id}"));
+    let mut asked = 0;
+    for (method, path, _) in of_jobs {
+        let ask = async |id: u64| {
+            let (status, answer) =
+                as_render(&farm, ADA, &method, &path.replace("{id}", &id.to_string()), json!({})).await;
+            (status, answer.to_string().replace(&id.to_string(), "N"))
+        };
+        let (status, said) = ask(shot).await;
+        assert_eq!((status, &said), (StatusCode::NOT_FOUND, &ask(987_654).await.1), "{method} {path}");
+        asked += 1;
+    }
+    assert!(asked > 10, "{asked}");
+    // What she submitted herself as render is still hers to see and to kill, by its own right.
+    assert_eq!(get(&format!("/api/v1/jobs/{mine}")).await.0, StatusCode::OK);
+    assert_eq!(get(&format!("/api/v1/jobs/{mine}/logs")).await.0, StatusCode::FORBIDDEN);
+    for job in [mine, comp_1] {
+        let (status, answer) = as_render(&farm, ADA, "POST", &format!("/api/v1/jobs/{job}/kill"), json!({})).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    assert_eq!(as_render(&farm, ADA, "POST", "/api/v1/jobs", called("shot_2")).await.0, StatusCode::FORBIDDEN);
+    // Whoever watches is told when what they reach changes; a grant for every job reaches all.
+    assert!(caller.is_still(&app.service.identity, &app.authn).await);
+    let whole = grant(&farm, "ada").await;
+    assert!(!caller.is_still(&app.service.identity, &app.authn).await);
+    assert_eq!(ids(&get("/api/v1/jobs").await.1).len(), names.len() + 1);
+    revoked(&farm, whole, false).await;
+    assert_eq!(ids(&get("/api/v1/jobs").await.1), reached, "and then again only those");
+    revoked(&farm, scoped, false).await;
+    assert_eq!(get("/api/v1/jobs").await.0, StatusCode::FORBIDDEN);
 }

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod conf;
+mod edit;
 mod effective;
 mod hosts;
 mod keys;
@@ -27,6 +28,7 @@ mod worker;
 mod wrk;
 
 pub use conf::QbConf;
+pub use edit::{EditError, with_settings};
 pub use effective::{Effective, Lookup, Origin, Setting};
 pub use keys::{KEYS, Key, Role, Standing, key};
 pub use near::nearest;

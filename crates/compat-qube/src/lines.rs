@@ -132,7 +132,7 @@ impl Quotes {
     }
 }
 
-fn without_comment(line: &str) -> Result<&str, Problem> {
+pub(crate) fn without_comment(line: &str) -> Result<&str, Problem> {
     let mut quotes = Quotes::default();
     for (at, c) in line.char_indices() {
         if c == '#' && !quotes.open {

@@ -10,8 +10,8 @@ use crate::identity::{Carried, micros};
 use crate::logs::{Filter, Reader};
 use crate::service::{Service, Submission, no_such_job, step_of};
 use crate::views::{
-    AuditView, ConfigView, ExclusionView, ExplainView, FarmView, JobView, PreviewView, QueueView, RefusedView,
-    RunAsView, SessionView, TaskView, VerdictView, WorkerView,
+    AccountCheckView, AccountOnHostView, AuditView, ConfigView, ExclusionView, ExplainView, FarmView, JobView,
+    PreviewView, QueueView, RefusedView, RunAsView, SessionView, TaskView, VerdictView, WorkerView,
 };
 use futures_util::future::join_all;
 use job::{JobState, Plan, Requires, StepRef, TaskState};
@@ -324,11 +324,54 @@ impl Service {
 
     pub(crate) async fn all_workers(&self) -> Result<Vec<WorkerView>, ServiceError> {
         let known = self.dispatcher.known_workers().await?;
-        let view = |known: &KnownWorker| {
-            let used = self.dispatcher.used(&known.place.worker);
-            WorkerView::new(&known.place, known.slots, used, known.said_by)
-        };
+        let view = |known: &KnownWorker| WorkerView::new(known, self.dispatcher.used(&known.place.worker));
         Ok(known.iter().map(view).collect())
+    }
+
+    /// What an account is on each worker's host, by the host's own word: one's own, or any for who looks after all.
+    pub(crate) async fn account_check(&self, caller: &Caller, name: &str) -> Result<AccountCheckView, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
+        let own = caller.acting.as_ref().map_or(caller.principal.login_user.as_str(), |acting| acting.user.as_str());
+        if name != own && !caller.is_auditor() {
+            return Err(ServiceError::AdminOnly("ask what other accounts are on the hosts"));
+        }
+        let account = warrant::AccountName::parse(name).map_err(|e| ServiceError::input("account", e))?;
+        let places = self.dispatcher.places().await?;
+        let hosts = join_all(places.iter().map(|place| self.account_on(place, account.as_str()))).await;
+        let exact: Vec<_> = hosts.iter().filter_map(|h| h.run_as.as_ref()).map(sorted).collect();
+        let same = (exact.len() > 1).then(|| exact.windows(2).all(|pair| pair[0] == pair[1]));
+        Ok(AccountCheckView { account: name.to_owned(), hosts, same })
+    }
+
+    async fn account_on(&self, place: &Place, account: &str) -> AccountOnHostView {
+        let (there, run_as, why) = match self.dispatcher.look_up(&place.worker, account).await {
+            Some(Ok(Some(a))) => {
+                let found = RunAsView { name: a.name, uid: Some(a.uid), gid: Some(a.gid), groups: Some(a.groups) };
+                ("yes", Some(found), None)
+            }
+            Some(Ok(None)) => ("no", None, Some("the host knows no such account".to_owned())),
+            Some(Err(error)) => ("unknown", None, Some(error)),
+            None => ("unknown", None, Some("the worker is away, or did not answer".to_owned())),
+        };
+        AccountOnHostView { worker: place.worker.clone(), there, run_as, why }
+    }
+
+    /// Sessions that are alive on a worker, of jobs that the caller may see.
+    pub(crate) async fn sessions_on(
+        &self,
+        caller: &Caller,
+        worker: &str,
+    ) -> Result<Vec<store::SessionRow>, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
+        let mut seen = Vec::new();
+        for session in self.store.live_sessions(None).await?.into_iter().filter(|s| s.worker == worker) {
+            match self.visible(caller, session.job).await {
+                Ok(_) => seen.push(session),
+                Err(ServiceError::NoSuchJob(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(seen)
     }
 
     /// As whom a job runs on each worker, why, and what really happened.
@@ -579,6 +622,13 @@ pub(crate) fn within(decision: Decision, place: &Place, who: &Who, carried: &Car
         },
     };
     Decision::Refused(refusal, rules.clone())
+}
+
+/// An account whose groups can be compared: hosts list them in any order.
+fn sorted(account: &RunAsView) -> (String, Option<u32>, Option<u32>, Vec<u32>) {
+    let mut groups = account.groups.clone().unwrap_or_default();
+    groups.sort_unstable();
+    (account.name.clone(), account.uid, account.gid, groups)
 }
 
 fn step_ref(text: &str) -> StepRef {

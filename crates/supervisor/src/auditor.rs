@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use store::SessionRow;
 
 /// Sessions named at most in an answer.
@@ -23,17 +24,21 @@ const CLOCKS_US: i64 = 2_000_000;
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AuditQuery {
-    since: Option<String>,
-    until: Option<String>,
-    actor: Option<String>,
+    pub(crate) since: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) actor: Option<String>,
     #[serde(rename = "as")]
-    user: Option<String>,
-    act: Option<String>,
-    outcome: Option<String>,
-    job: Option<u64>,
+    pub(crate) user: Option<String>,
+    pub(crate) act: Option<String>,
+    pub(crate) outcome: Option<String>,
+    /// To what: a worker, an account, a name.
+    pub(crate) object: Option<String>,
+    pub(crate) job: Option<u64>,
     /// Only operations in another's name.
-    proxied: bool,
-    after: Option<u64>,
+    pub(crate) proxied: bool,
+    /// Only records after this number, or before it.
+    pub(crate) after: Option<u64>,
+    pub(crate) before: Option<u64>,
     /// Only the last so many.
     pub(crate) last: Option<usize>,
     pub(crate) follow: bool,
@@ -56,7 +61,9 @@ impl AuditQuery {
             act: self.act.as_ref().map(act).transpose()?,
             outcome: self.outcome.clone(),
             job: self.job,
+            object: self.object.clone(),
             after: self.after,
+            before: self.before,
         })
     }
 
@@ -69,7 +76,9 @@ impl AuditQuery {
             text("as", self.user.clone()),
             text("act", self.act.clone()),
             text("outcome", self.outcome.clone()),
+            text("object", self.object.clone()),
             text("job", self.job.map(|j| j.to_string())),
+            text("before", self.before.map(|n| n.to_string())),
             text("after", self.after.map(|n| n.to_string())),
             text("last", self.last.map(|n| n.to_string())),
             self.proxied.then(|| "proxied".to_owned()),
@@ -82,6 +91,40 @@ impl AuditQuery {
 fn time(what: &'static str, text: Option<&str>) -> Result<Option<i64>, ServiceError> {
     let parse = |t: &str| t.parse::<jiff::Timestamp>().map_err(|e| ServiceError::input(what, e));
     text.map(|t| parse(t).map(jiff::Timestamp::as_microsecond)).transpose()
+}
+
+/// Records of a page at most.
+const LAST_MAX: usize = 1000;
+
+/// A record, and the line of it.
+#[derive(Debug)]
+pub(crate) struct AuditPage {
+    pub(crate) line: Line,
+    pub(crate) text: String,
+}
+
+/// How the audit is kept; times in µs since 1970.
+#[derive(Debug)]
+pub(crate) struct AuditState {
+    pub(crate) records: u64,
+    pub(crate) waiting: u64,
+    pub(crate) signed_at: Option<i64>,
+    pub(crate) anchored_at: Option<i64>,
+    pub(crate) checked: Option<(i64, audit::Report)>,
+}
+
+/// What the last look at the whole chain found, as long as the supervisor lives. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verified(Arc<Mutex<Option<(i64, audit::Report)>>>);
+
+impl Verified {
+    fn keep(&self, at: i64, report: audit::Report) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, report));
+    }
+
+    fn last(&self) -> Option<(i64, audit::Report)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A file or a process, as whoever asks saw it.
@@ -162,7 +205,35 @@ impl Service {
         let stored = self.store.audit_tail(&chain).await?.map(|(sequence, hash)| (chain, sequence, hash));
         let dir = self.audit.dir().to_owned();
         let options = audit::VerifyOptions { stored, ..audit::VerifyOptions::default() };
-        blocking(move || audit::verify_dir(&dir, &options)).await
+        let report = blocking(move || audit::verify_dir(&dir, &options)).await?;
+        self.verified.keep(clock::now(), report.clone());
+        Ok(report)
+    }
+
+    /// The last records that are asked for, the oldest first.
+    pub(crate) async fn audit_page(&self, caller: &Caller, query: &AuditQuery) -> Result<Vec<AuditPage>, ServiceError> {
+        let (filter, stem) = (query.filter()?, query.stem(self));
+        self.reads_audit(caller, query).await?;
+        let n = query.last.unwrap_or(LAST_MAX).min(LAST_MAX);
+        let lines = blocking(move || audit::last(&stem, &filter, n)).await?;
+        let read = |bytes: Vec<u8>| {
+            let line = serde_json::from_slice(&bytes).ok()?;
+            Some(AuditPage { line, text: String::from_utf8_lossy(&bytes).trim_end().to_owned() })
+        };
+        Ok(lines.into_iter().filter_map(read).collect())
+    }
+
+    /// How the audit is kept, and what came of the last look at all of it.
+    pub(crate) async fn audit_state(&self, caller: &Caller) -> Result<AuditState, ServiceError> {
+        self.may_audit(caller, Act::AuditRead).await?;
+        let state = self.audit.state();
+        Ok(AuditState {
+            records: state.records(),
+            waiting: state.waiting(),
+            signed_at: state.signed_at(),
+            anchored_at: state.anchored_at(),
+            checked: self.verified.last(),
+        })
     }
 
     /// Who was behind a file or a process.

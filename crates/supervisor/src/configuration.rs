@@ -46,6 +46,8 @@ pub enum ConfigurationError {
 pub(crate) struct Loaded {
     pub(crate) qb_conf: Option<QbConf>,
     pub(crate) qbwrk_conf: Option<QbWrk>,
+    /// Where that is.
+    pub(crate) qbwrk_path: Option<PathBuf>,
     /// Where no file says anything it is as in Qube!.
     pub(crate) supervisor: SupervisorSettings,
     pub(crate) files: Vec<FileView>,
@@ -70,7 +72,7 @@ pub(crate) struct Configuration {
 
 impl Configuration {
     pub(crate) fn load(files: QubeFiles) -> Result<Self, ConfigurationError> {
-        let loaded = Arc::new(Mutex::new(Arc::new(read(&files)?)));
+        let loaded = Arc::new(Mutex::new(Arc::new(read(&files, None)?)));
         Ok(Self { files, loaded, reload: Arc::default() })
     }
 
@@ -86,7 +88,12 @@ impl Configuration {
 
     /// What the files say now. Nothing goes by it yet.
     pub(crate) fn read_again(&self) -> Result<Arc<Loaded>, ConfigurationError> {
-        read(&self.files).map(Arc::new)
+        read(&self.files, None).map(Arc::new)
+    }
+
+    /// What they would say if this file had this text.
+    pub(crate) fn read_as_if(&self, path: &Path, text: &str) -> Result<Arc<Loaded>, ConfigurationError> {
+        read(&self.files, Some((path, text))).map(Arc::new)
     }
 
     pub(crate) fn take(&self, loaded: Arc<Loaded>) {
@@ -94,7 +101,7 @@ impl Configuration {
     }
 }
 
-fn read(files: &QubeFiles) -> Result<Loaded, ConfigurationError> {
+fn read(files: &QubeFiles, as_if: Option<(&Path, &str)>) -> Result<Loaded, ConfigurationError> {
     let there = |place: &str| Some(PathBuf::from(place)).filter(|p| files.at_qubes_places && p.exists());
     let (mut read_files, mut wrong, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut sort = |findings: &compat_qube::Findings| {
@@ -106,7 +113,10 @@ fn read(files: &QubeFiles) -> Result<Loaded, ConfigurationError> {
         }
     };
     let mut text = |path: &Path| -> Result<String, ConfigurationError> {
-        let (text, view) = text_of(path)?;
+        let (mut text, mut view) = text_of(path)?;
+        if let Some((_, new)) = as_if.filter(|(other, _)| *other == path) {
+            (view.sha256, text) = (warrant::hex(&warrant::sha256(&[new.as_bytes()])), new.to_owned());
+        }
         read_files.push(view);
         Ok(text)
     };
@@ -122,8 +132,9 @@ fn read(files: &QubeFiles) -> Result<Loaded, ConfigurationError> {
         }
     }
     let named = files.qbwrk_conf.clone().or_else(|| supervisor.worker_configfile.clone().map(PathBuf::from));
-    let qbwrk_conf = match named.or_else(|| there(compat_qube::QBWRK_CONF)) {
-        Some(path) => Some(QbWrk::parse(&path.display().to_string(), &text(&path)?)),
+    let qbwrk_path = named.or_else(|| there(compat_qube::QBWRK_CONF));
+    let qbwrk_conf = match &qbwrk_path {
+        Some(path) => Some(QbWrk::parse(&path.display().to_string(), &text(path)?)),
         None => None,
     };
     if let Some(wrk) = &qbwrk_conf {
@@ -132,7 +143,7 @@ fn read(files: &QubeFiles) -> Result<Loaded, ConfigurationError> {
     if !wrong.is_empty() {
         return Err(ConfigurationError::Wrong(wrong));
     }
-    Ok(Loaded { qb_conf, qbwrk_conf, supervisor, files: read_files, warnings })
+    Ok(Loaded { qb_conf, qbwrk_conf, qbwrk_path, supervisor, files: read_files, warnings })
 }
 
 fn text_of(path: &Path) -> Result<(String, FileView), ConfigurationError> {

@@ -210,8 +210,8 @@ pub(crate) struct UserChange {
 pub(crate) struct WorkerChange {
     pub(crate) mode: Option<String>,
     pub(crate) proxy_account: Option<String>,
-    accept: Option<Vec<String>>,
-    labels: Option<Vec<String>>,
+    pub(crate) accept: Option<Vec<String>>,
+    pub(crate) labels: Option<Vec<String>>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

@@ -13,7 +13,9 @@ mod sign_in;
 mod submitting;
 
 pub(crate) use accounts::{NewPassword, OwnPassword};
-pub(crate) use configuration::{ConfigurationView, ReloadView, WorkerConfigurationView};
+pub(crate) use configuration::{
+    ConfigurationView, ReloadView, WorkerConfigurationView, WorkersChange, WorkersChangedView,
+};
 pub(crate) use lists::Listing;
 pub(crate) use logon::{CheckView, GivenPassword, LogonView};
 pub(crate) use oidc::{CodeRequest, SignedIn};
@@ -25,6 +27,7 @@ pub(crate) use submitting::Submitting;
 pub(crate) use sign_in::{LoginCodes, LoginRequest, TokenRequest};
 
 use crate::audit::{Act, Actor, Audit, AuditError, Ending, Intent, Outcome, Record};
+use crate::auditor::Verified;
 use crate::authn::SignIn;
 use crate::caller::{Asks, Caller};
 use crate::clock;
@@ -77,6 +80,7 @@ pub(crate) struct Service {
     pub(crate) metrics: Metrics,
     pub(crate) submitting: Submitting,
     pub(crate) login_codes: LoginCodes,
+    pub(crate) verified: Verified,
 }
 
 /// What doesn't change while the supervisor runs.
@@ -110,7 +114,7 @@ pub(crate) struct Submission {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Resubmission {
-    request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 /// The reason of a job that was submitted so.

@@ -2,6 +2,7 @@
 
 use crate::api::{self, App, Budget};
 use crate::audit::{self, Act, Audit, AuditError, Record, Written};
+use crate::auditor::Verified;
 use crate::authn::{self, Accounts, Authn, Credentials, HostAccounts, Operator, SignIn};
 use crate::config::Settings;
 use crate::configuration::{Configuration, QubeFiles};
@@ -207,6 +208,7 @@ pub(crate) async fn start_with(
         health: Health::new(store.clone(), audit.clone(), room.clone()),
         room: room.clone(),
         login_codes: LoginCodes::default(),
+        verified: Verified::default(),
     };
     let credentials = Credentials::new(store.clone(), &service.settings);
     let bodies = Budget::new(service.settings.bodies_per_user_mib, service.settings.bodies_max_mib);

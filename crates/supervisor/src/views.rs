@@ -2,7 +2,7 @@
 
 use crate::audit;
 use crate::clock::rfc3339;
-use crate::dispatch::{Progress, ProofView};
+use crate::dispatch::{KnownWorker, Progress, ProofView};
 use crate::health::Trouble;
 use job::{AttemptState, Counts, JobState, Plan, TaskState};
 use policy::{Place, ProxyAccount, Rule};
@@ -305,12 +305,19 @@ pub(crate) struct WorkerView {
     pub(crate) slots: u32,
     pub(crate) used: usize,
     /// Who said what its settings are: `central` (the supervisor's qbwrk.conf), `local` (its host), `mixed`, `default`.
-    settings: &'static str,
+    pub(crate) settings: &'static str,
     pub(crate) reason: Option<String>,
+    pub(crate) labels: Vec<String>,
+    /// Of its host.
+    pub(crate) cores: u32,
+    pub(crate) memory: u64,
+    /// When it last joined; of one that is away, when it was last heard.
+    pub(crate) last_seen_at: String,
 }
 
 impl WorkerView {
-    pub(crate) fn new(place: &Place, slots: u32, used: usize, settings: &'static str) -> Self {
+    pub(crate) fn new(known: &KnownWorker, used: usize) -> Self {
+        let KnownWorker { hello, place, slots, said_by, last_seen } = known;
         let (state, reason) = match place {
             Place { panic: Some(reason), .. } => ("panic", Some(reason.clone())),
             Place { online: false, .. } => ("down", Some("it is not connected".to_owned())),
@@ -327,10 +334,14 @@ impl WorkerView {
             state,
             mode: place.mode.as_str(),
             proxy_account,
-            slots,
+            slots: *slots,
             used,
-            settings,
+            settings: said_by,
             reason,
+            labels: place.labels.clone(),
+            cores: hello.cores,
+            memory: hello.memory,
+            last_seen_at: rfc3339(*last_seen),
         }
     }
 }
@@ -379,6 +390,24 @@ pub(crate) struct RunAsView {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) groups: Option<Vec<u32>>,
+}
+
+/// An account as hosts have it, side by side.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct AccountCheckView {
+    pub(crate) account: String,
+    pub(crate) hosts: Vec<AccountOnHostView>,
+    /// Name, uid, gid and groups are the same wherever it is; `null` where too few answered to say.
+    pub(crate) same: Option<bool>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct AccountOnHostView {
+    pub(crate) worker: String,
+    /// `yes`, `no`, or `unknown`: the worker is away, or can't say.
+    pub(crate) there: &'static str,
+    pub(crate) run_as: Option<RunAsView>,
+    pub(crate) why: Option<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

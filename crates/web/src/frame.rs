@@ -18,8 +18,12 @@ pub enum Nav {
 
 impl Nav {
     /// In the order of the bar: entry, address, word, the key after `g`. An entry comes in with its screen.
-    const ALL: &'static [(Self, &'static str, &'static str, &'static str)] =
-        &[(Self::Jobs, "/jobs", "Jobs", "j"), (Self::Users, "/users", "Users", "s")];
+    const ALL: &'static [(Self, &'static str, &'static str, &'static str)] = &[
+        (Self::Jobs, "/jobs", "Jobs", "j"),
+        (Self::Workers, "/workers", "Workers", "w"),
+        (Self::Users, "/users", "Users", "s"),
+        (Self::Audit, "/audit", "Audit", "a"),
+    ];
 }
 
 /// The frame of a page.
@@ -71,8 +75,13 @@ impl ActingBar {
 }
 
 impl Frame {
-    pub(crate) fn navigation(&self) -> &'static [(Nav, &'static str, &'static str, &'static str)] {
-        Nav::ALL
+    /// What they may look at: the audit is an auditor's.
+    pub(crate) fn navigation(&self) -> impl Iterator<Item = &'static (Nav, &'static str, &'static str, &'static str)> {
+        let audits = self
+            .me
+            .as_ref()
+            .is_some_and(|me| me.acting.is_none() && me.roles.iter().any(|role| ["admin", "auditor"].contains(role)));
+        Nav::ALL.iter().filter(move |(entry, ..)| *entry != Nav::Audit || audits)
     }
 
     pub(crate) fn asset(&self, name: &str) -> String {

@@ -47,6 +47,11 @@ impl State {
         Self::new("expired", "◌", "off"),
         Self::new("disabled", "⊘", "off"),
         Self::new("yes", "✓", "ok"),
+        Self::new("ok", "✓", "ok"),
+        Self::new("intent", "✓", "ok"),
+        Self::new("current", "✓", "ok"),
+        Self::new("stale", "!", "bad"),
+        Self::new("missing", "○", "wait"),
         Self::new("no", "⊘", "bad"),
     ];
 

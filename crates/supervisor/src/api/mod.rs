@@ -33,9 +33,11 @@ use crate::metrics::Metrics;
 use crate::pages;
 use crate::service::{
     ActRequest, ConfigurationView, Listing, ReloadView, Resubmission, Service, Submission, WorkerConfigurationView,
+    WorkersChange, WorkersChangedView,
 };
 use crate::views::{
-    ActedView, DrainedView, ExplainView, FarmView, JobView, ReadyView, SubmittedView, TaskView, WorkerView,
+    AccountCheckView, ActedView, DrainedView, ExplainView, FarmView, JobView, ReadyView, SubmittedView, TaskView,
+    WorkerView,
 };
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::handler::Handler;
@@ -355,6 +357,21 @@ pub(crate) fn routes() -> Vec<Page> {
             reload,
         )
         .refuses(&[400]),
+        Page::new(
+            "POST",
+            "/api/v1/configuration/workers",
+            "configure_workers",
+            "Write into qbwrk.conf as whom some workers run jobs, and put it into force; or say what that would change.",
+            configure_workers,
+        )
+        .refuses(&[404, 409]),
+        Page::new(
+            "GET",
+            "/api/v1/account-check/{account}",
+            "account_check",
+            "What an account is on each worker's host, and whether it is the same everywhere.",
+            account_check,
+        ),
         Page::new("GET", "/api/v1/farm", "farm", "The farm itself.", farm),
         Page::new("GET", "/api/v1/as", "acting_as", "As whom one acts, and may act.", people::acting_as),
         Page::new("PUT", "/api/v1/as", "act_as", "Act as a proxy user from now on.", people::act_as),
@@ -740,6 +757,22 @@ async fn configuration(State(app): State<App>, caller: Caller) -> Answer<Configu
 
 async fn reload(State(app): State<App>, caller: Caller) -> Answer<ReloadView> {
     Ok(Json(app.service.reload(&caller).await?))
+}
+
+async fn configure_workers(
+    State(app): State<App>,
+    caller: Caller,
+    Body(change): Body<WorkersChange>,
+) -> Answer<WorkersChangedView> {
+    Ok(Json(app.service.configure_workers(&caller, change).await?))
+}
+
+async fn account_check(
+    State(app): State<App>,
+    caller: Caller,
+    Path(account): Path<String>,
+) -> Answer<AccountCheckView> {
+    Ok(Json(app.service.account_check(&caller, &account).await?))
 }
 
 async fn farm(State(app): State<App>, caller: Caller) -> Answer<FarmView> {

@@ -24,8 +24,10 @@ pub(crate) struct Filter {
     pub(crate) act: Option<Act>,
     pub(crate) outcome: Option<String>,
     pub(crate) job: Option<u64>,
-    /// Only records after this one.
+    pub(crate) object: Option<String>,
+    /// Only records after this one, or before it.
     pub(crate) after: Option<u64>,
+    pub(crate) before: Option<u64>,
 }
 
 impl Filter {
@@ -35,6 +37,8 @@ impl Filter {
         since.is_none_or(|t| line.time >= t)
             && until.is_none_or(|t| line.time < t)
             && self.after.is_none_or(|n| line.seq > n)
+            && self.before.is_none_or(|n| line.seq < n)
+            && self.object.as_ref().is_none_or(|o| line.object.as_ref() == Some(o))
             && self.actor.as_ref().is_none_or(|a| line.login_user.as_ref() == Some(a))
             && self.user.as_ref().is_none_or(|u| line.user.as_ref() == Some(u))
             && self.act.is_none_or(|a| line.is(a))
@@ -45,10 +49,12 @@ impl Filter {
     /// Cheap, and true for every record that is wanted.
     fn may_take(&self, bytes: &[u8]) -> bool {
         let has = |needle: String| memchr(bytes, needle.as_bytes());
-        self.act.is_none_or(|a| has(format!("\"act\":\"{}\"", a.as_str())))
+        self.before.is_none_or(|n| sequence_of(bytes).is_none_or(|seq| seq < n))
+            && self.act.is_none_or(|a| has(format!("\"act\":\"{}\"", a.as_str())))
             && self.job.is_none_or(|j| has(format!("\"job\":{j}")))
             && self.actor.as_ref().is_none_or(|a| !is_plain(a) || has(format!("\"login_user\":\"{a}\"")))
             && self.user.as_ref().is_none_or(|u| !is_plain(u) || has(format!("\"user\":\"{u}\"")))
+            && self.object.as_ref().is_none_or(|o| !is_plain(o) || has(format!("\"object\":\"{o}\"")))
     }
 
     fn wants(&self, bytes: &[u8]) -> bool {
@@ -249,6 +255,14 @@ mod tests {
         let lasting = last(&stem, &of_bob, 3).expect("read");
         assert_eq!(lasting.len(), 3);
         assert!(lasting[0] < lasting[2]);
+        let first = sequence_of(&lasting[0]).expect("a number");
+        let earlier = last(&stem, &Filter { before: Some(first), ..of_bob.clone() }, 3).expect("read");
+        assert_eq!(
+            earlier.iter().map(|l| sequence_of(l).expect("a number")).collect::<Vec<_>>(),
+            [first - 6, first - 4, first - 2]
+        );
+        let of_nothing = Filter { object: Some("nothing".into()), ..Filter::default() };
+        assert_eq!(last(&stem, &of_nothing, 3).expect("read").len(), 0);
         // What comes later, over several files.
         let mut follower = read(Filter { after: whole.last().copied(), ..Filter::default() });
         assert_eq!(all(&mut follower), [] as [u64; 0]);

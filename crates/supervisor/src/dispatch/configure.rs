@@ -33,6 +33,8 @@ pub(crate) struct KnownWorker {
     pub(crate) place: Place,
     pub(crate) slots: u32,
     pub(crate) said_by: &'static str,
+    /// µs since 1970.
+    pub(crate) last_seen: i64,
 }
 
 impl Dispatcher {
@@ -138,7 +140,8 @@ impl Dispatcher {
         let known = |row: &store::WorkerRow| {
             if let Some(worker) = farm.workers.get(&row.name) {
                 let (hello, place, slots) = (worker.hello.clone(), worker.place.clone(), worker.slots);
-                return Some(KnownWorker { hello, place, slots, said_by: worker.said_by });
+                let (said_by, last_seen) = (worker.said_by, row.last_seen);
+                return Some(KnownWorker { hello, place, slots, said_by, last_seen });
             }
             let hello: Hello = serde_json::from_str(&row.hello).ok()?;
             let Held { checked, slots, said_by, trouble, .. } = held(&hello, &loaded).ok()?;
@@ -146,7 +149,7 @@ impl Dispatcher {
             (place.online, place.drained, place.panic) = (false, row.drained, trouble.or_else(|| row.panic.clone()));
             place.excluded = super::excluded_on(&row.name, &exclusions);
             place.logons = hello.sealing_key.is_some().then(|| farm.logons.clone());
-            Some(KnownWorker { hello: Arc::new(hello), place, slots, said_by })
+            Some(KnownWorker { hello: Arc::new(hello), place, slots, said_by, last_seen: row.last_seen })
         };
         Ok(rows.iter().filter_map(known).collect())
     }

@@ -1,13 +1,15 @@
 //! One job: what it is and does, and *ran as*: requested, decided, and what really happened.
 
 use super::jobs::quoted;
-use super::{Fields, Html, Visit, badge, counts, moment, rules, text, times};
+use super::{Fields, Html, Visit, badge, counts, moment, rules, see, text, times};
 use crate::api::{ApiError, App, JobId};
 use crate::ask::TasksQuery;
 use crate::clock;
 use crate::error::ServiceError;
+use crate::service::Resubmission;
 use crate::views::{AttemptView, RefusedView, RunAsView, SessionView, TaskView, VerdictView};
 use axum::extract::{Query, State};
+use axum::response::Response;
 use job::{Body, JobAction, JobSpec, JobState, Plan, Space, TaskState};
 use policy::Sight;
 use std::collections::HashMap;
@@ -36,6 +38,11 @@ pub(super) async fn head(app: &App, visit: &Visit, id: u64, tab: Tab) -> Result<
         id,
         name: text(&row.name),
         state: Shown::of(row.state.as_str()),
+        password: (is_open
+            && row.state == JobState::Badlogin
+            && row.reason.as_ref().is_some_and(|r| r.contains("password")))
+        .then(|| format!("/credentials?account={}&next=%2Fjobs%2F{id}", web::encoded(&row.user))),
+        resubmits: (is_open && row.state.is_over()).then(super::submit::random).transpose()?,
         trouble,
         trouble_log,
         login_user: text(&row.login_user),
@@ -181,6 +188,18 @@ pub(super) async fn page(
     frame.api = Some(format!("/api/v1/jobs/{id}").into());
     frame.cli = Some(format!("stead tasks {id}").into());
     Html::of(&JobPage { frame, head, tasks })
+}
+
+/// The same job again, as a new one.
+pub(super) async fn resubmit(
+    State(app): State<App>,
+    visit: Visit,
+    id: JobId,
+    fields: Fields,
+) -> Result<Response, ApiError> {
+    let request = Resubmission { request_id: fields.get("request_id").map(str::to_owned) };
+    let job = app.service.resubmit(&visit.caller, id.0, request).await?;
+    Ok(see(&format!("/jobs/{job}")))
 }
 
 async fn tasks(app: &App, visit: &Visit, id: u64, query: &Fields) -> Result<Tasks, ApiError> {

@@ -15,15 +15,18 @@
 //! Pages are no part of the API and of its document.
 
 mod acting;
+mod audit;
 mod files;
 mod job;
 mod jobs;
 mod live;
 mod log;
+mod me;
 mod people;
 mod sign_in;
 mod submit;
 mod view;
+mod workers;
 
 pub(crate) use view::{badge, counts, moment, reason, rules, text, times, when};
 
@@ -71,6 +74,7 @@ pub(crate) fn routes() -> Vec<Route> {
         ("POST", "/jobs/new/preview", post(submit::preview)),
         ("POST", "/jobs/new/parameters", post(submit::read_parameters)),
         ("GET", "/jobs/{id}", get(job::page)),
+        ("POST", "/jobs/{id}/resubmit", post(job::resubmit)),
         ("GET", "/jobs/{id}/head", get(log::only_head)),
         ("GET", "/jobs/{id}/ran-as", get(job::ran_as)),
         ("GET", "/jobs/{id}/log", get(log::page)),
@@ -90,6 +94,21 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/may-act", get(people::lists)),
         ("POST", "/may-act", post(people::set_listed)),
         ("GET", "/what-if", get(people::what_if)),
+        ("GET", "/audit", get(audit::page)),
+        ("POST", "/audit/verify", post(audit::verify)),
+        ("GET", "/me", get(me::page)),
+        ("POST", "/me/tokens", post(me::make_token)),
+        ("POST", "/me/end", post(me::end)),
+        ("GET", "/credentials", get(me::credentials)),
+        ("POST", "/credentials", post(me::set_password)),
+        ("POST", "/credentials/check", post(me::check_password)),
+        ("POST", "/credentials/remove", post(me::remove_password)),
+        ("GET", "/workers", get(workers::list)),
+        ("POST", "/workers", post(workers::act)),
+        ("GET", "/workers/{worker}", get(workers::worker)),
+        ("GET", "/account-check", get(workers::account_check)),
+        ("GET", "/worker-config", get(workers::config)),
+        ("POST", "/worker-config", post(workers::set_config)),
     ]
 }
 

@@ -55,7 +55,8 @@ fn filled(visit: &Visit, fields: &Fields) -> Result<SubmitPage, ApiError> {
     })
 }
 
-fn random() -> Result<String, ApiError> {
+/// Makes a second press of a button the same job.
+pub(super) fn random() -> Result<String, ApiError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| wrong("random", "the system has none"))?;
     Ok(format!("web-{}", warrant::hex(&bytes)))

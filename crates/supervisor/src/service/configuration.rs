@@ -1,16 +1,26 @@
-//! Qube!'s files read again, and what they say of a worker.
+//! Qube!'s files read again, what they say of a worker, and what an administrator has written into them.
 
 use super::Service;
+use super::people::manages;
 use crate::audit::{Act, Outcome, Record};
 use crate::caller::Caller;
-use crate::configuration::{FileView, Held, Loaded, held};
+use crate::configuration::{ConfigurationError, FileView, Held, Loaded, held};
 use crate::dispatch::KnownWorker;
 use crate::error::ServiceError;
+use crate::foresight::{Change, DiffView, WorkerChange};
 use compat_qube::{Role, Setting};
 use policy::Refusal;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Workers changed at once.
+const WORKERS_MAX: usize = 200;
 
 const HIGHEST: &str = "supervisor_highest_user_priority";
 /// Qube!'s usual priority, 0 here.
@@ -21,20 +31,20 @@ const CHANGES_MAX: usize = 200;
 /// What the files say of the supervisor.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ConfigurationView {
-    files: Vec<FileView>,
-    warnings: Vec<String>,
+    pub(crate) files: Vec<FileView>,
+    pub(crate) warnings: Vec<String>,
     /// Nobody is to submit before their password is registered.
     enforce_password: bool,
-    settings: Vec<SettingView>,
+    pub(crate) settings: Vec<SettingView>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct SettingView {
-    key: String,
+    pub(crate) key: String,
     /// Passwords are not shown.
-    value: String,
+    pub(crate) value: String,
     /// File and line, and the sections it came through; or that it is built in.
-    from: String,
+    pub(crate) from: String,
 }
 
 /// What came of reading the files again.
@@ -48,26 +58,58 @@ pub(crate) struct ReloadView {
     /// Workers that are connected: they have it.
     workers: usize,
     /// Of these, the ones that run jobs as somebody else from now on.
-    told: usize,
+    pub(crate) told: usize,
     /// They have not answered yet, and take no jobs until they do.
-    late: Vec<String>,
+    pub(crate) late: Vec<String>,
+}
+
+/// What is to stand in qbwrk.conf of some workers; what is left out stays as it is.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WorkersChange {
+    pub(crate) workers: Vec<String>,
+    /// `user` or `proxy`.
+    pub(crate) proxy_execution_mode: Option<String>,
+    pub(crate) proxy_account: Option<String>,
+    pub(crate) worker_host_domain: Option<String>,
+    /// Only says what would be.
+    pub(crate) dry_run: bool,
+    /// The file as it was when somebody looked what would be (`files` of that answer).
+    pub(crate) sha256: Option<String>,
+}
+
+/// What becomes, or would become, of it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct WorkersChangedView {
+    pub(crate) file: PathBuf,
+    /// Of the file as it was.
+    pub(crate) sha256: String,
+    /// At most 200 of them.
+    pub(crate) changes: Vec<String>,
+    pub(crate) changed: usize,
+    /// Workers whose host goes by its own settings alone: for them the file changes nothing.
+    pub(crate) unheeded: Vec<String>,
+    /// Which of the last jobs would run as somebody else.
+    pub(crate) jobs: DiffView,
+    /// What came of it; nothing, where it was only asked.
+    pub(crate) done: Option<ReloadView>,
 }
 
 /// What holds for a worker, and where each of it comes from.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct WorkerConfigurationView {
     worker: String,
-    mode: &'static str,
-    proxy_account: Option<String>,
+    pub(crate) mode: &'static str,
+    pub(crate) proxy_account: Option<String>,
     slots: u32,
     labels: Vec<String>,
     /// Whose word counts on its host.
-    lookup: &'static str,
+    pub(crate) lookup: &'static str,
     /// Who said it: `central`, `local`, `mixed`, `default`.
     said_by: &'static str,
-    settings: Vec<SettingView>,
+    pub(crate) settings: Vec<SettingView>,
     /// Why nothing can be made of them.
-    trouble: Option<String>,
+    pub(crate) trouble: Option<String>,
 }
 
 impl From<&Setting> for SettingView {
@@ -95,6 +137,15 @@ impl Service {
         changes.truncate(CHANGES_MAX);
         let record = record.with("files", &new.files).with("changed", changed).with("changes", &changes);
         self.audit.write(record).await?;
+        self.put_into_force(new, changes, changed).await
+    }
+
+    async fn put_into_force(
+        &self,
+        new: Arc<Loaded>,
+        changes: Vec<String>,
+        changed: usize,
+    ) -> Result<ReloadView, ServiceError> {
         self.configuration.take(new.clone());
         let configured = self.dispatcher.configure(&new).await?;
         let mut warnings = new.warnings.clone();
@@ -108,6 +159,67 @@ impl Service {
             told: configured.told,
             late: configured.late,
         })
+    }
+
+    /// An administrator says of some workers as whom they run jobs: written into qbwrk.conf, and in force at once.
+    pub(crate) async fn configure_workers(
+        &self,
+        caller: &Caller,
+        change: WorkersChange,
+    ) -> Result<WorkersChangedView, ServiceError> {
+        caller.needs_admin("change the configuration of workers")?;
+        manages(&caller.principal)?;
+        let _alone = self.configuration.alone().await;
+        let settings = wanted(&change)?;
+        let (path, text, sha256) = self.file_as_it_is_in_force(change.sha256.as_deref())?;
+        let known = self.dispatcher.known_workers().await?;
+        let text = with_all(&path, text, &change.workers, &settings, &known)?;
+        let new = self.configuration.read_as_if(&path, &text)?;
+        let mut changes = self.differences(&new).await?;
+        let changed = changes.len();
+        changes.truncate(CHANGES_MAX);
+        let jobs = self.policy_diff(caller, as_policy(&known, &new)?).await?;
+        let mut view = WorkersChangedView {
+            sha256,
+            changes: changes.clone(),
+            changed,
+            unheeded: unheeded(&known, &change.workers),
+            jobs,
+            done: None,
+            file: path,
+        };
+        if change.dry_run || changed == 0 {
+            return Ok(view);
+        }
+        let draft = Draft::write(&view.file, &text)?;
+        let record = Record::done(Act::Configuration, caller.actor()).with("workers", &change.workers);
+        let record = record.with("files", &new.files).with("changed", changed).with("changes", &changes);
+        self.audit.write(record).await?;
+        if let Err(error) = draft.replaces(&view.file) {
+            let record = Record::done(Act::Configuration, caller.actor()).outcome(Outcome::Failed);
+            self.audit.write(record.with("workers", &change.workers).with("why", error.to_string())).await?;
+            return Err(not_written(&view.file, &error));
+        }
+        view.done = Some(self.put_into_force(new, changes, changed).await?);
+        Ok(view)
+    }
+
+    /// The file that says what is in force, if it still does.
+    fn file_as_it_is_in_force(&self, seen: Option<&str>) -> Result<(PathBuf, String, String), ServiceError> {
+        let loaded = self.configuration.current();
+        let none = "this farm has no qbwrk.conf: name one in supervisor.toml (qbwrk_conf), an empty one will do, and start \
+                    the supervisor again";
+        let path = loaded.qbwrk_path.clone().ok_or_else(|| ServiceError::Conflict(none.to_owned()))?;
+        let bytes = std::fs::read(&path).map_err(|error| ConfigurationError::Read { path: path.clone(), error })?;
+        let sha256 = warrant::hex(&warrant::sha256(&[&bytes]));
+        let in_force = loaded.files.iter().find(|f| f.path == path).map(|f| f.sha256.as_str());
+        if in_force != Some(&sha256) || seen.is_some_and(|seen| seen != sha256) {
+            let text = "was changed meanwhile: have it read first (`stead config reload`), and look at what would change again";
+            return Err(ServiceError::Conflict(format!("{} {text}", path.display())));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|_| ServiceError::Conflict(format!("{} is no UTF-8 text: edit it by hand", path.display())))?;
+        Ok((path, text, sha256))
     }
 
     /// What would be otherwise, a line each.
@@ -160,10 +272,7 @@ impl Service {
         let known = self.dispatcher.known_workers().await?.into_iter().find(|k| k.place.worker == name);
         let known = known.ok_or_else(|| ServiceError::NoSuchWorker(name.to_owned()))?;
         let held = held(&known.hello, &self.configuration.current()).map_err(|e| ServiceError::input("worker", e))?;
-        let proxy_account = known.place.proxy_account.as_ref().map(|account| match account {
-            policy::ProxyAccount::Named(name) => name.to_string(),
-            policy::ProxyAccount::Throwaway => "throwaway".to_owned(),
-        });
+        let proxy_account = known.place.proxy_account.as_ref().map(account_word);
         Ok(WorkerConfigurationView {
             worker: name.to_owned(),
             mode: known.place.mode.as_str(),
@@ -175,6 +284,124 @@ impl Service {
             settings: held.effective.all().iter().map(SettingView::from).collect(),
             trouble: held.trouble,
         })
+    }
+}
+
+/// Keys and values that were asked for.
+fn wanted(change: &WorkersChange) -> Result<Vec<(&'static str, &str)>, ServiceError> {
+    if change.workers.is_empty() {
+        return Err(ServiceError::input("workers", "none is named"));
+    }
+    if change.workers.len() > WORKERS_MAX {
+        return Err(ServiceError::input("workers", format!("at most {WORKERS_MAX} at once")));
+    }
+    let asked = [
+        ("proxy_execution_mode", &change.proxy_execution_mode),
+        ("proxy_account", &change.proxy_account),
+        ("worker_host_domain", &change.worker_host_domain),
+    ];
+    let settings: Vec<_> = asked.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
+    if settings.is_empty() {
+        return Err(ServiceError::input("settings", "nothing is to be changed"));
+    }
+    Ok(settings)
+}
+
+/// The file's text with what each of these workers is to have.
+fn with_all(
+    path: &Path,
+    text: String,
+    workers: &[String],
+    settings: &[(&str, &str)],
+    known: &[KnownWorker],
+) -> Result<String, ServiceError> {
+    let names: Vec<&str> = known.iter().map(|k| k.place.worker.as_str()).collect();
+    workers.iter().try_fold(text, |text, worker| {
+        if !names.contains(&worker.as_str()) {
+            return Err(ServiceError::NoSuchWorker(worker.clone()));
+        }
+        let new = compat_qube::with_settings(&path.display().to_string(), &text, worker, settings, &names);
+        new.map_err(|error| ServiceError::input("qbwrk.conf", error))
+    })
+}
+
+/// The same as the policy has it.
+fn as_policy(known: &[KnownWorker], new: &Loaded) -> Result<Change, ServiceError> {
+    let mut change = Change::default();
+    for worker in known {
+        let after = held(&worker.hello, new).map_err(|e| ServiceError::input("worker", e))?.checked.place;
+        if (after.mode, &after.proxy_account) == (worker.place.mode, &worker.place.proxy_account) {
+            continue;
+        }
+        let as_policy = WorkerChange {
+            mode: Some(after.mode.as_str().to_owned()),
+            proxy_account: after.proxy_account.as_ref().map(account_word),
+            ..WorkerChange::default()
+        };
+        change.workers.insert(worker.place.worker.clone(), as_policy);
+    }
+    Ok(change)
+}
+
+/// Those of them that take no word from the supervisor.
+fn unheeded(known: &[KnownWorker], workers: &[String]) -> Vec<String> {
+    let is_own = |k: &&KnownWorker| k.hello.own.lookup == "local" || k.place.mode == policy::Mode::Desktop;
+    let of_them = known.iter().filter(|k| workers.contains(&k.place.worker)).filter(is_own);
+    of_them.map(|k| k.place.worker.clone()).collect()
+}
+
+/// A file beside the one that it replaces: complete, or not there.
+struct Draft(PathBuf);
+
+impl Draft {
+    fn write(path: &Path, text: &str) -> Result<Self, ServiceError> {
+        let failed = |error: std::io::Error| not_written(path, &error);
+        let real = std::fs::canonicalize(path).map_err(failed)?;
+        let meta = std::fs::metadata(&real).map_err(failed)?;
+        let own = nix::unistd::geteuid().as_raw();
+        if meta.uid() != own {
+            let why = format!("{} belongs to uid {}, and the supervisor is uid {own}", path.display(), meta.uid());
+            let hint = "whoever it belongs to edits it and runs `stead config reload`, or gives it and its folder to the supervisor";
+            return Err(ServiceError::Conflict(format!("{why}: {hint}")));
+        }
+        let mut name = real.clone().into_os_string();
+        name.push(".stead-new");
+        let draft = Self(name.into());
+        let mode = meta.permissions().mode() & 0o777;
+        drop(std::fs::remove_file(&draft.0));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft.0).map_err(failed)?;
+        file.set_permissions(meta.permissions()).map_err(failed)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        Ok(draft)
+    }
+
+    fn replaces(&self, path: &Path) -> std::io::Result<()> {
+        let real = std::fs::canonicalize(path)?;
+        std::fs::rename(&self.0, &real)?;
+        match real.parent() {
+            Some(folder) => std::fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Draft {
+    /// Gone already, once it has replaced the other.
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> ServiceError {
+    let hint =
+        "the supervisor's account needs to write the file and its folder; or edit it and run `stead config reload`";
+    ServiceError::Conflict(format!("{} can't be written: {error}: {hint}", path.display()))
+}
+
+fn account_word(account: &policy::ProxyAccount) -> String {
+    match account {
+        policy::ProxyAccount::Named(name) => name.to_string(),
+        policy::ProxyAccount::Throwaway => "throwaway".to_owned(),
     }
 }
 

@@ -32,22 +32,29 @@ pub(crate) struct GivenPassword {
     password: Option<Password>,
 }
 
+impl GivenPassword {
+    /// In a form of ours.
+    pub(crate) fn typed(password: Password) -> Self {
+        Self { sealed: None, password: Some(password) }
+    }
+}
+
 /// What is known of a password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct LogonView {
     /// `NAME` or `DOMAIN\NAME`.
-    account: String,
+    pub(crate) account: String,
     /// `current`, `stale` or `missing`.
-    state: &'static str,
+    pub(crate) state: &'static str,
     /// Whether somebody has used or checked it.
-    proved: bool,
-    version: Option<u64>,
-    set_by: Option<String>,
-    set_at: Option<String>,
+    pub(crate) proved: bool,
+    pub(crate) version: Option<u64>,
+    pub(crate) set_by: Option<String>,
+    pub(crate) set_at: Option<String>,
     /// Who last said that it is good or bad, when, and why.
-    said_by: Option<String>,
-    said_at: Option<String>,
-    said: Option<String>,
+    pub(crate) said_by: Option<String>,
+    pub(crate) said_at: Option<String>,
+    pub(crate) said: Option<String>,
 }
 
 /// What a check found.
@@ -56,8 +63,8 @@ pub(crate) struct CheckView {
     #[serde(flatten)]
     logon: LogonView,
     /// `yes`, `no`, or `unknown`: this host can't say.
-    right: &'static str,
-    why: Option<String>,
+    pub(crate) right: &'static str,
+    pub(crate) why: Option<String>,
 }
 
 impl LogonView {

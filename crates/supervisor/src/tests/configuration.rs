@@ -307,3 +307,80 @@ async fn without_files_everything_is_as_the_hosts_say() {
     assert_eq!((&answer["told"], &answer["files"]), (&json!(0), &json!([])));
     assert!(worker.seen().settings.is_empty());
 }
+
+const WORKERS: &str = "/api/v1/configuration/workers";
+
+/// Looked at, then saved: nothing else of the file is other, the worker has it at once, and it is on record.
+#[tokio::test]
+async fn an_administrator_says_as_whom_a_worker_runs_jobs() {
+    let text = "# The farm.\n[default]\nproxy_execution_mode = user # all\n\n[lin-07]\n  # the odd one\n  proxy_account = comp\n";
+    let farm = Farm::start(text).await;
+    let worker = FakeWorker::start(farm.dir.path(), Habits::in_user_mode("lin-07"));
+    let other = FakeWorker::start(farm.dir.path(), Habits::in_user_mode("lin-08"));
+    farm.is("lin-07", "idle").await;
+    farm.is("lin-08", "idle").await;
+    let job = farm.supervised.submit(ADA, frames(1)).await;
+    farm.supervised.over(job).await;
+    let op = operator();
+    let mut asked = json!({ "workers": ["lin-07"], "proxy_execution_mode": "proxy", "dry_run": true });
+    let would = farm.supervised.ask(op, "POST", WORKERS, asked.clone()).await;
+    let now = || std::fs::read_to_string(file(farm.dir.path())).expect("qbwrk.conf");
+    assert_eq!((now().as_str(), &would["done"]), (text, &Value::Null), "only asked");
+    let told = &would["jobs"]["changes"][0];
+    assert_eq!((&told["worker"], &told["job"]), (&json!("lin-07"), &json!(job)), "{would}");
+    assert_eq!((&told["before"]["run_as"], &told["after"]["run_as"]), (&json!("ada"), &json!("comp")), "{would}");
+    assert!(would["changes"][0].as_str().expect("text").contains("user -> proxy"), "{would}");
+
+    asked["dry_run"] = json!(false);
+    asked["sha256"] = would["sha256"].clone();
+    let done = farm.supervised.ask(op, "POST", WORKERS, asked.clone()).await;
+    assert_eq!((&done["done"]["told"], &done["done"]["late"]), (&json!(1), &json!([])), "{done}");
+    assert_eq!(now(), text.replace("[lin-07]\n", "[lin-07]\n  proxy_execution_mode = proxy\n"));
+    assert_eq!(worker.seen().settings.last().expect("told"), &("proxy".to_owned(), Some("comp".to_owned())));
+    assert_eq!(other.seen().settings.last().expect("told").0, "user");
+    assert_eq!(who(&farm.worker("lin-07").await), ("proxy", Some("comp")));
+    assert_eq!(farm.reload().await["changed"], 0, "it is in force already");
+    let chain = std::fs::read_to_string(farm.dir.path().join("supervisor/audit/chain")).expect("chain");
+    assert!(chain.contains("\"workers\":[\"lin-07\"]") && chain.contains("user -> proxy"), "{chain}");
+    assert_eq!(
+        std::fs::read_dir(farm.dir.path())
+            .expect("dir")
+            .filter(|e| { e.as_ref().is_ok_and(|e| e.file_name().to_string_lossy().contains("stead-new")) })
+            .count(),
+        0
+    );
+    // What was looked at is no more, or what is in force is not what stands there.
+    let (status, _) = farm.supervised.call(Peer::Unix { uid: op }, "POST", WORKERS, asked.clone()).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    farm.edit(text);
+    asked["sha256"] = Value::Null;
+    let (status, answer) = farm.supervised.call(Peer::Unix { uid: op }, "POST", WORKERS, asked).await;
+    assert!(status == StatusCode::CONFLICT && String::from_utf8_lossy(&answer).contains("stead config reload"));
+    assert_eq!(now(), text);
+}
+
+#[tokio::test]
+async fn what_can_not_be_is_written_nowhere() {
+    let farm = Farm::start("[default]\nproxy_execution_mode = user\n").await;
+    let _worker = FakeWorker::start(farm.dir.path(), Habits::in_user_mode("lin-07"));
+    farm.is("lin-07", "idle").await;
+    let before = std::fs::read_to_string(file(farm.dir.path())).expect("qbwrk.conf");
+    let ask = async |uid: u32, change: Value| {
+        farm.supervised.call(Peer::Unix { uid }, "POST", WORKERS, change).await.0.as_u16()
+    };
+    let op = operator();
+    for (change, expected) in [
+        (json!({ "workers": ["lin-07"], "proxy_execution_mode": "root" }), 400),
+        (json!({ "workers": ["lin-07"], "proxy_account": "root" }), 400),
+        (json!({ "workers": ["lin-07"], "proxy_account": "x\n[default]\nproxy_account = root" }), 400),
+        (json!({ "workers": ["lin-07"], "proxy_account": "" }), 400),
+        (json!({ "workers": ["lin-07"] }), 400),
+        (json!({ "workers": [], "proxy_account": "x" }), 400),
+        (json!({ "workers": ["lin-99"], "proxy_account": "x" }), 404),
+    ] {
+        assert_eq!(ask(op, change.clone()).await, expected, "{change}");
+    }
+    assert_eq!(ask(ADA, json!({ "workers": ["lin-07"], "proxy_account": "x" })).await, 403);
+    assert_eq!(ask(BOB, json!({ "workers": ["lin-07"], "proxy_account": "x", "dry_run": true })).await, 403);
+    assert_eq!(std::fs::read_to_string(file(farm.dir.path())).expect("qbwrk.conf"), before);
+}

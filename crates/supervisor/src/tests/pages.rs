@@ -1,6 +1,7 @@
 //! The pages for browsers: who gets what from which, what every answer carries, and what a hostile name can do.
 
-use super::{ADA, BOB, NOBODY, Supervised, frames, operator, spec, tcp};
+use super::fake_worker::{FakeWorker, Habits};
+use super::{ADA, BOB, NOBODY, Supervised, eventually, frames, operator, spec, tcp};
 use crate::authn::Peer;
 use crate::pages;
 use axum::body::Body;
@@ -90,6 +91,23 @@ const TABLE: &[Row] = &[
     ("GET", "/what-if", "", [401, 401, 200, 200, 200]),
     ("POST", "/grants/{grant}/revoke", "", [401, 401, 404, 200, 200]),
     ("POST", "/users/{user}/remove", "", [401, 401, 403, 403, 303]),
+    ("POST", "/jobs/{id}/resubmit", "request_id=again", [401, 401, 404, 303, 303]),
+    ("GET", "/audit", "", [401, 401, 403, 403, 200]),
+    ("POST", "/audit/verify", "", [401, 401, 403, 403, 303]),
+    ("GET", "/me", "", [401, 401, 200, 200, 200]),
+    ("POST", "/me/tokens", "name=x&scope=read", [401, 401, 200, 200, 200]),
+    ("POST", "/me/end", "kind=token&id=99999", [401, 401, 404, 404, 404]),
+    ("GET", "/credentials", "", [401, 401, 200, 200, 200]),
+    ("POST", "/credentials", "account=ada&password=p&again=p", [401, 401, 403, 200, 200]),
+    ("POST", "/credentials/check", "account=ada", [401, 401, 403, 200, 200]),
+    ("POST", "/credentials/remove", "account=ada", [401, 401, 403, 303, 404]),
+    ("GET", "/workers", "", [401, 401, 200, 200, 200]),
+    ("POST", "/workers", "act=drain&worker=lin-07", [401, 401, 403, 403, 303]),
+    ("GET", "/workers/{worker}", "", [401, 401, 200, 200, 200]),
+    ("GET", "/account-check", "", [401, 401, 200, 200, 200]),
+    // None is selected.
+    ("GET", "/worker-config", "", [401, 401, 403, 403, 400]),
+    ("POST", "/worker-config", "worker=lin-07&proxy_execution_mode=proxy", [401, 401, 403, 403, 200]),
 ];
 
 /// The farm that the table is about: ada has a row, a job, and the right to ask to be render.
@@ -105,13 +123,18 @@ async fn peopled(data: &std::path::Path) -> (Supervised, u64, u64) {
 
 fn filled(path: &str, job: u64, grant: u64) -> String {
     let path = path.replace("{id}", &job.to_string()).replace("{name}", "app.css");
-    path.replace("{user}", "ada").replace("{grant}", &grant.to_string())
+    path.replace("{user}", "ada").replace("{worker}", "lin-07").replace("{grant}", &grant.to_string())
 }
 
 #[tokio::test]
 async fn everybody_at_every_page() {
     let dir = tempfile::tempdir().expect("dir");
     let (farm, job, grant) = peopled(dir.path()).await;
+    let _worker = FakeWorker::start(dir.path(), Habits::in_user_mode("lin-07"));
+    eventually("the worker is there", async || {
+        !farm.get("/api/v1/workers").await.as_array().expect("a list").is_empty()
+    })
+    .await;
     let rows: BTreeSet<(&str, &str)> = TABLE.iter().map(|(method, path, ..)| (*method, *path)).collect();
     let routes: BTreeSet<(&str, &str)> = pages::routes().iter().map(|(method, path, _)| (*method, *path)).collect();
     assert_eq!(rows, routes, "every page has a row, and every row a page");
@@ -270,6 +293,91 @@ async fn acting_as_another_shows_nothing_of_people() {
     assert_eq!(post(&farm, ADA, "/users", "name=eve&role=admin").await.0, 403);
 }
 
+/// Searched, a page at a time; whoever is no auditor learns nothing, and is on record for having asked.
+#[tokio::test]
+async fn the_audit_is_searched_and_checked() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, job, _) = peopled(dir.path()).await;
+    let op = operator();
+    for n in 0..60 {
+        farm.ask(op, "POST", "/api/v1/users", json!({ "name": "render", "note": format!("n{n} <b>") })).await;
+    }
+    let (_, text) = page(&farm, op, "/audit?act=user_change&object=render").await;
+    assert!(text.contains("Nobody has had the chain checked") && text.contains("older →"), "{text}");
+    assert_eq!(text.matches("data-row id=\"record-").count(), 50, "a page at a time");
+    assert!(!text.contains("<b>\"") && !text.contains("n59 <b>"), "{text}");
+    let older = text.split("before=").nth(1).and_then(|t| t.split('"').next()).expect("an address").to_owned();
+    let (_, text) = page(&farm, op, &format!("/audit?act=user_change&object=render&before={older}")).await;
+    assert_eq!(text.matches("data-row id=\"record-").count(), 10);
+    let (_, text) = page(&farm, op, &format!("/audit?job={job}")).await;
+    assert!(
+        text.contains("No record is like that") || text.contains("warrant"),
+        "a submission has no number yet: {text}"
+    );
+    let (_, text) = page(&farm, op, "/audit?actor=ada&act=submit&since=1h").await;
+    assert_eq!(text.matches("data-row id=\"record-").count(), 1, "{text}");
+    for wrong in ["act=nonsense", "since=soon", "job=x", "before=-1"] {
+        let (status, text) = page(&farm, op, &format!("/audit?{wrong}")).await;
+        assert!(status == 200 && text.contains("role=\"alert\""), "{wrong}: {text}");
+    }
+    assert_eq!(post(&farm, op, "/audit/verify", "").await.0, 303);
+    let (_, text) = page(&farm, op, "/audit").await;
+    assert!(text.contains("</span> checked to record") || text.contains("whole"), "{text}");
+    let (status, text) = page(&farm, ADA, "/audit?actor=op").await;
+    assert!(status == 403 && !text.contains("user_change") && !text.contains("href=\"/audit\""), "{text}");
+    let (_, text) = page(&farm, op, "/audit?actor=ada&outcome=refused").await;
+    assert!(text.contains("audit_read"), "{text}");
+}
+
+/// A token is shown once; what ends one is one's own; a password is never shown.
+#[tokio::test]
+async fn tokens_and_passwords_are_ones_own() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, _) = peopled(dir.path()).await;
+    let (status, text) = post(&farm, ADA, "/me/tokens", "name=nightly&scope=read&scope=submit&expires=2d").await;
+    let secret = text.split("id=\"secret\" class=\"long\">").nth(1).and_then(|t| t.split('<').next()).expect("a token");
+    assert!(status == 200 && secret.len() > 30, "{text}");
+    let bearer = format!("Bearer {secret}");
+    let me = farm.send(tcp(), ("GET", "/api/v1/whoami"), &[("authorization", &bearer)], Value::Null).await.2;
+    assert_eq!((&me["login_user"], &me["scopes"]), (&json!("ada"), &json!(["read", "submit"])));
+    let (_, text) = page(&farm, ADA, "/me").await;
+    assert!(text.contains("nightly") && !text.contains(secret), "{text}");
+    let id = text.split("aria-label=\"Revoke token ").nth(1).and_then(|t| t.split('"').next()).expect("its number");
+    let (status, text) = post(&farm, ADA, "/me/tokens", "name=x&scope=everything&expires=2d").await;
+    assert!(status == 400 && text.contains("is no scope") && text.contains("value=\"2d\""), "{text}");
+    assert_eq!(post(&farm, BOB, "/me/end", &format!("kind=token&id={id}")).await.0, 404);
+    assert_eq!(post(&farm, ADA, "/me/end", &format!("kind=session&id={id}")).await.0, 404);
+    assert_eq!(post(&farm, ADA, "/me/end", &format!("kind=token&id={id}")).await.0, 303);
+    assert_eq!(farm.send(tcp(), ("GET", "/api/v1/whoami"), &[("authorization", &bearer)], Value::Null).await.0, 401);
+
+    let (status, text) = post(&farm, ADA, "/credentials", "account=ada&password=s3cr%C3%A9t&again=other").await;
+    assert!(status == 400 && text.contains("not the same") && text.contains("missing"), "{text}");
+    assert!(!text.contains("s3cr") && !text.contains("other\""), "{text}");
+    let (status, text) =
+        post(&farm, ADA, "/credentials", "account=ada&password=right&again=right&next=%2Fjobs%2F1").await;
+    assert!(
+        status == 200 && text.contains("is kept") && text.contains("href=\"/jobs/1\"") && text.contains("not proved"),
+        "{text}"
+    );
+    let (_, text) = post(&farm, ADA, "/credentials/check", "account=ada").await;
+    assert!(text.contains("The password of ada is right."), "{text}");
+    let (_, text) = page(&farm, BOB, "/credentials?next=https%3A%2F%2Fevil.example").await;
+    assert!(!text.contains("<bdi>ada</bdi></b>") && !text.contains("evil.example"), "{text}");
+    let (status, text) = post(&farm, BOB, "/credentials", "account=ada&password=p&again=p").await;
+    assert!(status == 403 && text.contains("password_of_another"), "{text}");
+    let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
+    assert!(chain.contains("password_set") && !chain.contains("s3cr") && !chain.contains(secret), "{chain}");
+    // What acts as another alone has none of this.
+    let as_render = [("stead-as", "render")];
+    for (method, path, form) in
+        [("GET", "/me", ""), ("POST", "/me/tokens", "name=x&scope=read"), ("POST", "/me/end", "kind=token&id=1")]
+    {
+        let (status, _, _) =
+            ask(&farm, Asked { peer: Peer::Unix { uid: ADA }, method, path, headers: &as_render, form }).await;
+        assert_eq!(status, 403, "{method} {path}");
+    }
+}
+
 /// The page but for the number that was asked for.
 fn without(text: &str, id: &str) -> String {
     [format!("/jobs/{id}"), format!("job {id}"), format!("%2Fjobs%2F{id}")]
@@ -315,6 +423,9 @@ async fn a_name_is_text() {
             format!("/grants?login_user={q}&proxy_user={q}&all={q}"),
             format!("/grants/new?login_user={q}&proxy_user={q}&reason={q}&until={q}&jobs={q}"),
             format!("/what-if?user={q}&as={q}&worker={q}&at={q}"),
+            format!("/workers?state={q}"),
+            format!("/credentials?account={q}&next={q}"),
+            format!("/account-check?account={q}"),
         ] {
             let (_, text) = page(&farm, ADA, &path).await;
             for bad in [

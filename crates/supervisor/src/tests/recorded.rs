@@ -84,6 +84,13 @@ fn table() -> Vec<Row> {
         job("resume", "/api/v1/jobs/{id}/resume").of("running", "job"),
         row("POST", "/api/v1/workers/{name}/drain", Operator, json!({ "drained": true }), "drain"),
         row("POST", "/api/v1/configuration/reload", Operator, none(), "configuration"),
+        row(
+            "POST",
+            "/api/v1/configuration/workers",
+            Operator,
+            json!({ "workers": ["desk"], "worker_host_domain": "STUDIO" }),
+            "configuration",
+        ),
         row("POST", "/api/v1/jobs", Ada, new(), "submit").called("waiting"),
         job("block", "/api/v1/jobs/{id}/block").of("waiting", "job"),
         job("unblock", "/api/v1/jobs/{id}/unblock").of("waiting", "job"),
@@ -134,7 +141,10 @@ async fn whatever_changes_something_leaves_its_record() {
     assert_eq!(rows, changing.collect(), "every route that changes something has a row");
 
     let dir = tempfile::tempdir().expect("dir");
-    let farm = Supervised::with_own_accounts(dir.path()).await;
+    let (conf, qbwrk) = (dir.path().join("supervisor.toml"), dir.path().join("qbwrk.conf"));
+    std::fs::write(&qbwrk, "").expect("qbwrk.conf");
+    std::fs::write(&conf, format!("own_accounts = true\nqbwrk_conf = {qbwrk:?}\n")).expect("settings");
+    let farm = Supervised::configured(dir.path(), Some(conf)).await;
     let permits = Arc::new(Semaphore::new(0));
     let _worker = FakeWorker::start(dir.path(), Habits { permits, ..Habits::of_ada("desk") });
     eventually("the worker is there", async || !farm.get("/api/v1/workers").await[0].is_null()).await;

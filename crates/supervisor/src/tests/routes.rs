@@ -131,6 +131,14 @@ fn table() -> Vec<Row> {
         row("GET", "/api/v1/workers/{name}/configuration", none(), known),
         row("GET", "/api/v1/configuration", none(), admin),
         row("POST", "/api/v1/configuration/reload", none(), admin),
+        // The farm has no such file.
+        row(
+            "POST",
+            "/api/v1/configuration/workers",
+            json!({ "workers": ["desk"], "proxy_account": "x" }),
+            [401, 401, 403, 403, 409, 403, 403, 403],
+        ),
+        row("GET", "/api/v1/account-check/{account}", none(), [401, 401, 403, 200, 200, 403, 403, 200]),
         row("GET", "/api/v1/farm", none(), known),
         row("GET", "/api/v1/as", none(), oneself),
         // Of those here only ada holds a grant, until it is revoked.

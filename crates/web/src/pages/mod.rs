@@ -1,18 +1,24 @@
 //! One struct per screen: what it shows. Its template has the same name.
 
+mod audit;
 mod job;
 mod jobs;
 mod log;
+mod me;
 mod people;
 mod ran_as;
 mod submit;
+mod workers;
 
+pub use audit::*;
 pub use job::*;
 pub use jobs::*;
 pub use log::*;
+pub use me::*;
 pub use people::*;
 pub use ran_as::*;
 pub use submit::*;
+pub use workers::*;
 
 use crate::frame::Frame;
 use crate::parts::{Moment, Reason};

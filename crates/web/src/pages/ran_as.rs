@@ -15,6 +15,10 @@ pub struct JobHead {
     pub trouble: Option<Reason>,
     /// Where to look at it.
     pub trouble_log: Option<String>,
+    /// Where the password that it lacks is set.
+    pub password: Option<String>,
+    /// It can be submitted again; makes a second press of the button the same job.
+    pub resubmits: Option<String>,
     pub login_user: Text,
     pub user: Text,
     pub badge: crate::parts::Badge,

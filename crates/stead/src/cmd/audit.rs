@@ -179,7 +179,8 @@ fn sentence(record: &Value) -> String {
     rest.extend(record["object"].as_str().map(str::to_owned));
     rest.extend(record["run_as"].as_str().map(|account| format!("runs as {account}")));
     rest.extend(record["grant"].as_u64().map(|grant| format!("grant {grant}")));
-    for key in ["name", "reason", "rule", "why", "session", "end", "count", "of", "asked"] {
+    let told = ["name", "reason", "rule", "why", "session", "end", "op", "table", "row", "count", "of", "asked"];
+    for key in told {
         let value = &record["details"][key];
         rest.extend(value.as_str().map(|v| format!("{key}={v}")).or(value.as_u64().map(|v| format!("{key}={v}"))));
     }

@@ -20,7 +20,7 @@ pub use cookie::{Cookies, LOGIN_KEY, PROXY_KEY, unquoted};
 pub use envelope::{Envelope, Status};
 pub use exec_id::{APP, ExecId, task_number};
 pub use path::{BadPath, Kept, Location};
-pub use result::{Column, FILE_ROWS, Format, NoTable, ROW_MAX, Table, files_of};
+pub use result::{Column, FILE_ROWS, Format, NoTable, ROW_MAX, Table, csv, files_of};
 pub use run::{LabelError, RunType, RunTypes, SHELL_FLAG, label_of};
 pub use state::TaskState;
 pub use task::Task;

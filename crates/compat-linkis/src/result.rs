@@ -212,6 +212,22 @@ impl Table {
     }
 }
 
+/// Rows below the names of their columns, as RFC 4180 has them.
+#[must_use]
+pub fn csv(columns: &[Column], rows: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    let names: Vec<String> = columns.iter().map(|column| column.column_name.clone()).collect();
+    for record in [&names].into_iter().chain(rows) {
+        for (n, cell) in record.iter().enumerate() {
+            let is_plain = !cell.is_empty() && !cell.contains([',', '"', '\n', '\r']);
+            text.push_str(if n > 0 { "," } else { "" });
+            text.push_str(&if is_plain { cell.clone() } else { format!("\"{}\"", cell.replace('"', "\"\"")) });
+        }
+        text.push_str("\r\n");
+    }
+    text
+}
+
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
@@ -240,6 +256,8 @@ struct Csv {
     /// The last byte was a quote in quotes: the end of them, or half of one.
     was_quote: bool,
     was_any: bool,
+    /// The last byte was a carriage return outside quotes: a line end with the next, or a character.
+    was_return: bool,
 }
 
 impl Csv {
@@ -258,16 +276,17 @@ impl Csv {
             return false;
         }
         let was_quote = std::mem::take(&mut self.was_quote);
+        self.is_quoted &= byte == b'"';
+        if std::mem::take(&mut self.was_return) && byte != b'\n' {
+            self.keep(b'\r');
+        }
         match byte {
             b'"' if was_quote => self.keep(b'"'),
             b'"' if self.field.is_empty() && !self.is_quoted => (self.is_quoted, self.was_any) = (true, true),
             b',' => self.end_cell(),
             b'\n' => return self.was_any,
-            b'\r' => {}
-            _ => {
-                self.is_quoted = false;
-                self.keep(byte);
-            }
+            b'\r' => self.was_return = true,
+            _ => self.keep(byte),
         }
         false
     }
@@ -389,12 +408,14 @@ mod tests {
 
     #[test]
     fn records_are_rows() {
-        let table: [(&str, &[&[&str]]); 6] = [
+        let table: [(&str, &[&[&str]]); 8] = [
             ("a,b\n1,2\n", &[&["1", "2"]]),
             ("a,b\r\n1,2\r\n", &[&["1", "2"]]),
             ("a,b\n\"x,\"\"y\"\"\nz\",\n", &[&["x,\"y\"\nz", ""]]),
             ("a\n\"\"\nx\n", &[&[""], &["x"]]),
             ("a,b\n1,2", &[&["1", "2"]]),
+            ("a,b\r\n\"1\",\"x\"\r\n\"\"\"\",2\r\n", &[&["1", "x"], &["\"", "2"]]),
+            ("a\n\"x\r\"\ny\rz\n", &[&["x\r"], &["y\rz"]]),
             ("a,b\n\n1,2\n", &[&["1", "2"]]),
         ];
         for (output, expected) in table {
@@ -403,6 +424,14 @@ mod tests {
         assert!(read(Format::Csv, "", 0).expect("a table").columns().is_empty());
         let ragged = read(Format::Csv, "a,b\n1\n", 0).expect_err("refused");
         assert_eq!(ragged, NoTable::Ragged { row: 1, cells: 1, columns: 2 });
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        let output = "a,\"b,c\"\r\n\"x \"\"y\"\"\nz\",\"\"\r\n1,2\r\n";
+        let table = read(Format::Csv, output, 0).expect("a table");
+        let columns = table.columns();
+        assert_eq!(csv(&columns, &table.into_rows()), output);
     }
 
     #[test]

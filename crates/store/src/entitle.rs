@@ -188,9 +188,12 @@ impl Store {
 
 /// As the tables have times. Of one length, so that their order is that of the texts.
 fn rfc3339(us: i64) -> Result<String> {
+    Ok(format!("{:.0}", timestamp(us)?))
+}
+
+fn timestamp(us: i64) -> Result<jiff::Timestamp> {
     let time = jiff::Timestamp::from_microsecond(us);
-    let time = time.map_err(|_| StoreError::TooLarge { what: "a time", value: us.unsigned_abs() })?;
-    Ok(format!("{time:.0}"))
+    time.map_err(|_| StoreError::TooLarge { what: "a time", value: us.unsigned_abs() })
 }
 
 async fn own<T, F>(conn: &mut Conn, op: F) -> Result<T>
@@ -427,7 +430,8 @@ async fn set_association(
     .bind(login_user)
     .bind(proxy_user)
     .bind(grant_id.map(i))
-    .bind(rfc3339(now)?)
+    // Exactly: of two of one second, what was made for the first is not good for the second.
+    .bind(format!("{:.6}", timestamp(now)?))
     .execute(&mut *conn)
     .await?;
     note(conn, audit).await?;

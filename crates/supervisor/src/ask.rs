@@ -283,13 +283,28 @@ impl Service {
 
     /// Whoever reads what a job of another's name printed is on record before they read it.
     pub(crate) async fn views_log(&self, caller: &Caller, scope: &LogScope) -> Result<(), ServiceError> {
+        self.looks_at(caller, scope, Act::ViewLog, None).await
+    }
+
+    /// The same of whoever takes a file of it.
+    pub(crate) async fn downloads(&self, caller: &Caller, scope: &LogScope, path: &str) -> Result<(), ServiceError> {
+        self.looks_at(caller, scope, Act::Download, Some(path)).await
+    }
+
+    async fn looks_at(
+        &self,
+        caller: &Caller,
+        scope: &LogScope,
+        act: Act,
+        path: Option<&str>,
+    ) -> Result<(), ServiceError> {
         let row = self.store.job(scope.job).await?.ok_or_else(|| no_such_job(scope.job))?;
         let login = caller.principal.login_user.as_str();
         let is_own = login == row.user;
         // The submitter reads it in the name it has; whoever looks after others' jobs, in their own.
         let actor = if login == row.login_user { caller.actor().for_user(&row.user) } else { caller.actor() };
-        let record = Record::done(Act::ViewLog, actor).grant(caller.acting.as_ref().map(|a| a.grant)).job(row.id);
-        let record = record.with("of", &row.user).with("step", scope.step).with("task", scope.task);
+        let record = Record::done(act, actor).grant(caller.acting.as_ref().map(|a| a.grant)).job(row.id);
+        let record = record.with("of", &row.user).with("step", scope.step).with("task", scope.task).with("path", path);
         match self.audit.write(record).await {
             Ok(_) => Ok(()),
             // Nobody is kept from their own by a full disk.

@@ -2,6 +2,7 @@
 //! file, line and key.
 
 use crate::audit::AnchorTo;
+use crate::linkis::LinkisSettings;
 use crate::oidc::{self, OidcSettings};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -81,6 +82,8 @@ pub struct Settings {
     pub qbwrk_conf: Option<PathBuf>,
     /// People sign in at an OpenID provider.
     pub oidc: Option<OidcSettings>,
+    /// Whether, and how, clients of Linkis's are served.
+    pub linkis: LinkisSettings,
 }
 
 fn anchor<'de, D: Deserializer<'de>>(value: D) -> Result<Option<AnchorTo>, D::Error> {
@@ -118,11 +121,12 @@ impl Default for Settings {
             qb_conf: None,
             qbwrk_conf: None,
             oidc: None,
+            linkis: LinkisSettings::default(),
         }
     }
 }
 
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "listen",
     "jobs_keep_days",
     "logs_keep_days",
@@ -148,6 +152,7 @@ const KEYS: [&str; 25] = [
     "qb_conf",
     "qbwrk_conf",
     "oidc",
+    "linkis",
 ];
 
 impl Settings {
@@ -296,7 +301,9 @@ mod tests {
                 "listen" => "127.0.0.1:1".into(),
                 "audit_anchor" => "syslog".into(),
                 "qb_conf" | "qbwrk_conf" => "/etc/x".into(),
-                "grants_need_approval" | "own_accounts" | "proxy_users_sign_in" | "enforce_password" => true.into(),
+                "grants_need_approval" | "own_accounts" | "proxy_users_sign_in" | "enforce_password" | "linkis" => {
+                    true.into()
+                }
                 _ => toml::Value::Integer(32),
             };
             (k.to_owned(), value)

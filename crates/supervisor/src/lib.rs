@@ -22,6 +22,7 @@ mod foresight;
 mod health;
 mod identity;
 mod keys;
+mod linkis;
 mod listen;
 mod logon;
 mod logs;
@@ -48,5 +49,6 @@ pub use audit::{
 pub use config::{ConfigError, Settings};
 pub use configuration::{ConfigurationError, QubeFiles};
 pub use error::StartError;
+pub use linkis::LinkisSettings;
 pub use oidc::{OidcSettings, RequiredClaim, login_word};
 pub use start::{Config, Running, run, start};

@@ -45,19 +45,23 @@ pub(crate) async fn logs(
     app.service.views_log(&caller, &scope).await?;
     let reader = app.service.log_reader(&scope, filter);
     let is_over = app.service.is_log_over(&scope).await?;
-    let (to_client, pieces) = mpsc::channel::<Bytes>(4);
-    let reading = Reading { app, caller, scope, asked: Instant::now() };
-    tokio::spawn(give(reader, query.offset, reading, query.follow, to_client));
-    let body = futures_util::stream::unfold(pieces, |mut pieces| async {
-        let piece = pieces.recv().await?;
-        Some((Ok::<_, Infallible>(piece), pieces))
-    });
-    let mut response = Response::new(Body::from_stream(body));
+    let mut response = Response::new(output(app, caller, scope, reader, (query.offset, query.follow)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
     let end = if is_over || query.follow { "true" } else { "false" };
     headers.insert("x-stead-end", header::HeaderValue::from_static(end));
     Ok(response.into())
+}
+
+/// All there is from an offset on, for as long as the caller may have it; and, who follows, what comes.
+pub(crate) fn output(app: App, caller: Caller, scope: LogScope, reader: Reader, (at, follow): (u64, bool)) -> Body {
+    let (to_client, pieces) = mpsc::channel::<Bytes>(4);
+    let reading = Reading { app, caller, scope, asked: Instant::now() };
+    tokio::spawn(give(reader, at, reading, follow, to_client));
+    Body::from_stream(futures_util::stream::unfold(pieces, |mut pieces| async {
+        let piece = pieces.recv().await?;
+        Some((Ok::<_, Infallible>(piece), pieces))
+    }))
 }
 
 /// For whom output is read.

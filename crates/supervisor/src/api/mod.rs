@@ -8,15 +8,14 @@ mod bodies;
 mod describe;
 mod document;
 mod logon;
-mod logs;
+pub(crate) mod logs;
 mod oidc;
 mod people;
 mod sign_in;
 mod stream;
 mod worker;
 
-pub(crate) use answer::ApiError;
-use answer::ByRule;
+pub(crate) use answer::{ApiError, ByRule};
 pub(crate) use bodies::Budget;
 pub use document::openapi;
 pub(crate) use people::GrantId;
@@ -29,6 +28,7 @@ use crate::caller::{Asks, Caller};
 use crate::error::ServiceError;
 use crate::foresight::Change;
 use crate::foresight::DiffView;
+use crate::linkis;
 use crate::metrics::Metrics;
 use crate::pages;
 use crate::service::{
@@ -474,7 +474,9 @@ pub(crate) struct WorkerPage {
 pub(crate) fn for_people(app: App) -> Router {
     let api = routes().into_iter().map(|page| (page.path, page.handler));
     let pages = pages::routes().into_iter().map(|(_, path, handler)| (path, handler));
-    pages::around(router(api.chain(pages), app.clone()), app)
+    let linkis = if app.service.settings.linkis.is_on { linkis::routes() } else { Vec::new() };
+    let linkis = linkis.into_iter().map(|(_, path, handler)| (path, handler));
+    pages::around(router(api.chain(pages).chain(linkis), app.clone()), app)
 }
 
 pub(crate) fn for_workers(app: App) -> Router {
@@ -558,7 +560,7 @@ pub(crate) async fn known(parts: &mut Parts, app: &App) -> Result<Known, ApiErro
 }
 
 /// A credential that was made for one user serves no other.
-fn for_whom(asks: Asks, bound: Option<User>) -> Result<Asks, ApiError> {
+pub(crate) fn for_whom(asks: Asks, bound: Option<User>) -> Result<Asks, ApiError> {
     match (asks, bound) {
         (asks, None) => Ok(asks),
         (Asks::Named(name), Some(user)) if name != user.as_str() => {

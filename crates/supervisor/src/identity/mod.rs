@@ -12,7 +12,7 @@ mod settings;
 
 pub(crate) use host::{Host, HostGroups};
 pub(crate) use rows::{micros, person, roles, standing};
-pub(crate) use seal::Seal;
+pub(crate) use seal::{Seal, is_same};
 pub(crate) use settings::{UserSettings, understood};
 
 use crate::audit::{Act, Audit, Record};

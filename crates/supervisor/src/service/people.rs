@@ -129,7 +129,10 @@ impl Service {
         let now = clock::now();
         let row = self.store.identity(login, None).await?.1.association;
         let (active, since) = match row {
-            Some(Ok(row)) => (Some(row.proxy_user), row.since),
+            Some(Ok(row)) => {
+                let since = row.since.map(|text| micros(&text).map_or(text, clock::rfc3339_seconds));
+                (Some(row.proxy_user), since)
+            }
             Some(Err(_)) => (Some(String::new()), None),
             None => (None, None),
         };

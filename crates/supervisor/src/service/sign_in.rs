@@ -235,6 +235,30 @@ impl Service {
         self.revoke(principal, act, &row).await
     }
 
+    /// Of whoever has just signed in, ends the sessions of this name that were not used for the longest time, but for so
+    /// many: programs that sign in for every question would otherwise soon have as many as one may. Says their roles.
+    pub(crate) async fn retire(
+        &self,
+        made: &NewCredentialView,
+        peer: Peer,
+        (name, keep): (&str, usize),
+    ) -> Result<Roles, ServiceError> {
+        let login_user = LoginUser::parse(&made.login_user).map_err(|e| ServiceError::input("user", e))?;
+        let mut principal = Principal { credential: Some(made.id), ..newcomer(login_user, peer, "password") };
+        self.admit(&mut principal).await?;
+        let principal = &principal;
+        let now = clock::now();
+        let rows = self.store.tokens(principal.login_user.as_str()).await?.into_iter().filter_map(Result::ok);
+        let is_such = |row: &TokenRow| row.kind == Kind::Session.as_str() && row.name.as_deref() == Some(name);
+        let mut rows: Vec<TokenRow> = rows.filter(|row| is_such(row) && is_open(row, now)).collect();
+        let used = |row: &TokenRow| row.last_used_at.clone().max(row.created_at.clone());
+        rows.sort_by_key(|row| (used(row), row.id));
+        for row in rows.iter().take(rows.len().saturating_sub(keep)) {
+            self.revoke(principal, Act::SessionRevoke, row).await?;
+        }
+        Ok(principal.roles)
+    }
+
     /// The session that was shown ends.
     pub(crate) async fn logout(&self, principal: &Principal) -> Result<Option<u64>, ServiceError> {
         let Some(id) = principal.credential else { return Ok(None) };

@@ -10,6 +10,7 @@ mod foresight;
 mod foretold;
 mod inside;
 mod limits;
+mod linkis;
 #[cfg(feature = "oidc")]
 mod oidc;
 mod pages;

@@ -179,6 +179,20 @@ impl Browser {
         self.sure("/goog/cdp/execute", &json!({ "cmd": "Emulation.clearDeviceMetricsOverride", "params": {} }));
     }
 
+    /// Keeps pictures of the page in both widths, where `STEAD_SCREENS` names a folder for them.
+    pub fn shows(&self, name: &str) {
+        let Some(folder) = std::env::var_os("STEAD_SCREENS") else { return };
+        for (width, height) in [(1280, 900), (390, 844)] {
+            let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+            self.sure("/goog/cdp/execute", &json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": size }));
+            let taken = self.within("GET", "/screenshot", &Value::Null);
+            let picture = from_base64(taken.as_str().expect("a picture"));
+            let path = std::path::Path::new(&folder).join(format!("{name}-{width}.png"));
+            std::fs::write(&path, picture).expect("kept");
+        }
+        self.sure("/goog/cdp/execute", &json!({ "cmd": "Emulation.clearDeviceMetricsOverride", "params": {} }));
+    }
+
     /// What the browser complained about: of scripts and of the content security policy, nothing.
     #[track_caller]
     pub fn has_no_complaints(&self) {
@@ -191,6 +205,21 @@ impl Browser {
         });
         assert!(bad.is_empty(), "{bad:?}");
     }
+}
+
+/// As WebDriver sends pictures.
+fn from_base64(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text.bytes().filter_map(|b| DIGITS.iter().position(|d| *d == b));
+    let (mut out, mut bits, mut have) = (Vec::new(), 0_usize, 0_u32);
+    for digit in digits {
+        (bits, have) = ((bits << 6 | digit) & 0xffff, have + 6);
+        if have >= 8 {
+            have -= 8;
+            out.push(u8::try_from(bits >> have & 0xff).unwrap_or_default());
+        }
+    }
+    out
 }
 
 /// Keys that are no characters.
@@ -212,6 +241,12 @@ impl Drop for Browser {
 #[cfg(test)]
 mod tests {
     use sha2::{Digest as _, Sha256};
+
+    #[test]
+    fn pictures_come_as_digits() {
+        assert_eq!(super::from_base64("iVBORw0KGgo="), b"\x89PNG\r\n\x1a\n");
+        assert_eq!(super::from_base64("YWI="), b"ab");
+    }
 
     #[test]
     fn axe_is_what_its_authors_released() {

@@ -1,6 +1,7 @@
 //! The pages in a real browser on a real farm.
 
-use e2e::{Browser, ENTER, Farm, Role, programs_or_skip, root_or_skip};
+use e2e::{Browser, ENTER, Farm, Role, Stage, programs_or_skip, root_or_skip, typed};
+use std::os::unix::fs::MetadataExt as _;
 
 /// Signed in by the address that `stead web` gives, which takes no password. Returns where the farm is.
 #[track_caller]
@@ -173,5 +174,250 @@ fn the_keyboard_is_enough() {
     browser.press(&["u"]);
     browser.until_said("You may act as nobody but yourself");
     assert!(browser.js("return location.origin") == at.as_str());
+    browser.has_no_complaints();
+}
+
+/// An administrator with a name: root is nobody in a browser.
+fn administrator(farm: &Farm, who: &str) {
+    drop(farm.stead_as("root", &["users", "add", who, "--role", "admin"]).ok());
+}
+
+#[test]
+fn a_grant_is_given_used_and_ended_in_browsers() {
+    if !can_run() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    administrator(&farm, "ada");
+    let (admin, bob) = (Browser::start(), Browser::start());
+    let at = enter(&admin, &farm, "ada");
+    admin.press(&["g", "s"]);
+    admin.until_js("return location.pathname == '/users'");
+    admin.write("#name", "render");
+    admin.click("input[name=type][value=proxy]");
+    admin.click("main form[action='/users'] button");
+    admin.until_js("return location.pathname == '/users/render'");
+    admin.is_accessible();
+    admin.go(&format!("{at}/grants/new?login_user=bob&proxy_user=render"));
+    admin.write("#until", "3h");
+    admin.write("#reason", "shot </td><script>document.title='owned'</script> 40");
+    admin.click("button[value=foresee]");
+    admin.until_said("none would run otherwise");
+    admin.is_accessible();
+    admin.click("button[value=give]");
+    admin.until_js("return location.pathname == '/grants' && !!document.querySelector('#grant-1 .is-ok')");
+    assert_ne!(admin.js("return document.title"), "owned");
+    admin.is_accessible();
+
+    let _ = enter(&bob, &farm, "bob");
+    bob.click("details.chip summary");
+    bob.click(".chip .acts button");
+    bob.until_js("return document.body.dataset.acting == 'render'");
+    let job = farm.submit_sh("bob", &["--blocked"], "true");
+    bob.until_said(&job.to_string());
+    bob.until_js("return document.querySelector('#live').dataset.state == 'live'");
+
+    admin.go(&format!("{at}/grants"));
+    admin.click("#grant-1 a.danger");
+    admin.until_said("1 job would have no right");
+    admin.is_accessible();
+    admin.click("#revoke form button[value='']");
+    admin.until_said("Grant 1 is revoked");
+    admin.is_accessible();
+    // Nobody touches the other's page: it notices, and does nothing until they go on as themself.
+    bob.until_said("acting as nobody");
+    bob.go(&format!("{at}/jobs/new"));
+    bob.until_said("Refused");
+    bob.click("#acting button");
+    bob.until_js("return !document.querySelector('#acting')");
+    bob.go(&format!("{at}/grants?all=yes"));
+    bob.until_said("ended by ada");
+    bob.is_accessible();
+    for page in ["/grants/matrix", "/may-act", "/users", "/what-if?user=bob&as=render"] {
+        admin.go(&format!("{at}{page}"));
+        admin.is_accessible();
+    }
+    admin.until_said("could submit nothing so");
+    admin.has_no_complaints();
+    bob.has_no_complaints();
+}
+
+#[test]
+fn a_password_that_is_missing_is_set_and_the_job_submitted_again() {
+    if !can_run() {
+        return;
+    }
+    const PASSWORD: &str = "k4nary-Swordfish#7";
+    let stage = Stage::raise();
+    let mut shell = stage.command("sh");
+    shell.arg("-s");
+    let set_up = format!(
+        "set -eu; echo 'ada:{PASSWORD}' | chpasswd; mkdir -p /etc/stead; \
+         echo 'requires_password = true' > /etc/stead/launcher.conf; \
+         printf 'auth required pam_unix.so\\naccount required pam_unix.so\\n' > /etc/pam.d/stead"
+    );
+    drop(typed(shell, &set_up).ok());
+    let farm = Farm::user_mode().on(stage).start();
+    let browser = Browser::start();
+    let at = enter(&browser, &farm, "ada");
+    let job = farm.submit("ada", &["--name", "needs a password", "--", "id", "-un"]);
+    drop(farm.ends(job, "badlogin"));
+    browser.go(&format!("{at}/jobs/{job}"));
+    browser.until_said("the farm has no password of ada");
+    browser.click("#trouble a");
+    browser.until_js("return document.querySelector('#account')?.value == 'ada'");
+    browser.until_said("missing");
+    browser.write("#password", PASSWORD);
+    browser.write("#again", "something else");
+    browser.click("#set button.primary");
+    browser.until_said("not the same");
+    browser.is_accessible();
+    browser.write("#password", PASSWORD);
+    browser.write("#again", PASSWORD);
+    browser.click("#set button.primary");
+    browser.until_said("is kept");
+    browser.is_accessible();
+    browser.click("#states form[action='/credentials/check'] button");
+    browser.until_said("The password of ada is right");
+    browser.go(&format!("{at}/jobs/{job}"));
+    browser.click("form[action$='/resubmit'] button");
+    browser
+        .until_js(&format!("return /^\\/jobs\\/\\d+$/.test(location.pathname) && location.pathname != '/jobs/{job}'"));
+    browser.until_said("complete");
+    let again = browser.js("return location.pathname").as_str().expect("path").to_owned();
+    browser.go(&format!("{at}{again}/ran-as"));
+    browser.until_said("as decided");
+    browser.has_no_complaints();
+}
+
+/// A farm with an administrator, much in its tables, and a qbwrk.conf that belongs to its supervisor.
+fn peopled() -> Farm {
+    let stage = Stage::raise();
+    let write = |path: &str, text: &str| std::fs::write(stage.path(path), text).expect("a settings file");
+    for folder in ["/etc/stead", "/mnt/conf"] {
+        std::fs::create_dir_all(stage.path(folder)).expect("a folder");
+    }
+    write("/etc/stead/supervisor.toml", "qbwrk_conf = \"/mnt/conf/qbwrk.conf\"\n");
+    write(
+        "/mnt/conf/qbwrk.conf",
+        "# The farm's workers.\n[default]\nproxy_execution_mode = user   # everybody as themself\n",
+    );
+    let with = ["--supervisor-conf", "/etc/stead/supervisor.toml", "--workers", "3", "--slots", "2"];
+    let farm = Farm::user_mode().on(stage).with(&with).start();
+    let own = std::fs::metadata(farm.path(format!("{}/supervisor", farm.data()))).expect("its folder").uid();
+    for path in ["/mnt/conf", "/mnt/conf/qbwrk.conf"] {
+        std::os::unix::fs::chown(farm.path(path), Some(own), None).expect("given");
+    }
+    administrator(&farm, "ada");
+    let root = |args: &[&str]| drop(farm.stead_as("root", args).ok());
+    for (proxy, note) in [("render", "final frames"), ("comp", "compositing"), ("lookdev", "looks"), ("sim", "caches")]
+    {
+        root(&["users", "add", proxy, "--type", "proxy", "--note", note, "--answers", "bob"]);
+    }
+    root(&["users", "add", "eve", "--role", "auditor", "--note", "internal audit"]);
+    for name in ["carol", "dave", "frank", "grace", "heidi", "ivan", "judy", "mallory", "olivia", "peggy"] {
+        root(&["users", "add", name, "--note", "artist"]);
+    }
+    for (login, proxy, until) in [
+        ("ada", "render", "8h"),
+        ("bob", "comp", "3d"),
+        ("carol", "render", "3d"),
+        ("dave", "lookdev", "10d"),
+        ("grace", "sim", "2h"),
+        ("group:film", "render", "30d"),
+        ("peggy", "comp", "1d"),
+    ] {
+        root(&["grants", "add", login, proxy, "--until", until, "--reason", "shot 40"]);
+    }
+    drop(farm.stead_as("bob", &["grants", "request", "lookdev", "--reason", "the new shader"]).ok());
+    root(&["grants", "revoke", "7"]);
+    farm
+}
+
+#[test]
+fn what_an_administrator_looks_after() {
+    if !can_run() {
+        return;
+    }
+    let farm = peopled();
+    let job = farm.submit("bob", &["--name", "turntable", "--", "true"]);
+    farm.complete(job);
+    let browser = Browser::start();
+    let at = enter(&browser, &farm, "ada");
+    for (page, name, said) in [
+        ("/users", "users", "final frames"),
+        ("/users/render", "user", "Who may act as it"),
+        ("/grants", "grants", "the new shader"),
+        ("/grants/matrix", "matrix", "group:film"),
+        ("/grants/new?login_user=dave&proxy_user=sim", "new-grant", "What it would change"),
+        ("/may-act", "may-act", "Who may be acted as"),
+        ("/what-if?user=carol&as=render", "what-if", "would submit as render"),
+        ("/account-check?account=bob", "account-check", "the same"),
+        ("/credentials", "credentials", "missing"),
+        ("/settings", "settings", "A worker that takes jobs"),
+    ] {
+        browser.go(&format!("{at}{page}"));
+        browser.until_said(said);
+        browser.is_accessible();
+        browser.shows(name);
+    }
+    browser.press(&["g", "w"]);
+    browser.until_js("return location.pathname == '/workers' && document.querySelectorAll('tbody tr').length == 3");
+    browser.is_accessible();
+    browser.shows("workers");
+    // The first of them runs everybody's jobs as one account from now on.
+    let name =
+        browser.js("return document.querySelector('tbody .name a').innerText").as_str().expect("a name").to_owned();
+    browser.press(&["j", "x"]);
+    browser.until_said("1 selected");
+    browser.click("button[formaction='/worker-config']");
+    browser.until_said("Config on Supervisor");
+    browser.click("#mode option[value=proxy]");
+    browser.write("#proxy_account", "qubeproxy");
+    browser.click("#config button[value=preview]");
+    browser.until_said("proxy_execution_mode: user -> proxy");
+    browser.until_said("turntable");
+    browser.is_accessible();
+    browser.shows("worker-config");
+    let conf = || std::fs::read_to_string(farm.path("/mnt/conf/qbwrk.conf")).expect("qbwrk.conf");
+    assert!(!conf().contains("qubeproxy"), "only looked at");
+    browser.click("#save");
+    browser.until_said("in force");
+    browser.is_accessible();
+    assert!(
+        conf().starts_with("# The farm's workers.\n[default]\nproxy_execution_mode = user   # everybody as themself\n")
+    );
+    assert!(
+        conf().ends_with(&format!("\n[{name}]\nproxy_execution_mode = proxy\nproxy_account = qubeproxy\n")),
+        "{}",
+        conf()
+    );
+    browser.go(&format!("{at}/workers/{name}"));
+    browser.until_said("/mnt/conf/qbwrk.conf");
+    browser.until_js("return document.querySelector('main').innerText.includes('proxy mode qubeproxy')");
+    browser.is_accessible();
+    browser.shows("worker");
+    browser.click("main button[value=drain]");
+    browser.until_said("it is drained");
+    browser.press(&["g", "a"]);
+    browser.until_said("Nobody has had the chain checked");
+    browser.click("form[action='/audit/verify'] button");
+    browser.until_said("checked to record");
+    browser.until_said("configuration");
+    browser.is_accessible();
+    browser.go(&format!("{at}/audit?act=grant_give&actor=root"));
+    browser.until_said("group:film as render");
+    browser.click("tbody tr:first-child summary");
+    browser.is_accessible();
+    browser.shows("audit");
+    browser.go(&format!("{at}/me"));
+    browser.write("#token-name", "nightly build");
+    browser.click("#new-token button");
+    browser.until_js("return document.querySelector('#secret')?.innerText.length > 30");
+    browser.is_accessible();
+    // Not the one that was just made: this is looked at by everybody.
+    browser.go(&format!("{at}/me"));
+    browser.until_said("nightly build");
+    browser.shows("me");
     browser.has_no_complaints();
 }

@@ -14,7 +14,7 @@ mod submitting;
 
 pub(crate) use accounts::{NewPassword, OwnPassword};
 pub(crate) use configuration::{
-    ConfigurationView, ReloadView, WorkerConfigurationView, WorkersChange, WorkersChangedView,
+    ConfigurationView, ReloadView, SettingView, WorkerConfigurationView, WorkersChange, WorkersChangedView,
 };
 pub(crate) use lists::Listing;
 pub(crate) use logon::{CheckView, GivenPassword, LogonView};

@@ -23,6 +23,7 @@ impl Nav {
         (Self::Workers, "/workers", "Workers", "w"),
         (Self::Users, "/users", "Users", "s"),
         (Self::Audit, "/audit", "Audit", "a"),
+        (Self::Settings, "/settings", "Settings", "e"),
     ];
 }
 
@@ -75,13 +76,15 @@ impl ActingBar {
 }
 
 impl Frame {
-    /// What they may look at: the audit is an auditor's.
+    /// What they may look at: the audit is an auditor's, settings are an administrator's.
     pub(crate) fn navigation(&self) -> impl Iterator<Item = &'static (Nav, &'static str, &'static str, &'static str)> {
-        let audits = self
-            .me
-            .as_ref()
-            .is_some_and(|me| me.acting.is_none() && me.roles.iter().any(|role| ["admin", "auditor"].contains(role)));
-        Nav::ALL.iter().filter(move |(entry, ..)| *entry != Nav::Audit || audits)
+        let has = |role: &str| self.me.as_ref().is_some_and(|me| me.acting.is_none() && me.roles.contains(&role));
+        let (is_admin, is_auditor) = (has("admin"), has("auditor"));
+        Nav::ALL.iter().filter(move |(entry, ..)| match entry {
+            Nav::Audit => is_admin || is_auditor,
+            Nav::Settings => is_admin,
+            Nav::None | Nav::Jobs | Nav::Workers | Nav::Users => true,
+        })
     }
 
     pub(crate) fn asset(&self, name: &str) -> String {

@@ -48,7 +48,7 @@ impl State {
         Self::new("disabled", "⊘", "off"),
         Self::new("yes", "✓", "ok"),
         Self::new("ok", "✓", "ok"),
-        Self::new("intent", "✓", "ok"),
+        Self::new("intent", "→", "go"),
         Self::new("current", "✓", "ok"),
         Self::new("stale", "!", "bad"),
         Self::new("missing", "○", "wait"),

@@ -140,7 +140,10 @@ fn frame(visit: &Visit, asked: &AuditAsked) -> Frame {
     let cli: String = cli.map(|(name, value)| format!(" --{name} {}", super::jobs::quoted(value))).collect();
     Frame {
         api: Some(format!("/api/v1/audit?last={PAGE}{api}").into()),
-        cli: Some(format!("stead audit --last {PAGE}{cli}").into()),
+        cli: Some(match asked.since.is_empty() && asked.until.is_empty() {
+            true => format!("stead audit tail -n {PAGE}{cli}").into(),
+            false => format!("stead audit search{cli}").into(),
+        }),
         ..visit.frame("Audit", Nav::Audit)
     }
 }

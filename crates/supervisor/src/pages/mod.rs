@@ -23,6 +23,7 @@ mod live;
 mod log;
 mod me;
 mod people;
+mod settings;
 mod sign_in;
 mod submit;
 mod view;
@@ -96,6 +97,8 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/what-if", get(people::what_if)),
         ("GET", "/audit", get(audit::page)),
         ("POST", "/audit/verify", post(audit::verify)),
+        ("GET", "/settings", get(settings::page)),
+        ("POST", "/settings/reload", post(settings::reload)),
         ("GET", "/me", get(me::page)),
         ("POST", "/me/tokens", post(me::make_token)),
         ("POST", "/me/end", post(me::end)),

@@ -4,7 +4,7 @@ use super::people::foreseen;
 use super::{Fields, Html, Visit, moment, own_path, reason, see, text, times};
 use crate::api::{ApiError, App};
 use crate::error::ServiceError;
-use crate::service::{WorkersChange, WorkersChangedView};
+use crate::service::{SettingView, WorkersChange, WorkersChangedView};
 use crate::views::{AccountOnHostView, WorkerView};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -68,7 +68,7 @@ pub(super) async fn list(State(app): State<App>, visit: Visit, Query(query): Ask
     let mut rows: Vec<WorkerLine> = all.iter().filter(|w| filter.is_empty() || w.state == filter).map(line).collect();
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     Html::of(&WorkersPage {
-        frame: live(frame(&visit, "Workers", "/api/v1/workers", "stead workers")),
+        frame: live(frame(&visit, "Workers", "/api/v1/workers", "stead worker list")),
         filter,
         chips: chips.to_vec(),
         total: u64::try_from(all.len()).unwrap_or(u64::MAX),
@@ -104,12 +104,6 @@ pub(super) async fn worker(State(app): State<App>, visit: Visit, Path(name): Pat
     let sessions = app.service.sessions_on(&visit.caller, &name).await?;
     let farm = app.service.farm(&visit.caller).await?;
     let excluded = farm.exclusions.iter().flatten().filter(|e| e.worker == name);
-    let settings = held.settings.iter().map(|s| SettingLine {
-        key: text(&s.key),
-        value: text(&s.value),
-        from: text(&s.from),
-        is_built_in: s.from == compat_qube::Origin::BuiltIn.to_string(),
-    });
     let session = |row: &store::SessionRow| LiveSession {
         session: row.id,
         job: row.job,
@@ -124,12 +118,21 @@ pub(super) async fn worker(State(app): State<App>, visit: Visit, Path(name): Pat
         frame: live(frame(&visit, name.as_str(), api, cli)),
         line: line(view),
         lookup: held.lookup,
-        settings: settings.collect(),
+        settings: held.settings.iter().map(setting_line).collect(),
         trouble: held.trouble.as_ref().filter(|t| view.reason.as_ref() != Some(*t)).map(Text::from),
         sessions: sessions.iter().take(SESSIONS).map(session).collect(),
         excluded: excluded.map(|e| (text(&e.account), text(&e.reason))).collect(),
         is_admin: visit.caller.is_admin(),
     })
+}
+
+pub(super) fn setting_line(setting: &SettingView) -> SettingLine {
+    SettingLine {
+        key: text(&setting.key),
+        value: text(&setting.value),
+        from: text(&setting.from),
+        is_built_in: setting.from == compat_qube::Origin::BuiltIn.to_string(),
+    }
 }
 
 // --- an account on all hosts

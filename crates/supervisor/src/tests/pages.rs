@@ -94,6 +94,8 @@ const TABLE: &[Row] = &[
     ("POST", "/jobs/{id}/resubmit", "request_id=again", [401, 401, 404, 303, 303]),
     ("GET", "/audit", "", [401, 401, 403, 403, 200]),
     ("POST", "/audit/verify", "", [401, 401, 403, 403, 303]),
+    ("GET", "/settings", "", [401, 401, 403, 403, 200]),
+    ("POST", "/settings/reload", "", [401, 401, 403, 403, 303]),
     ("GET", "/me", "", [401, 401, 200, 200, 200]),
     ("POST", "/me/tokens", "name=x&scope=read", [401, 401, 200, 200, 200]),
     ("POST", "/me/end", "kind=token&id=99999", [401, 401, 404, 404, 404]),

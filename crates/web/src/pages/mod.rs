@@ -7,6 +7,7 @@ mod log;
 mod me;
 mod people;
 mod ran_as;
+mod settings;
 mod submit;
 mod workers;
 
@@ -17,6 +18,7 @@ pub use log::*;
 pub use me::*;
 pub use people::*;
 pub use ran_as::*;
+pub use settings::*;
 pub use submit::*;
 pub use workers::*;
 

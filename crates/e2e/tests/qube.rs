@@ -86,6 +86,46 @@ fn jobs_are_held_let_go_interrupted_stopped_and_ended() {
     let _ = qb(&farm, "ada", &["migrate", &id]).exits(2).complains(&["qbmigrate isn't supported"]);
 }
 
+/// The last submitted goes first once it is more urgent, also as a job of its own; what is over is only tried again.
+#[test]
+fn a_job_that_waits_is_given_another_name_and_priority() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().with(&["--slots", "1"]).start();
+    let first = qbsub(&farm, "ada", &["until test -e /home/go; do sleep 0.05; done"]);
+    state_is(&farm, first, "running");
+    let mark = "echo $STEAD_JOB >> /mnt/shared/order";
+    let [second, third] = [(); 2].map(|()| qbsub(&farm, "ada", &[mark]));
+    let id = third.to_string();
+    let _ = qb(&farm, "bob", &["modify", "--priority", "1", &id]).exits(4);
+    let _ = qb(&farm, "ada", &["modify", &id]).exits(2).complains(&["what is to be otherwise"]);
+    let _ = qb(&farm, "ada", &["modify", "--user", "bob", &id]).exits(2).complains(&["--user isn't supported"]);
+    let _ = qb(&farm, "ada", &["modify", "-priority", "100", "-name", "urgent", &id]).ok();
+    let changed = farm.job(third);
+    assert_eq!((&changed["priority"], &changed["name"]), (&9899.into(), &"urgent".into()), "{changed:#}");
+    std::fs::write(farm.path("/home/go"), "").expect("a file");
+    for job in [first, second, third] {
+        farm.complete(job);
+    }
+    let order = std::fs::read_to_string(farm.path("/mnt/shared/order")).expect("the order");
+    assert_eq!(order, format!("{third}\n{second}\n"));
+    let _ = qb(&farm, "ada", &["modify", "--priority", "1", &id]).exits(1).complains(&["is over (complete)"]);
+    // Again, and as it is now.
+    let again = farm.stead_as("ada", &["resubmit", "--json", &id]).ok().json();
+    let again = farm.job(JobId(again["job"].as_u64().expect("a number")));
+    assert_eq!((&again["priority"], &again["name"]), (&9899.into(), &"urgent".into()), "{again:#}");
+    // To be changed before it runs again.
+    let _ = qb(&farm, "ada", &["requeue", &id]).ok();
+    state_is(&farm, third, "blocked");
+    let _ = qb(&farm, "ada", &["modify", "--name", "later", &id]).ok();
+    let _ = qb(&farm, "ada", &["unblock", &id]).ok();
+    farm.complete(third);
+    assert_eq!(farm.job(third)["name"], "later");
+    let audit = farm.stead_as("root", &["audit", "search", "--job", &id]).ok().out();
+    assert!(audit.contains("modify") && audit.contains("urgent"), "{audit}");
+}
+
 /// "either the user that submitted the job, or some other specified user": only for who may name another.
 #[test]
 fn another_user_is_named_only_by_who_may() {

@@ -87,6 +87,30 @@ pub(crate) async fn set_reason(conn: &mut Conn, job: u64, reason: Option<String>
     Ok(())
 }
 
+pub(crate) async fn modify(
+    conn: &mut Conn,
+    id: u64,
+    name: Option<String>,
+    priority: Option<i32>,
+    audit: Option<AuditRef>,
+) -> Result<Vec<u64>> {
+    let job = JobEdit::load(conn, id).await?;
+    if job.state.is_over() {
+        return Err(StoreError::Over { job: id, state: job.state });
+    }
+    if let Some(name) = name {
+        query("UPDATE jobs SET name = $2 WHERE id = $1").bind(i(id)).bind(name).execute(&mut *conn).await?;
+    }
+    if let Some(priority) = priority.map(i64::from) {
+        query("UPDATE jobs SET priority = $2 WHERE id = $1").bind(i(id)).bind(priority).execute(&mut *conn).await?;
+        query("UPDATE steps SET priority = $2 WHERE job = $1").bind(i(id)).bind(priority).execute(&mut *conn).await?;
+    }
+    if let Some(audit) = audit {
+        keep_audit(conn, &audit).await?;
+    }
+    Ok(living_sessions(conn, id).await?.into_iter().map(|(session, _)| session).collect())
+}
+
 /// The leased tasks that are to be cancelled.
 #[derive(Debug, Default)]
 pub(crate) struct Cancel {

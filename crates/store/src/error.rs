@@ -50,6 +50,8 @@ pub enum StoreError {
     NotPossible(#[from] TransitionError),
     #[error("job {job} is over as a whole ({state}): its tasks can't be retried singly")]
     JobIsOver { job: u64, state: job::JobState },
+    #[error("job {job} is over ({state}): nothing of it can be changed any more; submit it again")]
+    Over { job: u64, state: job::JobState },
     #[error("job {0} has not ended: kill it first")]
     NotEnded(u64),
     #[error("a job needs at least one step")]

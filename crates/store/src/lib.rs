@@ -121,6 +121,17 @@ impl Store {
         self.writer.write(move |c| Box::pin(act::act(c, job, action, reason, audit, now))).await
     }
 
+    /// Gives a job that is not over another name or priority; what is `None` stays. Returns its living sessions.
+    pub async fn modify(
+        &self,
+        job: u64,
+        name: Option<String>,
+        priority: Option<i32>,
+        audit: Option<AuditRef>,
+    ) -> Result<Vec<u64>> {
+        self.writer.write(move |c| Box::pin(act::modify(c, job, name, priority, audit))).await
+    }
+
     /// Carries an action out on single tasks, given as (step, index): all or none. Tasks can't be suspended singly.
     pub async fn act_on_tasks(
         &self,

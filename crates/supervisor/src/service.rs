@@ -7,6 +7,7 @@ mod accounts;
 mod configuration;
 mod lists;
 mod logon;
+mod modify;
 mod oidc;
 mod people;
 mod sign_in;
@@ -18,6 +19,7 @@ pub(crate) use configuration::{
 };
 pub(crate) use lists::Listing;
 pub(crate) use logon::{CheckView, GivenPassword, LogonView};
+pub(crate) use modify::Modification;
 pub(crate) use oidc::{CodeRequest, SignedIn};
 pub(crate) use people::{
     ActingView, GrantRequest, GrantsQuery, Revocation, RevokedView, SwitchView, UserChange, UsersQuery,
@@ -292,7 +294,7 @@ impl Service {
             return Err(self.refused(&caller.principal, Act::Submit, refusal).await);
         }
         let user = (now != row.user).then(|| row.user.clone());
-        let spec = RawValue::from_string(row.spec).map_err(|e| ServiceError::Conflict(format!("job {job}: {e}")))?;
+        let spec = self.as_modified(&row).await?;
         let submission =
             Submission { spec, user, request_id: request.request_id, blocked: false, resubmits: Some(job) };
         self.submit(caller, submission).await

@@ -34,6 +34,8 @@ fn verb(command: &str) -> Option<Verb> {
         "qbresume" => of(&["resume"], &["suspended"]),
         // What runs ends at once, and runs again when it is its turn.
         "qbinterrupt" => of(&["block", "unblock"], &["running"]),
+        // To be looked at, or modified, before it runs again. What begins in between is ended and begins anew.
+        "qbrequeue" => of(&["retry", "block"], &["failed", "complete", "killed"]),
         _ => None,
     }
 }
@@ -142,6 +144,60 @@ async fn one(
     Ok(())
 }
 
+const SUBMITTED: &str = "a job runs what was submitted; submit another one and kill this one";
+const ELSEWHERE: &str = "where a job runs was submitted with it; submit another one and kill this one";
+const MODIFY: [Known; 17] = [
+    works("name", Some("NAME")),
+    works("priority", Some("N")),
+    works("help", None),
+    missing("account", Some("TEXT"), "there are no accounting texts"),
+    missing("cluster", Some("CLUSTER"), ELSEWHERE),
+    missing("cpus", Some("N"), SUBMITTED),
+    missing("env", Some("NAME=VALUE"), SUBMITTED),
+    missing("flags", Some("FLAGS"), SUBMITTED),
+    missing("groups", Some("GROUPS"), ELSEWHERE),
+    missing("hosts", Some("HOSTS"), ELSEWHERE),
+    missing("omitgroups", Some("GROUPS"), ELSEWHERE),
+    missing("omithosts", Some("HOSTS"), ELSEWHERE),
+    missing("package", Some("TEXT"), SUBMITTED),
+    missing("range", Some("RANGE"), SUBMITTED),
+    missing("requirements", Some("EXPRESSION"), ELSEWHERE),
+    missing("reservations", Some("RESERVATIONS"), ELSEWHERE),
+    missing("user", Some("NAME"), "as whom a job runs is decided at its submission; submit another one"),
+];
+
+/// `qbmodify`: another name or priority for jobs that are not over.
+pub(super) async fn modify(words: &[String]) -> Result<(), Failure> {
+    let given = read(&MODIFY, words, Rest::Mixed)?;
+    if given.has("help") {
+        out::say(help("qbmodify [OPTIONS] JOB...", &MODIFY));
+        return Ok(());
+    }
+    given.tell();
+    let priority = given.number("priority")?.map(super::priority::to_stead).transpose()?;
+    if priority.is_none() && given.get("name").is_none() {
+        return Err(Failure::usage("qbmodify: what is to be otherwise? --name, --priority"));
+    }
+    let jobs: Vec<TaskAddress> = given.rest.iter().map(|id| cmd::address(id)).collect::<Result<_, _>>()?;
+    if jobs.is_empty() || jobs.iter().any(|a| a.point != Point::Whole) {
+        return Err(Failure::usage("qbmodify is for whole jobs: qbmodify --priority N JOB..."));
+    }
+    let client = super::client(&given)?;
+    let mut body = serde_json::Map::new();
+    body.extend(given.get("name").map(|name| ("name".to_owned(), name.into())));
+    body.extend(priority.map(|priority| ("priority".to_owned(), priority.into())));
+    for (job, _) in grouped(jobs) {
+        let path = format!("/api/v1/jobs/{job}/modify");
+        let answer: Value = client.post(&path, &Value::Object(body.clone())).await?;
+        if given.has("json") {
+            out::json(&answer);
+        } else {
+            out::say(format!("{job}: {}", answer["state"].as_str().unwrap_or("?")));
+        }
+    }
+    Ok(())
+}
+
 const OUTPUT: [Known; 5] = [
     works("follow", None),
     works("pos", Some("BYTES")),
@@ -213,7 +269,9 @@ mod tests {
 
     #[test]
     fn every_command_is_something_here() {
-        for command in ["qbkill", "qbretry", "qbblock", "qbunblock", "qbsuspend", "qbresume", "qbinterrupt"] {
+        for command in
+            ["qbkill", "qbretry", "qbblock", "qbunblock", "qbsuspend", "qbresume", "qbinterrupt", "qbrequeue"]
+        {
             assert!(verb(command).is_some_and(|v| !v.stead.is_empty() && !v.states.is_empty()), "{command}");
             for state in verb(command).expect("there").states {
                 assert!(job::JobState::parse(state).is_ok(), "{command}: {state}");

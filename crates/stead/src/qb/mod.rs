@@ -25,7 +25,7 @@ use crate::out;
 use words::{Words, help};
 
 /// The commands that work, as `stead install` links them.
-pub(crate) const NAMES: [&str; 19] = [
+pub(crate) const NAMES: [&str; 21] = [
     "qbsub",
     "qbjobs",
     "qbhosts",
@@ -36,6 +36,8 @@ pub(crate) const NAMES: [&str; 19] = [
     "qbsuspend",
     "qbresume",
     "qbinterrupt",
+    "qbrequeue",
+    "qbmodify",
     "qbout",
     "qberr",
     "qblock",
@@ -48,10 +50,8 @@ pub(crate) const NAMES: [&str; 19] = [
 ];
 
 /// Known to Qube!'s people, and not here.
-const MISSING: [(&str, &str); 14] = [
-    ("qbmodify", "a job is what was submitted; kill it and submit it anew, or block it with qbblock"),
+const MISSING: [(&str, &str); 12] = [
     ("qbremove", "jobs that are over are removed by keep_jobs_days in supervisor.toml"),
-    ("qbrequeue", "qbretry runs failed and killed tasks again; submit with --status blocked to hold a job back"),
     ("qbmigrate", "qbinterrupt ends what runs, which runs again where there is a free slot"),
     ("qbpreempt", "an urgent job gets slots by its priority"),
     ("qbbump", "jobs run in the order of their priority and number"),
@@ -85,9 +85,10 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
         "qbsub" => submit(words),
         "qbjobs" => crate::single_threaded(jobs::show(words)),
         "qbhosts" => crate::single_threaded(farm::hosts(words)),
-        "qbkill" | "qbretry" | "qbblock" | "qbunblock" | "qbsuspend" | "qbresume" | "qbinterrupt" => {
+        "qbkill" | "qbretry" | "qbblock" | "qbunblock" | "qbsuspend" | "qbresume" | "qbinterrupt" | "qbrequeue" => {
             crate::single_threaded(act::act(&command, words))
         }
+        "qbmodify" => crate::single_threaded(act::modify(words)),
         "qbout" | "qberr" => crate::single_threaded(act::output(&command, words)),
         "qblock" | "qbunlock" => crate::single_threaded(farm::lock(&command, words)),
         "qbusers" => users(words),

@@ -181,7 +181,7 @@ fn the_name_a_program_is_called_by_says_what_it_is() {
 #[test]
 fn commands_that_are_not_here_say_what_is() {
     for (command, part) in
-        [("modify", "qbmodify isn't supported: a job is what"), ("nothing", "there is no command qbnothing")]
+        [("migrate", "qbmigrate isn't supported: qbinterrupt ends"), ("nothing", "there is no command qbnothing")]
     {
         let failure = run(&[command.into()]).expect_err("not here");
         assert_eq!(failure.exit(), 2);

@@ -178,9 +178,11 @@ fn of_store(error: &StoreError) -> ApiError {
         | StoreError::NoSuchSession(_)
         | StoreError::NoSuchGrant(_)
         | StoreError::NoSuchWorker(_) => answer(StatusCode::NOT_FOUND, "not_found"),
-        StoreError::NotPossible(_) | StoreError::JobIsOver { .. } | StoreError::NotEnded(_) | StoreError::BadRow(_) => {
-            answer(StatusCode::CONFLICT, "not_possible")
-        }
+        StoreError::NotPossible(_)
+        | StoreError::JobIsOver { .. }
+        | StoreError::Over { .. }
+        | StoreError::NotEnded(_)
+        | StoreError::BadRow(_) => answer(StatusCode::CONFLICT, "not_possible"),
         StoreError::NoNumbers { table, row } => {
             let hint = format!(
                 "an administrator gives that row another number or removes it, and then says to the database: {}",

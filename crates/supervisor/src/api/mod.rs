@@ -32,8 +32,8 @@ use crate::linkis;
 use crate::metrics::Metrics;
 use crate::pages;
 use crate::service::{
-    ActRequest, ConfigurationView, Listing, ReloadView, Resubmission, Service, Submission, WorkerConfigurationView,
-    WorkersChange, WorkersChangedView,
+    ActRequest, ConfigurationView, Listing, Modification, ReloadView, Resubmission, Service, Submission,
+    WorkerConfigurationView, WorkersChange, WorkersChangedView,
 };
 use crate::views::{
     AccountCheckView, ActedView, DrainedView, ExplainView, FarmView, JobView, ReadyView, SubmittedView, TaskView,
@@ -281,6 +281,14 @@ pub(crate) fn routes() -> Vec<Page> {
         Page::new("GET", "/api/v1/jobs/{id}", "job", "Look at a job.", job),
         Page::new("POST", "/api/v1/jobs/{id}/resubmit", "resubmit", "Submit a job again, as a new job.", resubmit)
             .refuses(&[409]),
+        Page::new(
+            "POST",
+            "/api/v1/jobs/{id}/modify",
+            "modify",
+            "Give a job that is not over another name or priority.",
+            modify,
+        )
+        .refuses(&[409]),
         Page::new("POST", "/api/v1/jobs/{id}/kill", "kill", "Kill a job, or some of its tasks.", act(JobAction::Kill))
             .refuses(&[409]),
         Page::new(
@@ -662,6 +670,16 @@ async fn resubmit(
     Body(request): Body<Resubmission>,
 ) -> Result<Created<SubmittedView>, ApiError> {
     Ok(Created(SubmittedView { job: app.service.resubmit(&caller, id.0, request).await? }))
+}
+
+async fn modify(
+    State(app): State<App>,
+    caller: Caller,
+    id: JobId,
+    Body(change): Body<Modification>,
+) -> Answer<ActedView> {
+    let state = app.service.modify(&caller, id.0, change).await?;
+    Ok(Json(ActedView { job: id.0, state }))
 }
 
 async fn job(State(app): State<App>, caller: Caller, id: JobId) -> Answer<JobView> {

@@ -51,6 +51,8 @@ acts! {
     Unblock = "unblock",
     Suspend = "suspend",
     Resume = "resume",
+    /// A job has another name or priority.
+    Modify = "modify",
     ViewLog = "view_log",
     Download = "download",
 

@@ -610,6 +610,20 @@ impl Dispatcher {
     // --- what people did
 
     /// Passes an act on to the sessions it concerns.
+    /// A job has another name, or another priority: what runs of it keeps its place by that, too.
+    pub(crate) fn modified(&self, job: u64, priority: Option<i32>, sessions: &[u64]) {
+        if let Some(priority) = priority {
+            let mut farm = self.farm();
+            for session in sessions {
+                if let Some(live) = farm.sessions.get_mut(session) {
+                    live.priority = priority;
+                }
+            }
+        }
+        self.0.events.say(Event::Job(job));
+        self.wake();
+    }
+
     pub(crate) fn acted(&self, action: JobAction, acted: &Acted) {
         {
             let mut farm = self.farm();

@@ -79,7 +79,7 @@ impl Dispatcher {
                 job: placement.job,
                 worker: placement.worker.clone(),
                 to: Some(to),
-                priority: job.spec.priority,
+                priority: placement.priority,
                 asks: placement.asks,
                 deadline: Instant::now() + self.settings().lease(),
                 since: Instant::now(),

@@ -80,6 +80,7 @@ pub(crate) struct Placement {
     pub(crate) worker: String,
     pub(crate) job: u64,
     pub(crate) step: u32,
+    pub(crate) priority: i32,
     pub(crate) who: Who,
     pub(crate) people: Arc<People>,
     pub(crate) settings: Arc<UserSettings>,
@@ -283,7 +284,8 @@ impl<'a> Farm<'a> {
         let worker = self.workers[index].place.worker.clone();
         let (job, step, who, asks) = (candidate.job, candidate.step, candidate.who.clone(), candidate.asks);
         let (people, settings) = (candidate.people.clone(), candidate.settings.clone());
-        Some(Placement { worker, job, step, who, people, settings, asks, plan, rules })
+        let priority = candidate.priority;
+        Some(Placement { worker, job, step, priority, who, people, settings, asks, plan, rules })
     }
 
     fn decision(&mut self, worker: usize, candidate: &Candidate) -> &Decision {

@@ -92,6 +92,8 @@ fn table() -> Vec<Row> {
             "configuration",
         ),
         row("POST", "/api/v1/jobs", Ada, new(), "submit").called("waiting"),
+        row("POST", "/api/v1/jobs/{id}/modify", Ada, json!({ "priority": -1, "name": "later" }), "modify")
+            .of("waiting", "job"),
         job("block", "/api/v1/jobs/{id}/block").of("waiting", "job"),
         job("unblock", "/api/v1/jobs/{id}/unblock").of("waiting", "job"),
         job("kill", "/api/v1/jobs/{id}/kill").of("waiting", "job"),

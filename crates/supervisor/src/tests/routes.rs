@@ -117,6 +117,7 @@ fn table() -> Vec<Row> {
         act("/api/v1/jobs/{id}/unblock"),
         act("/api/v1/jobs/{id}/suspend"),
         act("/api/v1/jobs/{id}/resume"),
+        row("POST", "/api/v1/jobs/{id}/modify", json!({ "priority": 1 }), [401, 401, 404, 409, 409, 409, 403, 403]),
         // Ends something: whoever may know of the job may do it.
         row("POST", "/api/v1/jobs/{id}/kill", none(), [401, 401, 404, 409, 409, 409, 403, 200]),
         row("GET", "/api/v1/jobs/{id}/tasks", none(), output),

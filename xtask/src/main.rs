@@ -10,6 +10,7 @@ mod debian;
 mod full;
 mod launcher;
 mod openid;
+mod python;
 mod servers;
 
 use anyhow::{Context as _, Result, bail};
@@ -25,7 +26,7 @@ usage: cargo xtask TASK
   full            ci with long crash tests, the tour, Blender, the whole bench; writes docs/full.md
                   (--quick-bench: the bench with fewer tasks, and the page says so)
   deps            write the launcher's tree of dependencies to crates/launcher/deps.txt
-  servers         make the servers (OpenLDAP, Samba, an OpenID provider) for tests that are started in another way";
+  servers         make what tests need that are started in another way: OpenLDAP, Samba, an OpenID provider, Linkis's client";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,7 +36,9 @@ fn main() -> ExitCode {
         Some(("full", [])) => full::run(&[]),
         Some(("full", [quick])) if quick == "--quick-bench" => full::run(&["--quick"]),
         Some(("deps", [])) => launcher::write_tree(&root()),
-        Some(("servers", [])) => servers::unpack(&root()).and_then(|()| openid::provider(&root())),
+        Some(("servers", [])) => servers::unpack(&root())
+            .and_then(|()| openid::provider(&root()))
+            .and_then(|()| python::linkis_client(&root())),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -93,7 +96,11 @@ fn prepare(root: &Path, strictness: Strictness) -> Result<()> {
     if let Err(e) = &provider {
         println!("xtask: signing in at a real OpenID provider can't be tested here: {e:#}");
     }
-    let all_servers = servers.is_ok() && provider.is_ok();
+    let client = python::linkis_client(root);
+    if let Err(e) = &client {
+        println!("xtask: Linkis's own client can't be tested here: {e:#}");
+    }
+    let all_servers = servers.is_ok() && provider.is_ok() && client.is_ok();
     if strictness == Strictness::NothingSkipped && (root_lacking || !lacking.is_empty() || !all_servers) {
         bail!("this run may skip nothing (run as root, on Debian or with the packages named above)");
     }

@@ -43,13 +43,23 @@ pub fn root_or_skip() -> bool {
 /// one or the test fails.
 #[must_use]
 pub fn openid_python() -> Option<std::path::PathBuf> {
+    python_of("openid-provider", "an OpenID provider")
+}
+
+/// The Python of `cargo xtask servers` that has Linkis's own client; as [`openid_python`].
+#[must_use]
+pub fn linkis_python() -> Option<std::path::PathBuf> {
+    python_of("linkis-client", "Linkis's client")
+}
+
+fn python_of(folder: &str, what: &str) -> Option<std::path::PathBuf> {
     let test = std::env::current_exe().ok()?;
-    let python = test.ancestors().nth(3)?.join("openid-provider/bin/python");
+    let python = test.ancestors().nth(3)?.join(folder).join("bin/python");
     if python.is_file() {
         return Some(python);
     }
-    assert!(!in_ci(), "this test needs the OpenID provider of `cargo xtask servers`, and CI may not skip it");
-    say("SKIPPED (needs an OpenID provider: run `cargo xtask servers`)");
+    assert!(!in_ci(), "this test needs {what} of `cargo xtask servers`, and CI may not skip it");
+    say(&format!("SKIPPED (needs {what}: run `cargo xtask servers`)"));
     None
 }
 

@@ -5,8 +5,10 @@ use serde::Serialize;
 
 /// Most rows of a file: what clients are given of one without asking for more.
 pub const FILE_ROWS: u64 = 5000;
-/// Most bytes of a file's rows, but for its last one.
+/// Most bytes of a file's rows, but for its last one, as they are kept in memory.
 const FILE_BYTES: usize = 4 << 20;
+/// What a cell takes besides its text: without it empty ones would be for nothing.
+const CELL_BYTES: usize = 24;
 /// Most bytes of a row.
 pub const ROW_MAX: usize = 1 << 20;
 /// The column of output that has none.
@@ -174,7 +176,7 @@ impl Table {
             self.in_file = (0, 0);
         }
         self.in_file.0 += 1;
-        self.in_file.1 += row.iter().map(String::len).sum::<usize>();
+        self.in_file.1 += row.iter().map(|cell| cell.len() + CELL_BYTES).sum::<usize>();
         self.rows += 1;
         if self.wanted == Some(self.file) {
             self.kept.push(row);
@@ -488,6 +490,11 @@ mod tests {
         let all = [table.into_rows().concat(), second.finish().expect("table").into_rows().concat()].concat();
         assert!(all.iter().all(|row| row.len() <= ROW_MAX && !row.contains('\u{fffd}')));
         assert_eq!(all.concat(), output);
+        let empty = format!("{}\n", ",".repeat(99_999)).repeat(20);
+        let mut wide = Table::new(Format::Csv, Some(0));
+        wide.push(empty.as_bytes()).expect("taken");
+        let wide = wide.finish().expect("table");
+        assert_eq!((wide.rows(), wide.files(), wide.into_rows().len()), (19, 10, 2), "a cell is something, too");
         let mut open = Table::new(Format::Csv, None);
         assert_eq!(open.push(format!("a\n\"{}", "x".repeat(ROW_MAX + 1)).as_bytes()), Err(NoTable::Record(1)));
     }

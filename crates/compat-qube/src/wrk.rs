@@ -541,6 +541,7 @@ impl Reader {
         self.wrk.findings.add(line, problem);
     }
 }
+
 /// The first of each key.
 pub(crate) fn once_each(all: impl Iterator<Item = (&'static Key, u32)>) -> Vec<(&'static Key, u32)> {
     let mut seen = HashSet::new();

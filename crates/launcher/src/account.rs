@@ -599,6 +599,8 @@ fn group_list(name: &str, gid: u32) -> Result<Vec<u32>, Refusal> {
         let rc = unsafe { libc::getgrouplist(c_name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) };
         if rc >= 0 {
             groups.truncate(usize::try_from(count).unwrap_or(0));
+            // A directory may say the same in another order each time.
+            groups.sort_unstable();
             return Ok(groups);
         }
         if room > GROUPS_MAX {

@@ -29,7 +29,7 @@ pub fn one<T>(look: impl Fn() -> io::Result<Option<T>>) -> Result<Option<T>, Str
     one_while(look, answers)
 }
 
-/// Of a list, which an outage makes shorter, unless what was found is `enough`. Blocks.
+/// Of a list in order, which an outage makes shorter, unless what was found is `enough`. Blocks.
 pub fn list<T: PartialEq>(look: impl Fn() -> io::Result<T>, enough: impl Fn(&T) -> bool) -> Result<T, String> {
     list_while(look, enough, answers)
 }

@@ -47,10 +47,9 @@ pub(crate) fn look_up(name: &str) -> Result<Account, AccountError> {
         return Err(unknown());
     }
     let c_name = CString::new(user.name.as_str()).map_err(|_| unknown())?;
-    let groups = || Ok(getgrouplist(&c_name, user.gid)?.into_iter().map(Gid::as_raw).collect::<Vec<_>>());
+    let groups = || Ok(ascending(getgrouplist(&c_name, user.gid)?));
     let groups = directory::list(groups, |_| false).map_err(AccountError::Directory)?;
-    let groups = groups.into_iter().map(Gid::from_raw).collect();
-    Ok(Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: ascending(groups) })
+    Ok(Account { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
 }
 
 /// Who this process really is, as the kernel says: the owner of a desktop worker.

@@ -52,5 +52,7 @@ fn groups_now(name: &str) -> nix::Result<Vec<String>> {
         // A group without a name can't be meant by one.
         names.extend(Group::from_gid(id)?.map(|g| g.name));
     }
+    // A directory may say the same in another order each time.
+    names.sort_unstable();
     Ok(names)
 }

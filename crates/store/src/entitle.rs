@@ -147,7 +147,7 @@ impl Store {
 
     /// Forgets those that ended before; returns how many.
     pub async fn forget_tokens(&self, ended_before: i64) -> Result<u64> {
-        self.writer.write(move |c| Box::pin(forget_tokens(c, ended_before))).await
+        self.own(move |c| Box::pin(forget_tokens(c, ended_before))).await
     }
 
     /// When tokens were last used; never goes back.

@@ -130,10 +130,17 @@ async fn a_hand_edit_is_seen_by_the_next_question() {
     sql(&mut hand, "INSERT INTO tokens (hash, kind, login_user) VALUES (x'00', 'token', 'ada')").await;
     sql(&mut hand, "UPDATE tokens SET last_used_at = '2026-01-01T00:00:00Z'").await;
     sql(&mut hand, "INSERT INTO accounts (name) VALUES ('ada')").await;
+    sql(&mut hand, "DELETE FROM tokens").await;
+    let over = "(x'01', 'token', '2026-01-01T00:00:00Z', NULL), (x'02', 'token', NULL, '2026-01-01T00:00:00Z')";
+    sql(&mut hand, &format!("INSERT INTO tokens (hash, kind, expires_at, revoked_at) VALUES {over}")).await;
+    sql(&mut hand, "DELETE FROM tokens").await;
     assert_eq!(farm.store.identity_stamp().await.expect("a stamp"), last, "decisions aren't made of these");
-    // All but the last use of a token, in order and as it was.
+    // All but the last use of a token, and the end of one that was over, in order and as it was.
     let told = farm.store.outside(100).await.expect("read");
-    assert_eq!(told.len(), changes.len() + 2, "{told:#?}");
+    assert_eq!(told.len(), changes.len() + 5, "{told:#?}");
+    let of_tokens: Vec<_> =
+        told.iter().filter(|t| t.table == "tokens").map(|t| (t.op.as_str(), t.row.as_str())).collect();
+    assert_eq!(of_tokens, [("insert", "1"), ("delete", "1"), ("insert", "2"), ("insert", "3")]);
     assert_eq!((told[1].table.as_str(), told[1].op.as_str(), told[1].row.as_str()), ("users", "update", "'ada'"));
     let (before, after) = (told[1].before.clone().expect("before"), told[1].after.clone().expect("after"));
     assert!(before.contains("disabled=0") && after.contains("disabled=1"), "{before} / {after}");
@@ -695,6 +702,8 @@ async fn users_and_lists_are_kept() {
     }
 }
 
+const IN_2100: i64 = 4_102_444_800_000_000;
+
 /// What the supervisor does itself is nobody else's doing, also beside and after what is.
 #[tokio::test]
 async fn own_changes_are_told_from_others() {
@@ -712,6 +721,9 @@ async fn own_changes_are_told_from_others() {
         store.clear_association("ada", None).await?;
         let token = store.add_token(token(u8::try_from(n).expect("small")), None, T0).await?;
         store.revoke_token(token, None, None, T0).await?;
+        let far = "2099-01-01T00:00:00Z".to_owned();
+        store.add_token(NewToken { expires_at: Some(far), ..self::token(100) }, None, T0).await?;
+        assert_eq!(store.forget_tokens(IN_2100).await?, 2);
         store.put_account(&name, "phc", None, T0).await?;
         store.delete_account(&name, None).await?;
         farm.store.unlist(store::List::MayAct, "ada", None).await?;

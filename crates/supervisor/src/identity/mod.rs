@@ -88,9 +88,9 @@ impl Identity {
 
     /// What now holds; for [`Self::people_at`].
     pub(crate) async fn stamp(&self) -> Result<i64, StoreError> {
-        let mut stamp = self.0.store.identity_stamp().await?;
-        if stamp.outside {
-            self.settle().await?;
+        let (mut stamp, mut can_settle) = (self.0.store.identity_stamp().await?, true);
+        while stamp.outside && can_settle {
+            can_settle = self.settle().await?;
             stamp = self.0.store.identity_stamp().await?;
         }
         Ok(stamp.n)
@@ -111,8 +111,10 @@ impl Identity {
 
     async fn read(&self, login: &str, target: Option<&str>) -> Result<Arc<People>, StoreError> {
         let (mut stamp, mut rows) = self.0.store.identity(login, target).await?;
-        if stamp.outside {
-            self.settle().await?;
+        let mut can_settle = true;
+        // Again, too, for what was changed between the two.
+        while stamp.outside && can_settle {
+            can_settle = self.settle().await?;
             (stamp, rows) = self.0.store.identity(login, target).await?;
         }
         let (mut people, outside) = rows::people(&rows, &self.0.seal, self.0.needs_approval);
@@ -274,7 +276,6 @@ fn question(login: &str, target: Option<&str>) -> Option<(String, Option<String>
     is_name.then(|| (login.to_owned(), target.map(str::to_owned)))
 }
 
-/// A user named in a request, as far as it is a name.
 /// The directory's groups that hold some of these grants.
 fn groups_in(grants: &[policy::Grant]) -> Vec<String> {
     let group = |g: &policy::Grant| match &g.holder {
@@ -284,6 +285,7 @@ fn groups_in(grants: &[policy::Grant]) -> Vec<String> {
     grants.iter().filter_map(group).collect()
 }
 
+/// A user named in a request, as far as it is a name.
 pub(crate) fn user(name: &str) -> Result<User, ServiceError> {
     User::parse(name).map_err(|e| ServiceError::input("user", format!("{name:?} is no user name: {e}")))
 }

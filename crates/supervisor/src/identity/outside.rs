@@ -13,19 +13,20 @@ const AT_ONCE: u32 = 1000;
 const EACH: usize = 20;
 
 impl Identity {
-    /// Until nothing is left that nobody has recorded. What can't be recorded now is tried again at the next question.
-    pub(super) async fn settle(&self) -> Result<(), StoreError> {
+    /// Until nothing is left that nobody has recorded. What can't be recorded now (then it says so, by `false`) is tried
+    /// again at the next question.
+    pub(super) async fn settle(&self) -> Result<bool, StoreError> {
         let _one = self.0.settling.lock().await;
         loop {
             let changes = self.0.store.outside(AT_ONCE).await?;
-            let Some(last) = changes.last().map(|change| change.n) else { return Ok(()) };
+            let Some(last) = changes.last().map(|change| change.n) else { return Ok(true) };
             let put_back = self.put_back(&changes).await?;
             let recorded = self.record(&changes).await;
             let settled = if recorded.is_ok() { last } else { 0 };
             self.0.store.settle_outside(settled, put_back).await?;
             if let Err(error) = recorded {
                 tracing::error!(%error, "changes from outside are not on record");
-                return Ok(());
+                return Ok(false);
             }
         }
     }

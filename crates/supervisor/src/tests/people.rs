@@ -301,6 +301,7 @@ async fn what_is_edited_by_hand_is_on_record() {
             "1",
             "'ada'",
         ),
+        ("DELETE FROM tokens", "tokens", "delete", "1", ""),
         ("INSERT INTO accounts (name, password) VALUES ('eve', 'secret')", "accounts", "insert", "'eve'", "name='eve'"),
         ("DELETE FROM grants", "grants", "delete", &id.to_string(), ""),
     ] {

@@ -12,7 +12,7 @@ use crate::views::GrantView;
 use job::{JobState, Requires};
 use policy::{
     Accept, Acting, Ask, Channel, Decision, Effect, Grant, GrantState, Groups, Holder, Identified, JobNames, Kind,
-    LoginUser, Mode, People, Person, Place, Principal, ProxyAccount, Refusal, Request, Roles, Scopes, User, Who,
+    LoginUser, Mode, People, Person, Place, Principal, ProxyAccount, Refusal, Request, Roles, Scopes, Sight, User, Who,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -128,14 +128,22 @@ const TOUCHED_MAX: usize = 200;
 pub(crate) struct TouchedView {
     pub(crate) grant: GrantView,
     /// Their right to their user would have ended, the newest first.
-    pub(crate) jobs: Vec<JobRow>,
+    pub(crate) jobs: Vec<Touched>,
     /// There may be more.
     pub(crate) is_cut: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Touched {
+    pub(crate) row: JobRow,
+    /// Whoever answers for a proxy user ends its grants, and sees none of its jobs for that.
+    pub(crate) is_seen: bool,
 }
 
 impl Service {
     /// Which jobs would have no right to their user any more: for whoever may end the grant.
     pub(crate) async fn would_end(&self, caller: &Caller, id: u64) -> Result<TouchedView, ServiceError> {
+        caller.needs(caller.principal.scopes.read, "read")?;
         let row = self.may_end(caller, id).await?;
         let now = clock::now();
         let login = (!row.login_user.starts_with("group:")).then_some(row.login_user.as_str());
@@ -161,7 +169,12 @@ impl Service {
         }
         is_cut |= jobs.len() > TOUCHED_MAX;
         jobs.truncate(TOUCHED_MAX);
-        Ok(TouchedView { grant: GrantView::of(&Ok(row), now), jobs, is_cut })
+        let mut touched = Vec::with_capacity(jobs.len());
+        for row in jobs {
+            let is_seen = self.sight(caller, &row).await? != Sight::None;
+            touched.push(Touched { row, is_seen });
+        }
+        Ok(TouchedView { grant: GrantView::of(&Ok(row), now), jobs: touched, is_cut })
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Fields, Html, Visit, own_path, reason, rules, see, text, times, when
 use crate::api::{ApiError, App, GrantId};
 use crate::ask::ExplainQuery;
 use crate::error::ServiceError;
-use crate::foresight::{Change, DiffView, Foretold, NewGrant};
+use crate::foresight::{Change, DiffView, Foretold, NewGrant, Touched};
 use crate::service::{GrantRequest, GrantsQuery, Revocation, UserChange, UsersQuery};
 use crate::views::{GrantView, UserView};
 use axum::extract::{Path, Query, State};
@@ -516,9 +516,9 @@ pub(super) async fn approve(
 pub(super) async fn ask_revoke(State(app): State<App>, visit: Visit, id: GrantId) -> Result<Html, ApiError> {
     let touched = app.service.would_end(&visit.caller, id.0).await?;
     let api = format!("/api/v1/grants/{}/revoke", id.0);
-    let jobs = touched.jobs.iter().map(|row| TouchedJob {
+    let jobs = touched.jobs.iter().map(|Touched { row, is_seen }| TouchedJob {
         id: row.id,
-        name: text(&row.name),
+        name: is_seen.then(|| text(&row.name)),
         state: Shown::of(row.state.as_str()),
         login_user: text(&row.login_user),
         running: row.counts.running,

@@ -246,6 +246,10 @@ async fn a_grant_from_its_request_to_its_end() {
     assert_eq!(post(&farm, ADA, "/as", "proxy_user=comp").await.0, 303);
     let job = farm.submit(ADA, frames(1)).await;
     assert_eq!(post(&farm, ADA, "/as/stop", "").await.0, 303);
+    // Whoever answers for it learns how many there are, and no more of them.
+    let (_, text) = page(&farm, BOB, "/grants/2/revoke").await;
+    assert!(text.contains("1 job would") && text.contains("not yours to see"), "{text}");
+    assert!(!text.contains(&format!("/jobs/{job}\"")), "{text}");
     let (_, text) = page(&farm, ADA, "/grants/2/revoke").await;
     assert!(text.contains(&format!("/jobs/{job}\"")) && text.contains("1 job would"), "{text}");
     let (_, text) = post(&farm, ADA, "/grants/2/revoke", "kill=yes").await;

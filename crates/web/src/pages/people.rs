@@ -271,7 +271,8 @@ pub struct RevokePage {
 #[derive(Debug)]
 pub struct TouchedJob {
     pub id: u64,
-    pub name: Text,
+    /// `None`: not theirs to look at.
+    pub name: Option<Text>,
     pub state: State,
     pub login_user: Text,
     pub running: u64,

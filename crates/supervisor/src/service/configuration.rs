@@ -4,7 +4,7 @@ use super::Service;
 use super::people::manages;
 use crate::audit::{Act, Outcome, Record};
 use crate::caller::Caller;
-use crate::configuration::{ConfigurationError, FileView, Held, Loaded, held};
+use crate::configuration::{Configuration, ConfigurationError, FileView, Held, Loaded, held};
 use crate::dispatch::KnownWorker;
 use crate::error::ServiceError;
 use crate::foresight::{Change, DiffView, WorkerChange};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ pub(crate) struct ReloadView {
 }
 
 /// What is to stand in qbwrk.conf of some workers; what is left out stays as it is.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WorkersChange {
     pub(crate) workers: Vec<String>,
@@ -74,7 +74,7 @@ pub(crate) struct WorkersChange {
     pub(crate) worker_host_domain: Option<String>,
     /// Only says what would be.
     pub(crate) dry_run: bool,
-    /// The file as it was when somebody looked what would be (`files` of that answer).
+    /// The file as it was when somebody looked what would be (`sha256` of that answer).
     pub(crate) sha256: Option<String>,
 }
 
@@ -170,11 +170,18 @@ impl Service {
         caller.needs_admin("change the configuration of workers")?;
         manages(&caller.principal)?;
         let _alone = self.configuration.alone().await;
-        let settings = wanted(&change)?;
-        let (path, text, sha256) = self.file_as_it_is_in_force(change.sha256.as_deref())?;
         let known = self.dispatcher.known_workers().await?;
-        let text = with_all(&path, text, &change.workers, &settings, &known)?;
-        let new = self.configuration.read_as_if(&path, &text)?;
+        let names: Vec<String> = known.iter().map(|k| k.place.worker.clone()).collect();
+        let (asked, configuration) = (change.clone(), self.configuration.clone());
+        // A file with many hosts takes a while: each of them is compared.
+        let read = move || -> Result<_, ServiceError> {
+            let settings = wanted(&asked)?;
+            let (path, text, sha256) = file_as_it_is_in_force(&configuration, asked.sha256.as_deref())?;
+            let text = with_all(&path, text, &asked.workers, &settings, &names)?;
+            let new = configuration.read_as_if(&path, &text)?;
+            Ok((path, text, sha256, new))
+        };
+        let (path, text, sha256, new) = waiting(read).await?;
         let mut changes = self.differences(&new).await?;
         let changed = changes.len();
         changes.truncate(CHANGES_MAX);
@@ -191,7 +198,8 @@ impl Service {
         if change.dry_run || changed == 0 {
             return Ok(view);
         }
-        let draft = Draft::write(&view.file, &text)?;
+        let file = view.file.clone();
+        let draft = waiting(move || Draft::write(&file, &text)).await?;
         let record = Record::done(Act::Configuration, caller.actor()).with("workers", &change.workers);
         let record = record.with("files", &new.files).with("changed", changed).with("changes", &changes);
         self.audit.write(record).await?;
@@ -202,24 +210,6 @@ impl Service {
         }
         view.done = Some(self.put_into_force(new, changes, changed).await?);
         Ok(view)
-    }
-
-    /// The file that says what is in force, if it still does.
-    fn file_as_it_is_in_force(&self, seen: Option<&str>) -> Result<(PathBuf, String, String), ServiceError> {
-        let loaded = self.configuration.current();
-        let none = "this farm has no qbwrk.conf: name one in supervisor.toml (qbwrk_conf), an empty one will do, and start \
-                    the supervisor again";
-        let path = loaded.qbwrk_path.clone().ok_or_else(|| ServiceError::Conflict(none.to_owned()))?;
-        let bytes = std::fs::read(&path).map_err(|error| ConfigurationError::Read { path: path.clone(), error })?;
-        let sha256 = warrant::hex(&warrant::sha256(&[&bytes]));
-        let in_force = loaded.files.iter().find(|f| f.path == path).map(|f| f.sha256.as_str());
-        if in_force != Some(&sha256) || seen.is_some_and(|seen| seen != sha256) {
-            let text = "was changed meanwhile: have it read first (`stead config reload`), and look at what would change again";
-            return Err(ServiceError::Conflict(format!("{} {text}", path.display())));
-        }
-        let text = String::from_utf8(bytes)
-            .map_err(|_| ServiceError::Conflict(format!("{} is no UTF-8 text: edit it by hand", path.display())))?;
-        Ok((path, text, sha256))
     }
 
     /// What would be otherwise, a line each.
@@ -287,6 +277,36 @@ impl Service {
     }
 }
 
+/// On a thread that may wait.
+async fn waiting<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
+) -> Result<T, ServiceError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(ServiceError::Conflict(format!("qbwrk.conf could not be looked at: {error}"))))
+}
+
+/// The file that says what is in force, if it still does.
+fn file_as_it_is_in_force(
+    configuration: &Configuration,
+    seen: Option<&str>,
+) -> Result<(PathBuf, String, String), ServiceError> {
+    let loaded = configuration.current();
+    let none = "this farm has no qbwrk.conf: name one in supervisor.toml (qbwrk_conf), an empty one will do, and start \
+                the supervisor again";
+    let path = loaded.qbwrk_path.clone().ok_or_else(|| ServiceError::Conflict(none.to_owned()))?;
+    let bytes = std::fs::read(&path).map_err(|error| ConfigurationError::Read { path: path.clone(), error })?;
+    let sha256 = warrant::hex(&warrant::sha256(&[&bytes]));
+    let in_force = loaded.files.iter().find(|f| f.path == path).map(|f| f.sha256.as_str());
+    if in_force != Some(&sha256) || seen.is_some_and(|seen| seen != sha256) {
+        let text =
+            "was changed meanwhile: have it read first (`stead config reload`), and look at what would change again";
+        return Err(ServiceError::Conflict(format!("{} {text}", path.display())));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| ServiceError::Conflict(format!("{} is no UTF-8 text: edit it by hand", path.display())))?;
+    Ok((path, text, sha256))
+}
+
 /// Keys and values that were asked for.
 fn wanted(change: &WorkersChange) -> Result<Vec<(&'static str, &str)>, ServiceError> {
     if change.workers.is_empty() {
@@ -313,9 +333,9 @@ fn with_all(
     text: String,
     workers: &[String],
     settings: &[(&str, &str)],
-    known: &[KnownWorker],
+    known: &[String],
 ) -> Result<String, ServiceError> {
-    let names: Vec<&str> = known.iter().map(|k| k.place.worker.as_str()).collect();
+    let names: Vec<&str> = known.iter().map(String::as_str).collect();
     workers.iter().try_fold(text, |text, worker| {
         if !names.contains(&worker.as_str()) {
             return Err(ServiceError::NoSuchWorker(worker.clone()));
@@ -370,6 +390,10 @@ impl Draft {
         let mode = meta.permissions().mode() & 0o777;
         drop(std::fs::remove_file(&draft.0));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft.0).map_err(failed)?;
+        // Whose group may read or write the old one, and nobody else's, may do so with the new one.
+        if file.metadata().map_err(failed)?.gid() != meta.gid() {
+            fchown(&file, None, Some(meta.gid())).map_err(failed)?;
+        }
         file.set_permissions(meta.permissions()).map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         Ok(draft)

@@ -5,6 +5,7 @@ use super::{ADA, BOB, Supervised, eventually, frames, operator, verified};
 use crate::authn::Peer;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -331,11 +332,17 @@ async fn an_administrator_says_as_whom_a_worker_runs_jobs() {
     assert_eq!((&told["before"]["run_as"], &told["after"]["run_as"]), (&json!("ada"), &json!("comp")), "{would}");
     assert!(would["changes"][0].as_str().expect("text").contains("user -> proxy"), "{would}");
 
+    // Another group than the supervisor's, where it may give one.
+    let given = std::os::unix::fs::chown(file(farm.dir.path()), None, Some(61_184)).is_ok();
+    let group = || std::fs::metadata(file(farm.dir.path())).expect("qbwrk.conf").gid();
+    let before = group();
+    assert!(!given || before == 61_184);
     asked["dry_run"] = json!(false);
     asked["sha256"] = would["sha256"].clone();
     let done = farm.supervised.ask(op, "POST", WORKERS, asked.clone()).await;
     assert_eq!((&done["done"]["told"], &done["done"]["late"]), (&json!(1), &json!([])), "{done}");
     assert_eq!(now(), text.replace("[lin-07]\n", "[lin-07]\n  proxy_execution_mode = proxy\n"));
+    assert_eq!(group(), before, "whoever might read and edit it still may");
     assert_eq!(worker.seen().settings.last().expect("told"), &("proxy".to_owned(), Some("comp".to_owned())));
     assert_eq!(other.seen().settings.last().expect("told").0, "user");
     assert_eq!(who(&farm.worker("lin-07").await), ("proxy", Some("comp")));

@@ -11,18 +11,18 @@ const RENDER: u32 = 1520;
 
 /// A farm with one slot, the proxy user render (of whom bob knows nothing), and no process for ada.
 fn farm() -> Farm {
-    farm_where("")
+    farm_where("", "1")
 }
 
 /// The same, on a host that this shell text makes another.
-fn farm_where(host: &str) -> Farm {
+fn farm_where(host: &str, slots: &str) -> Farm {
     let mut all = accounts();
     let bob = all.iter().find(|a| a.name == "bob").cloned().expect("bob");
     let home = "/home/render".to_owned();
     all.push(Account { name: "render".into(), uid: RENDER, gid: RENDER, home, groups: Vec::new(), ..bob });
     let conf = "mkdir -p /etc/stead && echo 'denied_accounts = ada' > /etc/stead/launcher.conf";
     let conf = format!("{conf}\n{host}");
-    let farm = Farm::user_mode().on(Stage::raise_with(&all)).with(&["--slots", "1"]).after(&conf).start();
+    let farm = Farm::user_mode().on(Stage::raise_with(&all)).with(&["--slots", slots]).after(&conf).start();
     let _ = farm.stead_as("root", &["users", "add", "render", "--type", "proxy"]).ok();
     farm
 }
@@ -363,7 +363,7 @@ fn a_job_is_nobody_by_its_uid_alone_without_control_groups() {
     if !root_or_skip() || !programs_or_skip(&["curl", "perl", "unshare"]) {
         return;
     }
-    let farm = farm_where(NO_GROUPS);
+    let farm = farm_where(NO_GROUPS, "1");
     grant(&farm, &[]);
     let list = disguised(&farm, "stead jobs --json");
     let job = farm.submit_sh("ada", &["--as", "render"], &format!("cat /proc/self/cgroup\n{list}"));
@@ -411,7 +411,7 @@ fn on_a_host_that_hides_processes_nobody_is_known_by_the_socket() {
     if !root_or_skip() || !programs_or_skip(&["curl", "perl", "unshare"]) {
         return;
     }
-    let farm = farm_where("mount -o remount,hidepid=2 /proc");
+    let farm = farm_where("mount -o remount,hidepid=2 /proc", "1");
     assert!(farm.said().contains("/proc hides others' processes"), "{}", farm.said());
     grant(&farm, &[]);
     for who in ["ada", "bob", "render"] {
@@ -423,4 +423,47 @@ fn on_a_host_that_hides_processes_nobody_is_known_by_the_socket() {
     for name in ["plain", "away", "spaces"] {
         assert!(part(&log, name).contains("peer_unseen") && part(&log, name).contains("exit 3"), "{name}: {log}");
     }
+}
+
+/// Ends a grant, and says when the answer was there, as the farm's own records write times.
+fn revoked_at(farm: &Farm, id: u64) -> (Value, String) {
+    let post = r#"curl -sS --unix-socket "$1" -X POST -H 'content-type: application/json' -d '{}' "http://stead/api/v1/grants/$2/revoke"
+        echo; date -u +%Y-%m-%dT%H:%M:%S.%6NZ"#;
+    let socket = format!("{}/run/socket", farm.data());
+    let answer = farm.run_as("root", "sh", &["-euc", post, "sh", &socket, &id.to_string()]).ok().out();
+    let (said, at) = answer.trim().rsplit_once('\n').expect("two lines");
+    (serde_json::from_str(said).unwrap_or_else(|e| panic!("{e}: {said}")), at.to_owned())
+}
+
+/// What was decided before a revocation is on its way when it comes: it starts before the answer, or never.
+#[test]
+fn nothing_starts_after_the_answer_to_a_revocation() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = farm_where("", "8");
+    let (mut begun, mut held) = (0, 0);
+    for round in 0..8 {
+        let id = grant(&farm, &[]);
+        // Many short tasks in batches, and jobs of one task each, which need a session each.
+        let many = farm.submit_sh("ada", &["--as", "render", "--frames", "1-300"], "true");
+        let submit = "for i in $(seq 24); do stead submit --as render -- true >/dev/null & done; wait";
+        let _ = farm.run_as("ada", "sh", &["-euc", submit]).ok();
+        let (said, answered) = revoked_at(&farm, id);
+        assert_eq!(said["unsettled"], Value::Null, "{said}");
+        let jobs = || (0..=24).map(|n| JobId(many.0 + n));
+        until("nothing runs", || jobs().all(|job| farm.job(job)["tasks"]["running"] == 0).then_some(()));
+        for job in jobs() {
+            for attempt in farm.attempts(job) {
+                let started = attempt["started_at"].as_str().unwrap_or_default();
+                assert!(
+                    *started <= *answered,
+                    "round {round}: {job:?} began at {started}, after {answered}: {attempt:#}"
+                );
+                begun += 1;
+            }
+            held += usize::from(state(&farm.job(job)) == "blocked");
+        }
+    }
+    assert!(begun > 10 && held > 10, "the rounds say something: {begun} begun, {held} held back");
 }

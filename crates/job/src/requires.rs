@@ -45,8 +45,18 @@ pub enum Unmet {
     Label { label: String },
     #[error("none of the labels {} is there", .labels.join(", "))]
     AnyLabel { labels: Vec<String> },
-    #[error("only {} will do", .names.join(", "))]
+    #[error("{}", only(names))]
     Worker { names: Vec<String> },
+}
+
+/// What both sides of [`Requires::and`] name, when it is nothing.
+const NOBODY: &str = "(no worker)";
+
+fn only(names: &[String]) -> String {
+    match names {
+        [one] if one == NOBODY => "no worker will do: what has to hold names others each time".to_owned(),
+        names => format!("only {} will do", names.join(", ")),
+    }
 }
 
 impl Requires {
@@ -124,7 +134,7 @@ impl Requires {
             ([], names) | (names, []) => names.to_vec(),
             (one, two) => {
                 let both: Vec<String> = one.iter().filter(|n| two.contains(n)).cloned().collect();
-                if both.is_empty() { vec!["(no worker)".into()] } else { both }
+                if both.is_empty() { vec![NOBODY.into()] } else { both }
             }
         };
         Self {

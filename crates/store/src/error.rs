@@ -28,6 +28,8 @@ pub enum StoreError {
     Open { path: PathBuf, source: Arc<std::io::Error> },
     #[error("failed to read or write {}: {detail}", .path.display())]
     Storage { path: PathBuf, detail: String },
+    #[error("the password can't be sealed, for the system has no random bytes: nothing was stored; try again")]
+    NotSealed,
     #[error("the store is closed")]
     Closed,
     #[error("there is no job {0}")]

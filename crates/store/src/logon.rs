@@ -5,6 +5,7 @@ use sqlx::{Row as _, query};
 
 use crate::convert::{get, i, number};
 use crate::dialect::{Conn, Row};
+use crate::error::StoreError;
 use crate::submit::keep_audit;
 use crate::types::AuditRef;
 use crate::{Result, Store};
@@ -101,7 +102,7 @@ impl Store {
         now: i64,
     ) -> Result<u64>
     where
-        S: FnOnce(u64) -> Sealed + Send + 'static,
+        S: FnOnce(u64) -> Option<Sealed> + Send + 'static,
     {
         let by = by.to_owned();
         self.writer.write(move |c| Box::pin(put(c, name, seal, by, audit, now))).await
@@ -187,7 +188,7 @@ fn read(row: &Row) -> Result<LogonRow> {
 
 async fn put<S>(conn: &mut Conn, name: LogonName, seal: S, by: String, audit: Option<AuditRef>, now: i64) -> Result<u64>
 where
-    S: FnOnce(u64) -> Sealed,
+    S: FnOnce(u64) -> Option<Sealed>,
 {
     remove(conn, &name).await?;
     let row = query(
@@ -202,7 +203,7 @@ where
     .fetch_one(&mut *conn)
     .await?;
     let version = number(&row, "id")?;
-    set_sealed(conn, version, seal(version)).await?;
+    set_sealed(conn, version, seal(version).ok_or(StoreError::NotSealed)?).await?;
     note(conn, audit).await?;
     Ok(version)
 }

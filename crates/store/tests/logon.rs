@@ -10,8 +10,18 @@ fn name(account: &str, domain: &str) -> LogonName {
 }
 
 async fn put(store: &Store, account: &str, now: i64) -> u64 {
-    let seal = |version: u64| Sealed { key_id: "k1".to_owned(), bytes: version.to_le_bytes().to_vec() };
+    let seal = |version: u64| Some(Sealed { key_id: "k1".to_owned(), bytes: version.to_le_bytes().to_vec() });
     store.put_logon(name(account, ""), seal, "ada", None, now).await.expect("kept")
+}
+
+#[tokio::test]
+async fn what_can_not_be_sealed_is_not_kept_and_replaces_nothing() {
+    let farm = Farm::fresh().await;
+    let kept = put(&farm.store, "ada", T0).await;
+    let refused = farm.store.put_logon(name("ada", ""), |_| None, "ada", None, T0).await;
+    assert!(matches!(refused, Err(store::StoreError::NotSealed)), "{refused:?}");
+    let row = farm.store.logon(&name("ada", "")).await.expect("read").expect("the former one");
+    assert_eq!((row.version, row.sealed.is_empty()), (kept, false));
 }
 
 fn word(state: LogonState, text: &str) -> LogonWord {

@@ -40,6 +40,8 @@ struct Revoked {
     grant: u64,
     blocked: Vec<u64>,
     killed: Vec<u64>,
+    #[serde(default)]
+    pub(crate) unsettled: Vec<u64>,
 }
 
 pub(crate) async fn grants(options: &Grants) -> Result<(), Failure> {
@@ -119,7 +121,8 @@ fn revoked(revoked: &Revoked) -> String {
         many => format!("; {word}: jobs {}", many.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
     };
     let (blocked, killed) = (jobs("blocked", &revoked.blocked), jobs("killed", &revoked.killed));
-    format!("grant {} is revoked{blocked}{killed}", revoked.grant)
+    let unsettled = jobs("may still start what its worker was given before", &revoked.unsettled);
+    format!("grant {} is revoked{blocked}{killed}{unsettled}", revoked.grant)
 }
 
 async fn list(options: &GrantList) -> Result<(), Failure> {

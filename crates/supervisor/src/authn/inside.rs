@@ -13,7 +13,8 @@ impl Authn {
     pub(super) async fn inside(&self, uid: u32, held: Held) -> Result<Known, AuthnError> {
         let Some(credentials) = &self.credentials else { return Err(AuthnError::InOtherSession) };
         let session = credentials.session_of(held).await.map_err(super::tokens::unreadable)?;
-        let session = session.ok_or(AuthnError::InOtherSession)?;
+        // What is left of one that is over is nobody's any more.
+        let session = session.filter(|s| s.state.is_alive()).ok_or(AuthnError::InOtherSession)?;
         // root's too: a program of a job became it.
         let login_user = if uid == 0 { None } else { self.login_user(uid).await.ok() };
         let login_user = login_user.filter(|name| is_own(&session, name)).ok_or(AuthnError::InSession(session.job))?;

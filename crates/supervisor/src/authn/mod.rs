@@ -19,7 +19,7 @@ pub(crate) use own::hash as hash_password;
 pub(crate) use password::{Denial, Password, SignIn};
 #[cfg(test)]
 pub(crate) use peer::Held;
-pub(crate) use peer::{Peer, Untold, sees_others};
+pub(crate) use peer::{Peer, Untold, origin_of, sees_others};
 pub(crate) use shown::{cookie, says_it_is_ours, set_cookie, shown};
 pub(crate) use tokens::{Credentials, Kind, Secret, narrower, scope_words, scopes};
 

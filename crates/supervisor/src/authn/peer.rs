@@ -64,6 +64,15 @@ pub(crate) enum Untold {
     Unseen,
 }
 
+/// The same of a client's name ([`Peer::client`]), where that is all there is.
+pub(crate) fn origin_of(client: &str) -> String {
+    match client.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V6(ip)) => format!("{}/64", Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        Ok(IpAddr::V4(ip)) => ip.to_string(),
+        Err(_) => client.to_owned(),
+    }
+}
+
 impl Peer {
     /// Looks at who has just connected.
     pub(crate) fn of(stream: &UnixStream) -> std::io::Result<Self> {
@@ -91,13 +100,7 @@ impl Peer {
 
     /// Where guesses come from. Whoever has one address of an IPv6 network has all of it.
     pub(crate) fn origin(self) -> String {
-        match self {
-            Self::Tcp { address } => match address.ip().to_canonical() {
-                IpAddr::V6(ip) => format!("{}/64", Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-                IpAddr::V4(ip) => ip.to_string(),
-            },
-            Self::Unix { .. } | Self::Session { .. } | Self::Untold { .. } => self.client(),
-        }
+        origin_of(&self.client())
     }
 
     pub(crate) const fn channel(self) -> policy::Channel {

@@ -141,6 +141,10 @@ pub(crate) struct Live {
     pub(crate) progress: Option<Progress>,
     /// Why it could not go on with the job for now: said when it is over, and the job waits.
     pub(crate) held_up: Option<String>,
+    /// It is to start nothing more: no batch goes out to it, not even one that was decided before.
+    pub(crate) withdrawn: bool,
+    /// Who waits for it to say so. Gone with it: a session that is over starts nothing.
+    pub(crate) awaited: Vec<oneshot::Sender<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -163,6 +167,8 @@ pub(crate) struct Farm {
     /// Accounts whose password is in use: by the launch of which session (0: not known yet), and where.
     pub(crate) trying: HashMap<String, (u64, String)>,
     pub(crate) last_number: u64,
+    /// How many jobs were held: a session that is being opened meanwhile may be of one.
+    pub(crate) holds: u64,
 }
 
 impl Farm {
@@ -241,6 +247,26 @@ impl Farm {
             *count.entry(live.job).or_default() += 1;
         }
         count
+    }
+
+    pub(crate) fn is_withdrawn(&self, session: u64) -> bool {
+        self.sessions.get(&session).is_some_and(|live| live.withdrawn)
+    }
+
+    /// Has the sessions of a job start nothing more. What to wait for until each has said so; nothing of one whose worker
+    /// isn't there.
+    pub(crate) fn withdraw(&mut self, job: u64) -> Vec<Option<oneshot::Receiver<()>>> {
+        self.holds += 1;
+        let sessions: Vec<(u64, String)> =
+            self.sessions.iter().filter(|(_, l)| l.job == job).map(|(id, l)| (*id, l.worker.clone())).collect();
+        let withdraw = |(session, worker): (u64, String)| {
+            let is_told = self.send_to(&worker, &ToWorker::Recall { session, through: u64::MAX }, &[]);
+            let live = self.sessions.get_mut(&session)?;
+            live.withdrawn = true;
+            let (said, heard) = oneshot::channel();
+            is_told.then(|| live.awaited.push(said)).map(|()| heard)
+        };
+        sessions.into_iter().map(withdraw).collect()
     }
 
     pub(crate) fn running(&self) -> Vec<scheduler::Running> {
@@ -334,6 +360,8 @@ mod tests {
             yielding: false,
             progress: None,
             held_up: None,
+            withdrawn: false,
+            awaited: Vec::new(),
         };
         Farm {
             workers: BTreeMap::from([("desk".to_owned(), worker)]),

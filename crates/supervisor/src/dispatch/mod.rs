@@ -549,9 +549,9 @@ impl Dispatcher {
         tracing::info!(job, reason, "the job is held");
         let acted = self.0.room.through(|| self.store().hold(job, reason.clone(), clock::now())).await?;
         {
-            let farm = self.farm();
+            let mut farm = self.farm();
+            farm.withdraw(job);
             for (session, worker) in &acted.sessions {
-                farm.send_to(worker, &ToWorker::Recall { session: *session, through: u64::MAX }, &[]);
                 // It may have been suspended: stopped, what runs would never come to its end.
                 farm.send_to(worker, &ToWorker::Resume { session: *session }, &[]);
             }
@@ -559,6 +559,22 @@ impl Dispatcher {
         }
         self.changed(&acted.changed_jobs, &acted.finished_jobs);
         Ok(())
+    }
+
+    /// Waits until no session of a held job starts anything more: each has given back what it had not started, or is over.
+    /// False: one has not said so in time, or its worker isn't there to be asked.
+    pub(crate) async fn withdrawn(&self, job: u64, until: Instant) -> bool {
+        let awaited = self.farm().withdraw(job);
+        let mut all = true;
+        for heard in awaited {
+            // An end without a word is the end of the session.
+            let said = match heard {
+                Some(heard) => tokio::time::timeout_at(until.into(), heard).await.is_ok(),
+                None => false,
+            };
+            all &= said;
+        }
+        all
     }
 
     /// Jobs whose account no worker has are refused once and for all.
@@ -880,6 +896,8 @@ impl Dispatcher {
                 yielding: true,
                 progress: None,
                 held_up: None,
+                withdrawn: false,
+                awaited: Vec::new(),
             },
         );
         drop(farm);
@@ -1097,11 +1115,14 @@ impl Dispatcher {
         let launch = new.iter().find_map(Launch::of);
         let logged_on = new.iter().any(|r| matches!(r, Report::Started { .. } | Report::Refused { .. }));
         let held_up = new.iter().find_map(held_up);
+        let has_given_back = new.iter().any(|r| matches!(r, Report::Recalled { .. }));
         let bad_proxy = new.iter().find_map(|r| bad_proxy(&row, r));
         let failures: Vec<String> = new.iter().filter_map(failed_stage).collect();
         let (count, ended) = (new.len() as u64, summary.ended());
         let reported = self.store().report(session, &worker, first, reports, clock::now()).await?;
-        self.count_reports(count, ended, &failures);
+        // In proxy mode it is the worker's account that is refused, and no job's.
+        let is_jobs = row.mode != "proxy";
+        self.count_reports(count, ended, &failures, is_jobs);
         {
             let mut farm = self.farm();
             if let Some(live) = farm.sessions.get_mut(&session)
@@ -1109,6 +1130,10 @@ impl Dispatcher {
             {
                 live.reported = reported.through;
                 live.held_up = held_up.or(live.held_up.take());
+                if has_given_back {
+                    // Whoever stopped waiting needs no word.
+                    live.awaited.drain(..).for_each(|waits| _ = waits.send(()));
+                }
                 farm.tell(session, Said::Reports(summary));
             }
         }
@@ -1134,14 +1159,14 @@ impl Dispatcher {
         Ok(reported.through)
     }
 
-    fn count_reports(&self, reports: u64, ended: u64, failures: &[String]) {
+    fn count_reports(&self, reports: u64, ended: u64, failures: &[String], is_jobs: bool) {
         let metrics = &self.0.metrics;
         metrics.report_groups.add(1);
         metrics.reports.add(reports);
         metrics.ended.add(ended);
         for stage in failures {
             metrics.launch_failures.count(stage);
-            if stage.starts_with(BAD_LOGIN) {
+            if is_jobs && stage.starts_with(BAD_LOGIN) {
                 metrics.badlogins.add(1);
             }
         }

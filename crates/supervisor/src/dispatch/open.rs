@@ -50,6 +50,7 @@ impl Addressee {
 impl Dispatcher {
     /// Opens a session where the scheduler wants it; false when there was nothing to do there any more.
     pub(super) async fn open(&self, placement: Placement) -> Result<bool, DispatchError> {
+        let holds = self.farm().holds;
         let Some(job) = self.worked_out(placement.job).await? else { return Ok(false) };
         let terms = Terms {
             who: &placement.who,
@@ -73,7 +74,7 @@ impl Dispatcher {
             return Ok(false);
         };
         turn.of(session);
-        let inbox = {
+        let (inbox, is_doubtful) = {
             let (to_driver, inbox) = mpsc::unbounded_channel();
             let live = Live {
                 job: placement.job,
@@ -88,9 +89,13 @@ impl Dispatcher {
                 yielding: false,
                 progress: None,
                 held_up: None,
+                withdrawn: false,
+                awaited: Vec::new(),
             };
-            self.farm().sessions.insert(session, live);
-            inbox
+            let mut farm = self.farm();
+            farm.sessions.insert(session, live);
+            // Whoever held the job while the session was opened didn't see it here.
+            (inbox, farm.holds != holds)
         };
         if !self.issue(session, placement.job, &placement.worker, to, &terms).await? {
             return Ok(false);
@@ -100,6 +105,7 @@ impl Dispatcher {
         self.0.events.say(crate::events::Event::Job(placement.job));
         let driver = Driver::new(self.clone(), session, placement.job, placement.worker, inbox);
         let driver = driver.working(job, placement.step, placement.plan.account, placement.asks, placement.settings);
+        let driver = driver.asking_again(is_doubtful);
         tokio::spawn(driver.drive(Some(lease)));
         Ok(true)
     }

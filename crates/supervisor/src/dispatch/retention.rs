@@ -124,6 +124,8 @@ impl Dispatcher {
             yielding: true,
             progress: None,
             held_up: None,
+            withdrawn: false,
+            awaited: Vec::new(),
         };
         self.farm().sessions.insert(session, live);
         if self.issue(session, job, worker, to, &terms).await? {

@@ -141,6 +141,8 @@ pub(crate) struct Driver {
     is_drained: bool,
     /// Tasks it holds are to end.
     is_asked: bool,
+    /// What it was opened by may have ended since.
+    is_doubtful: bool,
     /// Made, and not handed over yet.
     fresh_token: Option<Secret>,
     inbox: mpsc::UnboundedReceiver<Said>,
@@ -180,6 +182,7 @@ impl Driver {
             is_away: false,
             is_drained: false,
             is_asked: false,
+            is_doubtful: false,
             fresh_token: None,
             inbox,
         }
@@ -199,6 +202,12 @@ impl Driver {
         self
     }
 
+    /// Whether the decision is made again before its first batch, as before each other one.
+    pub(super) fn asking_again(mut self, is_doubtful: bool) -> Self {
+        self.is_doubtful = is_doubtful;
+        self
+    }
+
     /// For a session found alive, as the store knows it.
     pub(super) fn kept(mut self, row: &SessionRow) -> Self {
         (self.done, self.inside, self.is_away) = (row.batches, row.entered.clone(), true);
@@ -215,7 +224,7 @@ impl Driver {
     pub(super) async fn drive(mut self, first: Option<Lease>) {
         if let Some(lease) = first {
             let is_all = self.is_all(&lease);
-            match self.hand_out(lease).await {
+            match self.hand_out_first(lease).await {
                 // Nothing can follow: it need not ask before it leaves.
                 Ok(()) if is_all && self.entered.is_empty() => self.finish(),
                 Ok(()) => {}
@@ -243,6 +252,18 @@ impl Driver {
                 self.give_up(&error);
             }
         }
+    }
+
+    async fn hand_out_first(&mut self, lease: Lease) -> Result<(), DispatchError> {
+        if self.is_doubtful
+            && let Some(job) = self.job.clone()
+            && !self.may_go_on(&job).await?
+        {
+            // What it holds goes back with its end.
+            self.finish_soon();
+            return self.feed().await;
+        }
+        self.hand_out(lease).await
     }
 
     /// The job has no other task, and this one no other try.
@@ -335,7 +356,7 @@ impl Driver {
     /// More tasks of the job: of the same step, or of one that asks for the same.
     async fn claim(&mut self) -> Result<Option<Lease>, DispatchError> {
         let Some(job) = self.job.clone() else { return Ok(None) };
-        if !self.may_go_on(&job).await? {
+        if self.dispatcher.farm().is_withdrawn(self.session) || !self.may_go_on(&job).await? {
             return Ok(None);
         }
         if let Some(rest) = self.rest.take() {
@@ -455,7 +476,17 @@ impl Driver {
         let (session, sequence) = (self.session, self.sequence);
         let fresh = self.fresh_token.take();
         let (d, settings) = (&self.dispatcher, self.settings.clone());
-        let sent = d.with_worker(&self.worker, |worker| {
+        let is_exits = self.stage == Stage::Leaving;
+        let farm = d.farm();
+        // Under the same lock as it is withdrawn: a batch is on its way before the recall, or never.
+        if farm.is_withdrawn(session) && !is_exits {
+            drop(farm);
+            self.open.remove(&sequence);
+            self.sequence -= 1;
+            self.finish_soon();
+            return Ok(());
+        }
+        let sent = farm.workers.get(&self.worker).map(|worker| {
             let not_after = worker.clock.now() + batch::NOT_AFTER_MS;
             let mut batch = batch::batch(d.keys().farm, session, sequence, job, &settings, not_after, items);
             if job.spec.token {
@@ -465,6 +496,7 @@ impl Driver {
             let signed = batch.sign(&d.keys().warrant).encode();
             worker.outbox.send(&ToWorker::Batch { session, sequence }, &signed)
         });
+        drop(farm);
         if sent != Some(true) {
             // The worker is away; when it is back, the session is drained.
             tracing::debug!(session, sequence, "a batch was not sent");

@@ -142,9 +142,8 @@ impl Logons {
         // It is sealed where the store says under which number it is kept; until then nobody replaces the key.
         let (sealer, whose) = (vault.sealer(), name.clone());
         let sealed = move |version| {
-            // It fails when the system has no random bytes; what can't be opened then is found out when it is used.
-            let nothing = |_| Sealed { key_id: String::new(), bytes: Vec::new() };
-            sealer.seal(&whose, version, &password).unwrap_or_else(nothing)
+            // It fails when the system has no random bytes: nothing is kept then.
+            sealer.seal(&whose, version, &password).ok()
         };
         let version = self.0.store.put_logon(name, sealed, by, audit, now).await;
         drop(vault);

@@ -4,7 +4,7 @@
 use super::Service;
 use super::sign_in::manages;
 use crate::audit::{Act, Actor, Record};
-use crate::authn::{Password, hash_password};
+use crate::authn::{Password, hash_password, origin_of};
 use crate::caller::Caller;
 use crate::clock;
 use crate::error::ServiceError;
@@ -58,7 +58,7 @@ impl Service {
         let name = account_name(principal.login_user.as_str())?;
         self.keeps_accounts(principal, name.as_str()).await?;
         // By the door of everybody who says a password: a stolen session guesses no faster.
-        let signed_in = self.sign_in.sign_in(name.as_str(), &request.old, &principal.client).await;
+        let signed_in = self.sign_in.sign_in(name.as_str(), &request.old, &origin_of(&principal.client)).await;
         self.count_password(signed_in.as_ref().err());
         if let Err(denial) = signed_in {
             let record = Record::refused(Act::Password, Actor::of(principal)).object(name.as_str());

@@ -7,7 +7,7 @@
 use super::Service;
 use super::sign_in::manages;
 use crate::audit::{Act, Record};
-use crate::authn::{Denial, Password};
+use crate::authn::{Denial, Password, origin_of};
 use crate::caller::Caller;
 use crate::clock;
 use crate::error::ServiceError;
@@ -316,7 +316,7 @@ impl Service {
         let Some(password) = Password::of(&password) else {
             return Err(unknown("it is no UTF-8 text; a worker can tell".to_owned()));
         };
-        let asked = self.sign_in.sign_in(&written(&row.name), &password, &caller.principal.client).await;
+        let asked = self.sign_in.sign_in(&written(&row.name), &password, &origin_of(&caller.principal.client)).await;
         asked.map(drop).map_err(|denial| match denial {
             Denial::Wrong => NotRight::No("it is wrong, or the supervisor's host knows no such account".to_owned()),
             Denial::Expired | Denial::MustChange | Denial::Refused => NotRight::No(denial.to_string()),

@@ -11,11 +11,13 @@ use crate::error::ServiceError;
 use crate::events::Event;
 use crate::identity::{micros, person, roles, understood, user};
 use crate::views::{GrantView, UserView};
+use futures_util::future::join_all;
 use job::{JobAction, JobState, Requires};
 use policy::{For, Groups, Holder, JobNames, Kind, NoRight, Principal, Refusal, User};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 use store::{GrantFilter, GrantRow, NewGrant, NewUser, Raw, StoreError, UserRow};
 
 const PAGE: u32 = 1000;
@@ -25,6 +27,10 @@ const TEXT_MAX: usize = 1000;
 const TIME_MAX: usize = 64;
 /// Jobs of a grant looked at together when it ends.
 const JOBS_AT_ONCE: u32 = 500;
+/// Requests of a pair that were refused or taken back; then nobody asks for it any more.
+const REQUESTS_MAX: usize = 20;
+/// How long the end of a grant waits until workers have said that nothing more starts by it.
+const SETTLES: Duration = Duration::from_secs(5);
 
 /// What an administrator says of a user; what is left out stays as it is.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -117,6 +123,10 @@ pub(crate) struct RevokedView {
     pub(crate) grant: u64,
     pub(crate) blocked: Vec<u64>,
     pub(crate) killed: Vec<u64>,
+    /// Of which a worker that is away, or slow to answer, may still start what it was given before; of all others
+    /// nothing starts any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unsettled: Vec<u64>,
 }
 
 impl Service {
@@ -449,6 +459,7 @@ impl Service {
             self.may_give(caller, &request.proxy_user, "ask for grants of others").await?;
         }
         self.is_first_request(&holder, &request.proxy_user).await?;
+        self.is_patient(&holder, &request.proxy_user).await?;
         let id = self.new_grant(caller, Act::GrantRequest, &holder, request, "requested").await?;
         self.grant_view(id).await
     }
@@ -466,11 +477,35 @@ impl Service {
             None => Ok(()),
             Some(open) => {
                 let id = open.as_ref().map_or_else(|bad| bad.key.clone(), |row| row.id.to_string());
-                let why =
-                    format!("grant {id} is asked for already: have it approved, or `stead grants revoke {id}` first");
-                Err(ServiceError::Conflict(why))
+                // A group's isn't there for those whom it is for.
+                let instead = match holder {
+                    Holder::Login(_) => format!("`stead grants revoke {id}` first"),
+                    Holder::Group(_) => format!("have it revoked by who answers for {proxy}"),
+                };
+                Err(ServiceError::Conflict(format!("grant {id} is asked for already: have it approved, or {instead}")))
             }
         }
+    }
+
+    /// Nor by asking and taking it back.
+    async fn is_patient(&self, holder: &Holder, proxy: &str) -> Result<(), ServiceError> {
+        let filter = GrantFilter {
+            login_user: Some(holder.to_string()),
+            proxy_user: Some(proxy.to_owned()),
+            state: Some("revoked".to_owned()),
+            limit: PAGE,
+            ..GrantFilter::default()
+        };
+        let rows = self.store.grants(filter).await?;
+        let never_given =
+            rows.iter().flatten().filter(|row| row.given_by.is_none() && row.approved_by.is_none()).count();
+        if never_given < REQUESTS_MAX {
+            return Ok(());
+        }
+        let why = format!(
+            "{holder} asked for {proxy} {never_given} times and none was approved: whoever answers for {proxy} gives one, if at all"
+        );
+        Err(ServiceError::Conflict(why))
     }
 
     async fn new_grant(
@@ -605,7 +640,7 @@ impl Service {
         let login = (!row.login_user.starts_with("group:")).then_some(row.login_user.as_str());
         // What is blocked may still run: by hand, or because the dispatcher saw the grant's end first.
         let states = [JobState::Pending, JobState::Running, JobState::Suspended, JobState::Blocked];
-        let mut after = None;
+        let (mut after, mut held) = (None, Vec::new());
         loop {
             let jobs = self.store.jobs_of_pair(login, &row.proxy_user, &states, JOBS_AT_ONCE, after).await?;
             for job in &jobs {
@@ -613,6 +648,7 @@ impl Service {
                 let Err(NoRight::Ended(refusal)) = self.identity.right(&who, &job.name).await? else { continue };
                 let reason = format!("{}; {}", refusal.text, refusal.hint);
                 let was_blocked = job.state == JobState::Blocked;
+                held.push(job.id);
                 // Held first: from then on nothing new of it starts, and what runs is known.
                 if !was_blocked {
                     self.dispatcher.hold(job.id, reason.clone()).await.map_err(super::of_dispatch)?;
@@ -625,9 +661,15 @@ impl Service {
             }
             match jobs.last() {
                 Some(last) if jobs.len() == JOBS_AT_ONCE as usize => after = Some(last.id),
-                _ => return Ok(ended),
+                _ => break,
             }
         }
+        // What was decided before the end may be on its way: after the answer nothing starts any more.
+        let until = Instant::now() + SETTLES;
+        let settled = join_all(held.iter().map(|job| self.dispatcher.withdrawn(*job, until))).await;
+        ended.unsettled =
+            held.into_iter().zip(settled).filter(|(_, is_settled)| !is_settled).map(|(job, _)| job).collect();
+        Ok(ended)
     }
 
     /// Kills a job of which a task runs, whatever the job's own state: a suspended job's does, and one's that is held.

@@ -144,9 +144,11 @@ async fn a_revocation_that_kills_reaches_what_was_blocked_before() {
     worker.crash();
     eventually("the worker is gone", async || farm.get("/api/v1/workers").await[0]["state"] == "down").await;
     let waits = as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1["job"].clone();
-    assert_eq!(revoked(&farm, id, false).await, json!({ "grant": id, "blocked": [waits, running], "killed": [] }));
+    let held = json!({ "grant": id, "blocked": [waits, running], "killed": [], "unsettled": [running] });
+    assert_eq!(revoked(&farm, id, false).await, held, "its worker isn't there to say that nothing more starts");
     is(&farm, &path, "blocked").await;
-    assert_eq!(revoked(&farm, id, true).await, json!({ "grant": id, "blocked": [waits], "killed": [running] }));
+    let killed = json!({ "grant": id, "blocked": [waits], "killed": [running], "unsettled": [running] });
+    assert_eq!(revoked(&farm, id, true).await, killed);
     is(&farm, &path, "killed").await;
     is(&farm, &format!("/api/v1/jobs/{waits}"), "blocked").await;
 }

@@ -53,7 +53,7 @@ pub fn with_settings(
     }
     for (key, value) in settings {
         if value.chars().any(char::is_control) || value.is_empty() {
-            return Err(EditError::Wrong(format!("{key} = {value:?}: it is empty, or has control characters")));
+            return Err(EditError::Wrong(format!("the value of {key} is empty, or has control characters")));
         }
     }
     let in_place = settings.iter().try_fold(text.to_owned(), |text, (key, value)| set(&text, &section, key, value));

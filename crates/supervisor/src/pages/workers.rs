@@ -193,6 +193,7 @@ fn config_page(visit: &Visit, fields: &Fields) -> WorkerConfigPage {
         mode: get("proxy_execution_mode"),
         proxy_account: get("proxy_account"),
         worker_host_domain: get("worker_host_domain"),
+        has_password: fields.get("proxy_password").is_some(),
         problem: None,
         preview: None,
     }
@@ -216,6 +217,7 @@ pub(super) async fn set_config(State(app): State<App>, visit: Visit, fields: Fie
         proxy_execution_mode: get("proxy_execution_mode"),
         proxy_account: get("proxy_account"),
         worker_host_domain: get("worker_host_domain"),
+        proxy_password: get("proxy_password"),
         dry_run: !saves,
         // Of what was looked at: nothing is saved unseen.
         sha256: saves.then(|| get("sha256").unwrap_or_default()),

@@ -72,6 +72,8 @@ pub(crate) struct WorkersChange {
     pub(crate) proxy_execution_mode: Option<String>,
     pub(crate) proxy_account: Option<String>,
     pub(crate) worker_host_domain: Option<String>,
+    /// In its sealed form only (`stead password hash`, `POST /api/v1/passwords/{account}/seal`). It is never shown.
+    pub(crate) proxy_password: Option<String>,
     /// Only says what would be.
     pub(crate) dry_run: bool,
     /// The file as it was when somebody looked what would be (`sha256` of that answer).
@@ -319,7 +321,12 @@ fn wanted(change: &WorkersChange) -> Result<Vec<(&'static str, &str)>, ServiceEr
         ("proxy_execution_mode", &change.proxy_execution_mode),
         ("proxy_account", &change.proxy_account),
         ("worker_host_domain", &change.worker_host_domain),
+        ("proxy_password", &change.proxy_password),
     ];
+    if change.proxy_password.as_ref().is_some_and(|text| !text.starts_with(compat_qube::STEAD_MARK)) {
+        let problem = "only its sealed form may stand in a file: what `stead password hash ACCOUNT` prints";
+        return Err(ServiceError::input("proxy_password", problem));
+    }
     let settings: Vec<_> = asked.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
     if settings.is_empty() {
         return Err(ServiceError::input("settings", "nothing is to be changed"));

@@ -356,6 +356,15 @@ async fn an_administrator_says_as_whom_a_worker_runs_jobs() {
             .count(),
         0
     );
+    // A password is written, sealed, and shown by nothing.
+    let sealed = farm.supervised.ask(op, "POST", "/api/v1/passwords/comp/seal", json!({ "password": "s3cret" })).await;
+    let sealed = sealed["sealed"].as_str().expect("text");
+    let change = json!({ "workers": ["lin-07"], "proxy_password": sealed });
+    let written = farm.supervised.ask(op, "POST", WORKERS, change).await;
+    assert!(now().contains(sealed) && !written.to_string().contains(sealed), "{written}");
+    assert!(written["changes"][0].as_str().expect("text").contains("proxy_password"), "{written}");
+    let chain = std::fs::read_to_string(farm.dir.path().join("supervisor/audit/chain")).expect("chain");
+    assert!(!chain.contains(sealed) && !chain.contains("s3cret"), "{chain}");
     // What was looked at is no more, or what is in force is not what stands there.
     let (status, _) = farm.supervised.call(Peer::Unix { uid: op }, "POST", WORKERS, asked.clone()).await;
     assert_eq!(status, StatusCode::CONFLICT);
@@ -382,6 +391,7 @@ async fn what_can_not_be_is_written_nowhere() {
         (json!({ "workers": ["lin-07"], "proxy_account": "x\n[default]\nproxy_account = root" }), 400),
         (json!({ "workers": ["lin-07"], "proxy_account": "" }), 400),
         (json!({ "workers": ["lin-07"] }), 400),
+        (json!({ "workers": ["lin-07"], "proxy_password": "in clear" }), 400),
         (json!({ "workers": [], "proxy_account": "x" }), 400),
         (json!({ "workers": ["lin-99"], "proxy_account": "x" }), 404),
     ] {

@@ -107,6 +107,8 @@ pub struct WorkerConfigPage {
     pub mode: String,
     pub proxy_account: String,
     pub worker_host_domain: String,
+    /// One was given: it is not written back into the page, and has to be given again to be saved.
+    pub has_password: bool,
     pub problem: Option<Reason>,
     pub preview: Option<ConfigPreview>,
 }

@@ -71,6 +71,9 @@ pub(super) const SUPERVISOR_TOML: &str = "\
 # socket by their uid: as themselves only, without roles, tokens or grants.
 # proxy_users_sign_in = false
 
+# Whether clients of Linkis's are served at /api/rest_j/v1; a section [linkis] names commands for more kinds of code.
+# linkis = true
+
 # People sign in at an OpenID provider, with `stead login --oidc` or a browser. There is none unless this section is set;
 # it needs an issuer and a client_id. It comes last: what stands below [oidc] belongs to it.
 # [oidc]

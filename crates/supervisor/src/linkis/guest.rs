@@ -19,7 +19,6 @@ const TOKEN_USER: &str = "token-user";
 const SESSION: &str = "stead_s_";
 
 /// What a request shows.
-#[derive(Debug)]
 struct Shown {
     credential: Option<String>,
     token_user: Option<String>,

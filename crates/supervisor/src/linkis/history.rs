@@ -86,7 +86,16 @@ impl Wanted {
         self.from.is_none_or(|from| from <= at)
             && self.until.is_none_or(|until| at <= until)
             && self.task.is_none_or(|task| task == row.id)
-            && (self.states.is_empty() || self.states.contains(&TaskState::of(task::settled(row), false)))
+            && [false, true].into_iter().any(|is_out_of_time| self.takes_state(row, is_out_of_time))
+    }
+
+    fn takes_state(&self, row: &JobRow, is_out_of_time: bool) -> bool {
+        self.states.is_empty() || self.states.contains(&TaskState::of(task::settled(row), is_out_of_time))
+    }
+
+    /// Whether only its tasks say if a row is taken.
+    fn wants_tasks(&self, row: &JobRow) -> bool {
+        self.takes_state(row, false) != self.takes_state(row, true)
     }
 
     /// By what is in the job's description.
@@ -142,7 +151,7 @@ async fn answer(app: &App, caller: &Caller, query: &ListQuery, wanted: Wanted) -
     } else {
         let (offset, limit) = (0, LOOKED_AT);
         let listed = app.service.jobs_page(caller, JobsPageQuery { offset, limit, ..asked }).await?;
-        narrowed(app, listed.rows.into_iter().map(|(row, _)| row), &wanted, (page, size)).await?
+        narrowed((app, caller), listed.rows.into_iter().map(|(row, _)| row), &wanted, (page, size)).await?
     };
     let mut tasks = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -153,7 +162,7 @@ async fn answer(app: &App, caller: &Caller, query: &ListQuery, wanted: Wanted) -
 
 /// A page of those that are wanted, and how many they are.
 async fn narrowed(
-    app: &App,
+    (app, caller): (&App, &Caller),
     rows: impl Iterator<Item = JobRow>,
     wanted: &Wanted,
     (page, size): (u32, u32),
@@ -162,6 +171,9 @@ async fn narrowed(
     let first = u64::from(page - 1) * u64::from(size);
     let (mut of_page, mut total) = (Vec::new(), 0);
     for row in rows.filter(|row| wanted.takes(row)) {
+        if wanted.wants_tasks(&row) && !wanted.takes_state(&row, task::is_out_of_time(app, caller, &row).await) {
+            continue;
+        }
         let is_on_page = (first..first + u64::from(size)).contains(&total);
         if !by_facts && !is_on_page {
             total += 1;

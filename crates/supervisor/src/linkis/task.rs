@@ -120,7 +120,10 @@ fn run_as(task: &TaskView) -> Option<String> {
 /// `whole`: with why it failed, which needs its tasks and its output.
 pub(super) async fn record(app: &App, caller: &Caller, row: &JobRow, whole: bool) -> Result<Task, ApiError> {
     let facts = Facts::of(&app.service, row);
-    let trouble = if whole { trouble(app, caller, row).await? } else { Trouble::default() };
+    let trouble = match whole {
+        true => trouble(app, caller, row).await?,
+        false => Trouble { is_out_of_time: is_out_of_time(app, caller, row).await, ..Trouble::default() },
+    };
     let state = TaskState::of(settled(row), trouble.is_out_of_time);
     let location = location(row, &facts);
     let exec_id = exec_id(app, row, &facts);

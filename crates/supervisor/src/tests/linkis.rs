@@ -615,6 +615,8 @@ async fn what_failed_says_why_and_is_over() {
         let got = listed["tasks"].as_array().expect("a list").iter().map(|task| task["taskID"].as_u64().expect("one"));
         assert_eq!(got.collect::<Vec<_>>(), ids, "{query}");
     }
+    let listed = ada.data(&farm, "GET", "jobhistory/list?status=Timeout", Value::Null).await;
+    assert_eq!(listed["totalPage"], 0, "it failed by itself: {listed}");
     let undone = ada.data(&farm, "GET", "jobhistory/listundonetasks", Value::Null).await;
     assert_eq!((undone["tasks"][0]["taskID"].as_u64(), &undone["totalPage"]), (Some(waits), &json!(1)));
     for wrong in ["status=Success", "pageNow=x", "startDate=yesterday"] {
@@ -628,6 +630,26 @@ async fn what_failed_says_why_and_is_over() {
     for (run_type, code) in [("hql", "x"), ("shell", ""), ("shell", " \n"), ("", "x")] {
         let got = ada.refused(&farm, "POST", "entrance/submit", submission(run_type, code)).await;
         assert_eq!(got.0, 400, "{run_type:?} {code:?}: {got:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_limit_is_a_word_of_its_own() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let habits = Habits { ends: Arc::new(|_| End::TimedOut), ..Habits::of_ada("desk") };
+    let _worker = FakeWorker::start(dir.path(), habits);
+    let mut ada = Client::of(&farm, "ada").await;
+    let job = ada.submit(&farm, "sleep 9").await;
+    farm.over(job).await;
+    let task = ada.record(&farm, job).await;
+    assert_eq!(task["status"], "Timeout");
+    assert!(task["errDesc"].as_str().is_some_and(|why| why.contains("time limit reached")), "{task}");
+    assert_eq!(ada.data(&farm, "GET", &format!("entrance/{job}/status"), Value::Null).await["status"], "Timeout");
+    for (state, n) in [("Timeout", 1), ("Failed", 0), ("Failed,Timeout", 1)] {
+        let listed = ada.data(&farm, "GET", &format!("jobhistory/list?status={state}"), Value::Null).await;
+        assert_eq!((&listed["totalPage"], listed["tasks"].as_array().map(Vec::len)), (&json!(n), Some(n)), "{state}");
+        assert!(n == 0 || listed["tasks"][0]["status"] == "Timeout", "{listed}");
     }
 }
 

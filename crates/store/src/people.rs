@@ -180,9 +180,13 @@ pub struct Outside {
     pub op: String,
     /// What is in the row's first column, as an SQL literal.
     pub row: String,
-    /// Columns as SQL literals.
+    /// Columns as SQL literals; of very long ones the start.
     pub before: Option<String>,
     pub after: Option<String>,
+    /// Something in the row is another than before, be it not in what is told here.
+    pub differs: bool,
+    /// Of a grant: it has a seal now. Of others it says nothing.
+    pub sealed: bool,
 }
 
 /// All that one question is decided by, of one moment. A bad row is never the same as none.

@@ -742,12 +742,44 @@ async fn own_changes_are_told_from_others() {
     assert_eq!(told, expected);
     let told = store.outside(9).await.expect("read");
     assert_ne!(told[2].before, told[2].after, "another password shows");
+    assert!(told[2].differs);
     assert!(!format!("{told:?}").contains("phc"), "and is not shown");
     // A seal that is taken off is the supervisor's doing.
     let id = store.add_grant(grant(), seal, None, T0).await.expect("added");
     store.settle_outside(told[2].n, vec![id, 999]).await.expect("settled");
     assert_eq!(store.outside(9).await.expect("read"), []);
     assert_eq!(store.grant(id).await.expect("read").expect("there").expect("good").seal, None);
+}
+
+/// Whoever writes by hand writes what SQLite keeps: bytes that are no text, and as many as they like.
+#[tokio::test]
+async fn what_is_no_text_is_told_all_the_same() {
+    let farm = Farm::fresh().await;
+    let mut hand = by_hand(&farm).await;
+    sql(&mut hand, "INSERT INTO users (name, note) VALUES ('ada', CAST(x'66fc72' AS TEXT))").await;
+    sql(&mut hand, "UPDATE users SET note = hex(zeroblob(1000000))").await;
+    sql(&mut hand, "UPDATE users SET note = note || 'x'").await;
+    sql(&mut hand, "UPDATE users SET note = note").await;
+    sql(&mut hand, "INSERT INTO may_act (who) VALUES (CAST(x'fc' AS TEXT))").await;
+    let grant = "INSERT INTO grants (login_user, proxy_user, seal) VALUES ('ada', CAST(x'fc' AS TEXT), ";
+    sql(&mut hand, &format!("{grant} CAST(x'fc' AS TEXT))")).await;
+    sql(&mut hand, &format!("{grant} NULL)")).await;
+    sql(&mut hand, "INSERT INTO identity_journal (of_table, op, row_key) VALUES (x'fc', x'fc', x'fc')").await;
+    let told = farm.store.outside(100).await.expect("read");
+    let all: Vec<_> = told.iter().map(|t| (t.table.as_str(), t.row.as_str(), t.differs, t.sealed)).collect();
+    let expected = [
+        ("users", "'ada'", true, true),
+        ("users", "'ada'", true, true),
+        ("users", "'ada'", true, true),
+        ("users", "'ada'", false, true),
+        ("may_act", "'\u{fffd}'", true, true),
+        ("grants", "1", true, true),
+        ("grants", "2", true, false),
+        ("\u{fffd}", "\u{fffd}", false, false),
+    ];
+    assert_eq!(all, expected);
+    assert!(told[0].after.as_ref().expect("after").contains("note='f\u{fffd}r'"), "{told:?}");
+    assert!(told[2].after.as_ref().expect("after").len() <= 4096, "as long as it takes to say what it is about");
 }
 
 #[tokio::test]

@@ -34,9 +34,8 @@ impl Identity {
     /// Grants that were changed to what the supervisor had written before.
     async fn put_back(&self, changes: &[Outside]) -> Result<Vec<u64>, StoreError> {
         let mut found = Vec::new();
-        for change in changes.iter().filter(|c| c.table == "grants" && c.before != c.after) {
-            let is_sealed = change.after.as_deref().is_some_and(|after| !after.ends_with("seal=NULL"));
-            let Some(id) = change.row.parse().ok().filter(|_| is_sealed) else { continue };
+        for change in changes.iter().filter(|c| c.table == "grants" && c.differs && c.sealed) {
+            let Ok(id) = change.row.parse() else { continue };
             let row = self.0.store.grant(id).await?;
             if row.and_then(Result::ok).is_some_and(|row| self.0.seal.holds(&row)) {
                 found.push(id);
@@ -47,7 +46,7 @@ impl Identity {
 
     async fn record(&self, changes: &[Outside]) -> Result<(), crate::audit::AuditError> {
         let mut kinds: BTreeMap<(&str, &str), Vec<&Outside>> = BTreeMap::new();
-        for change in changes.iter().filter(|c| c.before != c.after) {
+        for change in changes.iter().filter(|c| c.differs) {
             // What is gone can't be used.
             if change.table != "grants" || change.op == "delete" {
                 kinds.entry((&change.table, &change.op)).or_default().push(change);

@@ -325,6 +325,12 @@ async fn what_is_edited_by_hand_is_on_record() {
     let records = outside(dir.path());
     assert_eq!(records.len(), before + 1);
     assert_eq!(records[before]["details"]["count"], 90);
+    // What is no text keeps nobody from being decided about.
+    farm.by_hand(dir.path(), "INSERT INTO users (name, note) VALUES ('eve', CAST(x'66fc72' AS TEXT))").await;
+    let (status, _) = farm.call(Peer::Unix { uid: BOB }, "GET", "/api/v1/whoami", Value::Null).await;
+    assert_eq!(status, 200);
+    let records = outside(dir.path());
+    assert_eq!(records[before + 1]["details"]["row"], "'eve'");
 }
 
 /// A row as the supervisor once wrote it has a seal that fits.

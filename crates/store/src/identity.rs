@@ -530,7 +530,9 @@ mod tests {
             for sql in [IDENTITY, GRANT] {
                 let plan = plan(&store, sql).await;
                 assert!(plan.iter().any(|step| step.starts_with("SEARCH grants USING ")), "{plan:#?}");
-                assert!(!plan.iter().any(|step| step.contains("SCAN")), "{plan:#?}");
+                // Of the journal only whether there is a first line.
+                let is_scan = |step: &String| step.contains("SCAN") && step != "SCAN identity_journal";
+                assert!(!plan.iter().any(is_scan), "{plan:#?}");
             }
             let plan = plan(&store, IDENTITY).await;
             let pairs = plan.iter().filter(|step| step.contains("grants_by_pair (proxy_user=? AND login_user")).count();

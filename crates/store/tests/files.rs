@@ -98,6 +98,8 @@ async fn a_newer_or_changed_schema_is_left_alone() {
     let farm = Farm::fresh().await;
     farm.store.close().await;
     let mut conn = by_hand(&farm.path()).await;
+    let last = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut conn);
+    let last: i64 = last.await.expect("read");
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'of the future', TRUE, x'00', 0)",
@@ -106,7 +108,10 @@ async fn a_newer_or_changed_schema_is_left_alone() {
     .await
     .expect("inserted");
     let error = Store::open(&farm.path()).await.expect_err("newer");
-    assert!(matches!(error, StoreError::NewerSchema { found: 9999, known: 11, .. }), "{error}");
+    assert!(
+        matches!(error, StoreError::NewerSchema { found: 9999, known, .. } if i128::from(known) == i128::from(last)),
+        "{error}"
+    );
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 9999").execute(&mut conn).await.expect("deleted");
     sqlx::query("UPDATE _sqlx_migrations SET checksum = x'00'").execute(&mut conn).await.expect("changed");
     let error = Store::open(&farm.path()).await.expect_err("changed");

@@ -37,6 +37,12 @@ pub enum ConfigurationError {
         "everybody may write to {}, and it says as whom jobs run: chmod o-w {}", path.display(), path.display()
     )]
     Writable { path: PathBuf },
+    #[error(
+        "everybody may put another {} in its place, and it says as whom jobs run: chmod o-w {}",
+        path.display(),
+        folder.display()
+    )]
+    Replaceable { path: PathBuf, folder: PathBuf },
     #[error("{}", .0.join("\n"))]
     Wrong(Vec<String>),
 }
@@ -151,6 +157,15 @@ fn text_of(path: &Path) -> Result<(String, FileView), ConfigurationError> {
     let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
     if mode & 0o002 != 0 {
         return Err(ConfigurationError::Writable { path: path.to_owned() });
+    }
+    let own = std::fs::canonicalize(path).map_err(failed)?;
+    for folder in [path, &own].into_iter().filter_map(|path| path.parent()) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let mode = std::fs::metadata(folder).map_err(failed)?.permissions().mode();
+        // In one with the sticky bit everybody replaces only what is theirs.
+        if mode & 0o1002 == 0o002 {
+            return Err(ConfigurationError::Replaceable { path: path.to_owned(), folder: folder.to_owned() });
+        }
     }
     let bytes = std::fs::read(path).map_err(failed)?;
     let sha256 = warrant::hex(&warrant::sha256(&[&bytes]));
@@ -278,4 +293,35 @@ fn own(hello: &Hello) -> (QbConf, Lookup) {
     conf.say(own.settings.iter().map(|s| (s.key.clone(), s.value.clone(), s.file.clone(), s.line)));
     // `combine` takes it as it is said here.
     (conf, Lookup::parse(&own.lookup).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{Permissions, set_permissions};
+
+    #[test]
+    fn whatever_everybody_may_change_says_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (folder, file) = (dir.path().join("conf"), dir.path().join("conf/qbwrk.conf"));
+        std::fs::create_dir(&folder).expect("made");
+        std::fs::write(&file, "[default]\n").expect("written");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        for (of_folder, of_file, part) in [
+            (0o755, 0o644, None),
+            (0o775, 0o664, None),
+            (0o1777, 0o644, None),
+            (0o777, 0o644, Some("in its place")),
+            (0o755, 0o646, Some("everybody may write")),
+        ] {
+            set_permissions(&folder, Permissions::from_mode(of_folder)).expect("set");
+            set_permissions(&file, Permissions::from_mode(of_file)).expect("set");
+            for path in [&file, &link] {
+                let said = text_of(path).err().map(|e| e.to_string());
+                assert_eq!(said.is_some(), part.is_some(), "{of_folder:o} {of_file:o}: {said:?}");
+                assert!(said.unwrap_or_default().contains(part.unwrap_or_default()), "{of_folder:o} {of_file:o}");
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use policy::Refusal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -397,11 +397,15 @@ impl Draft {
         let mode = meta.permissions().mode() & 0o777;
         drop(std::fs::remove_file(&draft.0));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft.0).map_err(failed)?;
-        // Whose group may read or write the old one, and nobody else's, may do so with the new one.
-        if file.metadata().map_err(failed)?.gid() != meta.gid() {
-            fchown(&file, None, Some(meta.gid())).map_err(failed)?;
+        // Whose group may read or write the old one, and nobody else's, may do so with the new one. Where the group can't
+        // be given to it, ours may what everybody may.
+        let is_same = file.metadata().map_err(failed)?.gid() == meta.gid();
+        let is_kept = is_same || fchown(&file, None, Some(meta.gid())).is_ok();
+        if !is_kept {
+            tracing::warn!(path = %path.display(), group = meta.gid(), "the supervisor can't keep the file's group");
         }
-        file.set_permissions(meta.permissions()).map_err(failed)?;
+        let mode = if is_kept { mode } else { (mode & 0o707) | ((mode & 0o007) << 3) };
+        file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         Ok(draft)
     }

@@ -59,7 +59,8 @@ function soon() {
 function listen() {
   const url = document.body.dataset.events;
   if (!url || source) return;
-  let missed = lastWord > 0;
+  // The page is older than the stream: what happened in between is in neither.
+  let missed = true;
   source = new EventSource(url);
   source.onopen = () => {
     lastWord = Date.now();

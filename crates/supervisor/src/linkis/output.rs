@@ -1,5 +1,5 @@
 //! What a job printed, read for a client: as a table, as lines, or the end of it. All of it within the caller's right to
-//! the job, on record before it is read, and one at a time for each person.
+//! the job, and one at a time for each person; whoever shows any of it has put that on record before.
 
 use super::task::Facts;
 use crate::api::{ApiError, App};

@@ -202,12 +202,13 @@ impl Service {
         }
         let file = view.file.clone();
         let draft = waiting(move || Draft::write(&file, &text)).await?;
-        let record = Record::done(Act::Configuration, caller.actor()).with("workers", &change.workers);
+        let record = Record::intent(Act::Configuration, caller.actor()).with("workers", &change.workers);
         let record = record.with("files", &new.files).with("changed", changed).with("changes", &changes);
         self.audit.write(record).await?;
-        if let Err(error) = draft.replaces(&view.file) {
+        let file = view.file.clone();
+        if let Err(error) = waiting(move || Ok(draft.replaces(&file))).await? {
             let record = Record::done(Act::Configuration, caller.actor()).outcome(Outcome::Failed);
-            self.audit.write(record.with("workers", &change.workers).with("why", error.to_string())).await?;
+            self.audit.write_or_later(record.with("workers", &change.workers).with("why", error.to_string())).await?;
             return Err(not_written(&view.file, &error));
         }
         view.done = Some(self.put_into_force(new, changes, changed).await?);

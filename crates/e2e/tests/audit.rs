@@ -26,6 +26,8 @@ fn a_farm_is_verified_and_a_file_leads_back_to_its_job() {
     let report = farm.stead_as("root", &["audit", "verify", "--workers", "--data", &data, "--json"]).ok().json();
     assert_eq!(report["findings"], serde_json::json!([]), "{report}");
     assert_eq!(report["launches"], 1, "{report}");
+    let nowhere = farm.stead_as("root", &["audit", "verify", "--workers"]);
+    assert!(nowhere.code == Some(2) && nowhere.err().contains("--data DIR"), "{nowhere:?}");
 }
 
 /// A process, as a line of some other log names it: who asked for it, while it runs and afterwards.

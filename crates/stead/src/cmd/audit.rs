@@ -58,11 +58,21 @@ async fn of_farm(options: &AuditVerify, how: &VerifyOptions) -> Result<Value, Fa
             }
             read(report)
         }
-        Err(e) if options.workers || !how.anchors.is_empty() || how.first_key.is_some() || how.since.is_some() => {
-            Err(Failure::file("read the audit in", audit, e))
+        Err(e) if reads_files(options, how) && options.common.data.is_none() && e.kind() == ErrorKind::NotFound => {
+            Err(Failure::usage(format!(
+                "there is no farm in {}: to hold an audit against anchors, a key, a time or the launchers' logs its files \
+                 are read; name the farm's folder by --data DIR",
+                data.display()
+            )))
         }
+        Err(e) if reads_files(options, how) => Err(Failure::file("read the audit in", audit, e)),
         Err(_) => Client::locate(options.common.data.as_deref())?.get("/api/v1/audit/verify").await,
     }
+}
+
+/// What the supervisor can't be asked for.
+fn reads_files(options: &AuditVerify, how: &VerifyOptions) -> bool {
+    options.workers || !how.anchors.is_empty() || how.first_key.is_some() || how.since.is_some()
 }
 
 fn data_of(options: &AuditVerify) -> Result<PathBuf, Failure> {

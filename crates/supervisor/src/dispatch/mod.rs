@@ -625,7 +625,6 @@ impl Dispatcher {
 
     // --- what people did
 
-    /// Passes an act on to the sessions it concerns.
     /// A job has another name, or another priority: what runs of it keeps its place by that, too.
     pub(crate) fn modified(&self, job: u64, priority: Option<i32>, sessions: &[u64]) {
         if let Some(priority) = priority {
@@ -640,6 +639,7 @@ impl Dispatcher {
         self.wake();
     }
 
+    /// Passes an act on to the sessions it concerns.
     pub(crate) fn acted(&self, action: JobAction, acted: &Acted) {
         {
             let mut farm = self.farm();

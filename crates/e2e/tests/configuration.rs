@@ -83,6 +83,39 @@ fn a_worker_changes_its_mode_by_the_file_and_what_runs_keeps_its_account() {
     let _ = farm.stead_as("ada", &["config", "reload"]).exits(3);
 }
 
+/// Each folder goes as the account that made it, also where the worker runs jobs as somebody else by now.
+#[test]
+fn a_removed_job_goes_with_the_folders_of_all_its_accounts() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = farm(USER, "");
+    let make = "mkdir deep && touch deep/$(id -un) && chmod 500 deep; test ! -e /home/fail";
+    std::fs::write(farm.path("/home/fail"), "").expect("a file");
+    let job = farm.submit_sh("ada", &["--retries", "0"], make);
+    let _ = farm.ends(job, "failed");
+    std::fs::remove_file(farm.path("/home/fail")).expect("removed");
+    edit(&farm, PROXY);
+    let _ = reload(&farm).ok();
+    let id = job.to_string();
+    let _ = farm.stead_as("ada", &["retry", &id]).ok();
+    farm.complete(job);
+    assert_eq!(ran_as(&farm, job), ["ada", "qubeproxy"]);
+    let folders = || -> Vec<String> {
+        let all = std::fs::read_dir(farm.path(format!("{}/work", farm.data()))).expect("the jobs' folders");
+        all.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
+    };
+    assert_eq!(folders().len(), 2, "one for each account: {:?}", folders());
+    let _ = farm.stead_as("bob", &["remove", &id]).exits(4);
+    assert_eq!(farm.stead_as("ada", &["remove", &id]).ok().out(), format!("job {id} is removed\n"));
+    let is_listed = || farm.stead_as("ada", &["jobs", "--json"]).ok().json() != serde_json::json!([]);
+    until("the record is gone", || (!is_listed()).then_some(()));
+    assert!(folders().is_empty(), "{:?}", folders());
+    let _ = farm.stead_as("ada", &["logs", &id]).exits(4);
+    let audit = farm.stead_as("root", &["audit", "search", "--job", &id]).ok().out();
+    assert!(audit.contains("remove") && audit.contains("retry"), "{audit}");
+}
+
 #[test]
 fn a_wrong_file_leaves_the_last_good_one_whole() {
     if !root_or_skip() {

@@ -116,6 +116,8 @@ words! {
         Unblock = "unblock",
         Suspend = "suspend",
         Resume = "resume",
+        /// Tried again, but held back before anything starts.
+        Requeue = "requeue",
     }
 }
 
@@ -139,7 +141,7 @@ fn list(words: &[&'static str]) -> String {
 
 fn hint(state: &str, action: JobAction) -> &'static str {
     match (state, action) {
-        ("badlogin", JobAction::Retry) => " (resubmit it once the account is right)",
+        ("badlogin", JobAction::Retry | JobAction::Requeue) => " (resubmit it once the account is right)",
         ("pending", JobAction::Suspend) => " (block keeps one that hasn't started from starting)",
         ("suspended", JobAction::Unblock) => " (resume lets it go on)",
         ("blocked", JobAction::Resume) => " (unblock lets it go on)",
@@ -152,7 +154,7 @@ impl JobState {
     pub fn after(self, action: JobAction) -> Result<Self, TransitionError> {
         let from: &[Self] = match action {
             JobAction::Kill => &[Self::Blocked, Self::Pending, Self::Running, Self::Suspended, Self::Badlogin],
-            JobAction::Retry => &[Self::Complete, Self::Failed, Self::Killed],
+            JobAction::Retry | JobAction::Requeue => &[Self::Complete, Self::Failed, Self::Killed],
             JobAction::Block => &[Self::Pending, Self::Running],
             JobAction::Unblock => &[Self::Blocked],
             JobAction::Suspend => &[Self::Running],
@@ -165,7 +167,7 @@ impl JobState {
         Ok(match action {
             JobAction::Kill => Self::Killed,
             JobAction::Retry | JobAction::Unblock => Self::Pending,
-            JobAction::Block => Self::Blocked,
+            JobAction::Block | JobAction::Requeue => Self::Blocked,
             JobAction::Suspend => Self::Suspended,
             JobAction::Resume => Self::Running,
         })
@@ -229,7 +231,7 @@ impl Hold {
     pub const fn after(action: JobAction) -> Self {
         match action {
             JobAction::Kill => Self::Killed,
-            JobAction::Block => Self::Blocked,
+            JobAction::Block | JobAction::Requeue => Self::Blocked,
             JobAction::Suspend => Self::Suspended,
             JobAction::Retry | JobAction::Unblock | JobAction::Resume => Self::None,
         }
@@ -246,6 +248,8 @@ impl TaskState {
             JobAction::Unblock => &[Self::Blocked],
             JobAction::Suspend => &[Self::Running],
             JobAction::Resume => &[Self::Suspended],
+            // A task by itself is tried again, or blocked.
+            JobAction::Requeue => &[],
         };
         if !from.contains(&self) {
             let from = from.iter().map(|s| s.as_str()).collect();
@@ -254,7 +258,7 @@ impl TaskState {
         Ok(match action {
             JobAction::Kill => Self::Killed,
             JobAction::Retry | JobAction::Unblock => Self::Pending,
-            JobAction::Block => Self::Blocked,
+            JobAction::Block | JobAction::Requeue => Self::Blocked,
             JobAction::Suspend => Self::Suspended,
             JobAction::Resume => Self::Running,
         })
@@ -385,7 +389,7 @@ mod tests {
         words_agree(Hold::ALL, Hold::as_str, Hold::parse);
         assert_eq!(
             JobAction::parse("stop").expect_err("unknown").to_string(),
-            r#""stop" is not an action (there are: kill, retry, block, unblock, suspend, resume)"#
+            r#""stop" is not an action (there are: kill, retry, block, unblock, suspend, resume, requeue)"#
         );
     }
 
@@ -413,13 +417,17 @@ mod tests {
                 "suspended kill killed",
                 "suspended resume running",
                 "complete retry pending",
+                "complete requeue blocked",
                 "failed retry pending",
+                "failed requeue blocked",
                 "killed retry pending",
+                "killed requeue blocked",
                 "badlogin kill killed",
             ]
         );
         for state in TaskState::ALL {
-            for action in JobAction::ALL {
+            assert!(state.after(JobAction::Requeue).is_err(), "only whole jobs: {state}");
+            for action in JobAction::ALL.iter().filter(|action| **action != JobAction::Requeue) {
                 let job = JobState::parse(state.as_str()).expect("same word").after(*action).ok();
                 let task = state.after(*action).ok();
                 assert_eq!(task.map(TaskState::as_str), job.map(JobState::as_str), "{state} {action}");

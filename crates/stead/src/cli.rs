@@ -45,6 +45,10 @@ pub(crate) enum Command {
     Kill(Act),
     /// Run failed and killed tasks again
     Retry(Act),
+    /// Try a job that is over again, held back before anything starts
+    Requeue(Act),
+    /// Remove jobs that are over, with their output and folders; the audit keeps its records
+    Remove(Remove),
     /// Submit a job again, as a new job
     Resubmit(Resubmit),
     /// Hold a job back; what runs is ended and will run again
@@ -542,6 +546,14 @@ pub(crate) struct Wait {
     /// Give up after this time (exit code 5)
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<String>,
+    #[arg(required = true, value_name = "JOB")]
+    pub(crate) jobs: Vec<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    #[command(flatten)]
+    pub(crate) common: Asking,
     #[arg(required = true, value_name = "JOB")]
     pub(crate) jobs: Vec<u64>,
 }

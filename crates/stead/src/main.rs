@@ -78,6 +78,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Wait(o) => o.common.json,
         Command::Kill(o)
         | Command::Retry(o)
+        | Command::Requeue(o)
         | Command::Block(o)
         | Command::Unblock(o)
         | Command::Suspend(o)
@@ -111,6 +112,7 @@ fn wants_json(command: &Command) -> bool {
             PasswordCommand::Delete(o) => o.common.json,
             PasswordCommand::Hash(o) => o.common.json,
         },
+        Command::Remove(o) => o.common.json,
         Command::Resubmit(o) => o.common.json,
         Command::Whoami(o) | Command::Worker(Worker::List(o)) => o.json,
         Command::Doctor(o) => o.json,
@@ -167,6 +169,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Wait(o) => single_threaded(cmd::wait(&o)),
         Command::Kill(o) => single_threaded(cmd::act("kill", &o)),
         Command::Retry(o) => single_threaded(cmd::act("retry", &o)),
+        Command::Requeue(o) => single_threaded(cmd::act("requeue", &o)),
+        Command::Remove(o) => single_threaded(cmd::remove(&o)),
         Command::Block(o) => single_threaded(cmd::act("block", &o)),
         Command::Unblock(o) => single_threaded(cmd::act("unblock", &o)),
         Command::Suspend(o) => single_threaded(cmd::act("suspend", &o)),

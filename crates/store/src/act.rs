@@ -23,6 +23,9 @@ pub(crate) async fn act(
 ) -> Result<Acted> {
     let mut job = JobEdit::load(conn, id).await?;
     job.state.after(action)?;
+    if matches!(action, JobAction::Retry | JobAction::Requeue) {
+        stays(conn, id).await?;
+    }
     let mut cancel = Cancel::default();
     match action {
         JobAction::Kill => {
@@ -33,11 +36,22 @@ pub(crate) async fn act(
         JobAction::Unblock => unblock(conn, &mut job).await?,
         JobAction::Suspend => job.set_hold(Hold::Suspended, reason.or_else(|| Some("suspended".into()))),
         JobAction::Resume => go_on(conn, &mut job).await?,
+        // One write: nothing of it can start in between.
+        JobAction::Requeue => {
+            retry(conn, &mut job).await?;
+            job.set_hold(Hold::Blocked, reason.or_else(|| Some("requeued".into())));
+        }
     }
     if let Some(audit) = audit {
         keep_audit(conn, &audit).await?;
     }
     close(conn, job, cancel, now).await
+}
+
+/// What is to go runs no more.
+async fn stays(conn: &mut Conn, job: u64) -> Result<()> {
+    let going = query("SELECT 1 FROM removals WHERE job = $1").bind(i(job)).fetch_optional(conn).await?;
+    going.map_or(Ok(()), |_| Err(StoreError::Removed(job)))
 }
 
 pub(crate) async fn badlogin(conn: &mut Conn, id: u64, reason: String, now: i64) -> Result<Acted> {
@@ -308,6 +322,9 @@ pub(crate) async fn act_on_tasks(
     let mut job = JobEdit::load(conn, id).await?;
     if job.hold == Hold::Badlogin {
         return Err(StoreError::JobIsOver { job: id, state: JobState::Badlogin });
+    }
+    if action == JobAction::Retry {
+        stays(conn, id).await?;
     }
     let mut cancel = Cancel::default();
     for (step, index) in tasks {

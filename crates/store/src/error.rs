@@ -56,6 +56,8 @@ pub enum StoreError {
     Over { job: u64, state: job::JobState },
     #[error("job {0} has not ended: kill it first")]
     NotEnded(u64),
+    #[error("job {0} was removed: it goes as soon as its folders are gone; submit it again")]
+    Removed(u64),
     #[error("a job needs at least one step")]
     NoSteps,
     #[error("step {name:?} has no tasks: give its parameter space at least one point")]

@@ -3,7 +3,7 @@
 use sqlx::query;
 
 use crate::Result;
-use crate::convert::{get, i};
+use crate::convert::{get, i, job_state};
 use crate::dialect::Conn;
 use crate::error::StoreError;
 use crate::submit::keep_audit;
@@ -103,6 +103,36 @@ pub(crate) async fn claim_meta(conn: &mut Conn, key: String, value: String) -> R
         .await?;
     let row = query("SELECT value FROM meta WHERE key = $1").bind(key).fetch_one(conn).await?;
     get(&row, "value")
+}
+
+/// Says of a job that is over that it is to go. Twice is once.
+pub(crate) async fn remove_job(
+    conn: &mut Conn,
+    job: u64,
+    reason: String,
+    audit: Option<AuditRef>,
+    now: i64,
+) -> Result<()> {
+    let row = query("SELECT state FROM jobs WHERE id = $1")
+        .bind(i(job))
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or(StoreError::NoSuchJob(job))?;
+    if !job_state(get(&row, "state")?)?.is_over() {
+        return Err(StoreError::NotEnded(job));
+    }
+    let new = query("INSERT INTO removals (job, at) VALUES ($1, $2) ON CONFLICT (job) DO NOTHING")
+        .bind(i(job))
+        .bind(now)
+        .execute(&mut *conn)
+        .await?;
+    if new.rows_affected() == 1 {
+        query("UPDATE jobs SET reason = $2 WHERE id = $1").bind(i(job)).bind(reason).execute(&mut *conn).await?;
+    }
+    match audit {
+        Some(audit) => keep_audit(conn, &audit).await,
+        None => Ok(()),
+    }
 }
 
 pub(crate) async fn delete_job(conn: &mut Conn, job: u64) -> Result<()> {

@@ -107,6 +107,7 @@ impl Store {
     ///
     /// * `kill`: what is pending is killed at once; leased tasks become killed when they are reported or lost.
     /// * `retry`: failed and killed tasks (all, of a complete job) become pending under the next epoch.
+    /// * `requeue`: as `retry`, and blocked with it.
     /// * `block`: nothing more starts; what is leased is to be cancelled and comes back. `unblock` undoes it, for tasks
     ///   blocked singly too.
     /// * `suspend`: nothing more starts; what is leased stays with its sessions. `resume` undoes it.
@@ -425,6 +426,16 @@ impl Store {
     /// Jobs that ended before then, oldest end first.
     pub async fn retire_jobs(&self, ended_before: i64, limit: u32) -> Result<Vec<u64>> {
         read::ended_before(&self.readers, ended_before, limit).await.map_err(|e| self.explain(e))
+    }
+
+    /// Says of a job that is over that it is to go: nothing of it runs any more.
+    pub async fn remove_job(&self, job: u64, reason: String, audit: Option<AuditRef>, now: i64) -> Result<()> {
+        self.writer.write(move |c| Box::pin(keep::remove_job(c, job, reason, audit, now))).await
+    }
+
+    /// Jobs that are to go, those that have been longest first.
+    pub async fn removals(&self, limit: u32) -> Result<Vec<u64>> {
+        read::removals(&self.readers, limit).await.map_err(|e| self.explain(e))
     }
 
     /// Removes a job that has ended, with its history. Its id is not used again.

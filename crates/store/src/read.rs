@@ -859,6 +859,13 @@ pub(crate) async fn ended_before(pool: &Pool, before: i64, limit: u32) -> Result
     rows.iter().map(|row| number(row, "id")).collect()
 }
 
+/// Jobs that are to go, those that have been longest first.
+pub(crate) async fn removals(pool: &Pool, limit: u32) -> Result<Vec<u64>> {
+    let rows =
+        query("SELECT job FROM removals ORDER BY at, job LIMIT $1").bind(i64::from(limit)).fetch_all(pool).await?;
+    rows.iter().map(|row| number(row, "job")).collect()
+}
+
 pub(crate) async fn audit_tail(pool: &Pool, chain: &str) -> Result<Option<(u64, [u8; 32])>> {
     let row = query("SELECT sequence, hash FROM audited WHERE chain = $1 ORDER BY sequence DESC LIMIT 1")
         .bind(chain)

@@ -942,6 +942,48 @@ async fn workers_meta_and_logs_are_kept() {
     assert_eq!(farm.store.session(session).await.expect("read").expect("there").logged, 100, "never goes back");
 }
 
+/// Between the two halves nothing can be leased: there is no between.
+#[tokio::test]
+async fn what_is_requeued_is_blocked_before_anything_can_start() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(3).await;
+    let (session, lease) = farm.open(id, 3).await;
+    farm.report_at(session, 1, complete(&lease), T0).await;
+    let acted = farm.store.act(id, JobAction::Requeue, Some("by ada".into()), None, T0).await.expect("requeued");
+    assert_eq!(acted.state, JobState::Blocked);
+    let job = farm.job(id).await;
+    assert_eq!((job.reason.as_deref(), job.counts.blocked), (Some("by ada"), 3));
+    assert!(farm.store.ready(9, T0).await.expect("ready").is_empty());
+    assert!(matches!(farm.store.act(id, JobAction::Requeue, None, None, T0).await, Err(StoreError::NotPossible(_))));
+    assert!(farm.store.act_on_tasks(id, vec![(0, 0)], JobAction::Requeue, None, None, T0).await.is_err(), "no tasks");
+    farm.check(id).await;
+    farm.store.act(id, JobAction::Unblock, None, None, T0).await.expect("unblocked");
+    assert_eq!(farm.store.ready(9, T0).await.expect("ready").len(), 1);
+    farm.check(id).await;
+}
+
+#[tokio::test]
+async fn what_is_removed_stays_over_until_it_goes() {
+    let farm = Farm::fresh().await;
+    let id = farm.submit(1).await;
+    let remove = async || farm.store.remove_job(id, "by ada".into(), None, T0).await;
+    assert!(matches!(remove().await, Err(StoreError::NotEnded(_))));
+    farm.store.act(id, JobAction::Kill, None, None, T0).await.expect("killed");
+    for _ in 0..2 {
+        remove().await.expect("removed");
+    }
+    assert_eq!(farm.store.removals(9).await.expect("removals"), [id]);
+    assert_eq!(farm.job(id).await.reason.as_deref(), Some("by ada"));
+    for action in [JobAction::Retry, JobAction::Requeue] {
+        let error = farm.store.act(id, action, None, None, T0).await.expect_err("not any more");
+        assert!(matches!(error, StoreError::Removed(_)), "{error}");
+    }
+    let error = farm.store.act_on_tasks(id, vec![(0, 0)], JobAction::Retry, None, None, T0).await;
+    assert!(matches!(error, Err(StoreError::Removed(_))));
+    farm.store.delete_job(id).await.expect("gone");
+    assert!(farm.store.removals(9).await.expect("removals").is_empty());
+}
+
 #[tokio::test]
 async fn old_jobs_go_and_their_ids_do_not_come_back() {
     let farm = Farm::fresh().await;

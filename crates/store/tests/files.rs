@@ -140,7 +140,7 @@ async fn by_hand(path: &std::path::Path) -> SqliteConnection {
 
 #[tokio::test]
 async fn a_full_disk_leaves_nothing_half_done() {
-    let farm = Farm::with(Options { max_pages: Some(80) }).await;
+    let farm = Farm::with(Options { max_pages: Some(84) }).await;
     let big = || NewJob { spec: "x".repeat(20_000), ..job(&[3]) };
     let mut kept = Vec::new();
     let error = loop {

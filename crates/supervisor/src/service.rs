@@ -369,13 +369,35 @@ impl Service {
         };
         let acted = match action {
             JobAction::Kill | JobAction::Block | JobAction::Suspend => self.ends(record, act).await?,
-            JobAction::Retry | JobAction::Unblock | JobAction::Resume => {
+            JobAction::Retry | JobAction::Unblock | JobAction::Resume | JobAction::Requeue => {
                 let intent = self.intent(record).await?;
                 self.carried_out(&intent, act(Some(intent.reference())).await).await?
             }
         };
         self.dispatcher.acted(action, &acted);
         Ok(acted.state)
+    }
+
+    /// A job that is over goes, with its output, as soon as its folders on the workers are gone. What the audit says of
+    /// it stays.
+    pub(crate) async fn remove(&self, caller: &Caller, job: u64) -> Result<JobState, ServiceError> {
+        let row = self.open_to(caller, job).await?;
+        caller.needs(caller.principal.scopes.control, "control")?;
+        if !row.state.is_over() {
+            return Err(StoreError::NotEnded(job).into());
+        }
+        let record = Record::intent(Act::Remove, caller.actor())
+            .job(job)
+            .with("of", &row.user)
+            .with("name", &row.name)
+            .with("state", row.state);
+        let by = &caller.principal.login_user;
+        let reason = format!("removed by {by}: it goes once its folders on the workers are gone");
+        let removed = self.ends(record, |audit| self.store.remove_job(job, reason.clone(), audit, clock::now())).await;
+        removed?;
+        self.events.say(Event::Job(job));
+        self.dispatcher.removed();
+        Ok(row.state)
     }
 
     /// An administrator drains a worker, or ends that.
@@ -624,6 +646,7 @@ fn said_by(principal: &Principal, action: JobAction, reason: Option<String>) -> 
         JobAction::Unblock => "unblocked",
         JobAction::Suspend => "suspended",
         JobAction::Resume => "resumed",
+        JobAction::Requeue => "requeued",
     };
     let by = format!("{past} by {}", principal.login_user);
     reason.map_or_else(|| by.clone(), |reason| format!("{by}: {reason}"))

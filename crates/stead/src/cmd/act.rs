@@ -1,11 +1,11 @@
-//! `kill`, `retry`, `block`, `unblock`, `suspend`, `resume`: what a person does to a job.
+//! `kill`, `retry`, `requeue`, `block`, `unblock`, `suspend`, `resume`, `remove`: what a person does to a job.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::tasks::{address, resolve};
-use crate::cli::Act;
+use crate::cli::{Act, Remove};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::out;
@@ -29,6 +29,23 @@ pub(crate) async fn act(verb: &str, options: &Act) -> Result<(), Failure> {
         let answer: Value = client.post(&format!("/api/v1/jobs/{job}/{verb}"), &body).await?;
         if !options.common.json {
             out::say(format!("job {job} is {}", answer["state"].as_str().unwrap_or("?")));
+        }
+        answers.push(answer);
+    }
+    if options.common.json {
+        let one = answers.len() == 1;
+        out::json(&if one { answers.swap_remove(0) } else { Value::Array(answers) });
+    }
+    Ok(())
+}
+
+pub(crate) async fn remove(options: &Remove) -> Result<(), Failure> {
+    let client = Client::of(&options.common)?;
+    let mut answers = Vec::new();
+    for job in &options.jobs {
+        let answer: Value = client.delete(&format!("/api/v1/jobs/{job}")).await?;
+        if !options.common.json {
+            out::say(format!("job {job} is removed"));
         }
         answers.push(answer);
     }

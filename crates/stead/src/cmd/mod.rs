@@ -20,7 +20,7 @@ mod users;
 mod wait;
 mod workers;
 
-pub(crate) use act::act;
+pub(crate) use act::{act, remove};
 pub(crate) use acting::acting;
 pub(crate) use doctor::doctor;
 pub(crate) use explain::explain;

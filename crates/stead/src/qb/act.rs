@@ -1,4 +1,5 @@
-//! `qbkill`, `qbretry`, `qbblock`, `qbunblock`, `qbsuspend`, `qbresume`, `qbinterrupt`, and `qbout`, `qberr`.
+//! `qbkill`, `qbretry`, `qbblock`, `qbunblock`, `qbsuspend`, `qbresume`, `qbinterrupt`, `qbrequeue`, `qbremove`, and
+//! `qbout`, `qberr`.
 
 use job::{Point, TaskAddress};
 use serde_json::{Value, json};
@@ -34,11 +35,15 @@ fn verb(command: &str) -> Option<Verb> {
         "qbresume" => of(&["resume"], &["suspended"]),
         // What runs ends at once, and runs again when it is its turn.
         "qbinterrupt" => of(&["block", "unblock"], &["running"]),
-        // To be looked at, or modified, before it runs again. What begins in between is ended and begins anew.
-        "qbrequeue" => of(&["retry", "block"], &["failed", "complete", "killed"]),
+        // To be looked at, or modified, before it runs again.
+        "qbrequeue" => of(&["requeue"], &["failed", "complete", "killed"]),
+        "qbremove" => of(&[REMOVE], &["failed", "complete", "killed", "badlogin"]),
         _ => None,
     }
 }
+
+/// Has a request of its own.
+const REMOVE: &str = "remove";
 
 /// A job, and its tasks unless it is meant as a whole.
 type Meant = (u64, Vec<TaskAddress>);
@@ -131,15 +136,22 @@ async fn one(
         }
     }
     let tasks = (!names.is_empty()).then_some(names);
+    if tasks.is_some() && matches!(command, "qbremove" | "qbrequeue") {
+        return Err(Failure::usage(format!("{command} is for whole jobs: {command} {job}")));
+    }
     let body = json!({"reason": given.get("reason"), "tasks": tasks});
     let mut answer = Value::Null;
     for stead in verb.stead {
-        answer = client.post(&format!("/api/v1/jobs/{job}/{stead}"), &body).await?;
+        answer = match *stead {
+            REMOVE => client.delete(&format!("/api/v1/jobs/{job}")).await?,
+            stead => client.post(&format!("/api/v1/jobs/{job}/{stead}"), &body).await?,
+        };
     }
     if given.has("json") {
         out::json(&answer);
     } else {
-        out::say(format!("{job}: {}", answer["state"].as_str().unwrap_or("?")));
+        let state = if command == "qbremove" { "removed" } else { answer["state"].as_str().unwrap_or("?") };
+        out::say(format!("{job}: {state}"));
     }
     Ok(())
 }
@@ -269,9 +281,17 @@ mod tests {
 
     #[test]
     fn every_command_is_something_here() {
-        for command in
-            ["qbkill", "qbretry", "qbblock", "qbunblock", "qbsuspend", "qbresume", "qbinterrupt", "qbrequeue"]
-        {
+        for command in [
+            "qbkill",
+            "qbretry",
+            "qbblock",
+            "qbunblock",
+            "qbsuspend",
+            "qbresume",
+            "qbinterrupt",
+            "qbrequeue",
+            "qbremove",
+        ] {
             assert!(verb(command).is_some_and(|v| !v.stead.is_empty() && !v.states.is_empty()), "{command}");
             for state in verb(command).expect("there").states {
                 assert!(job::JobState::parse(state).is_ok(), "{command}: {state}");

@@ -25,7 +25,7 @@ use crate::out;
 use words::{Words, help};
 
 /// The commands that work, as `stead install` links them.
-pub(crate) const NAMES: [&str; 21] = [
+pub(crate) const NAMES: [&str; 22] = [
     "qbsub",
     "qbjobs",
     "qbhosts",
@@ -37,6 +37,7 @@ pub(crate) const NAMES: [&str; 21] = [
     "qbresume",
     "qbinterrupt",
     "qbrequeue",
+    "qbremove",
     "qbmodify",
     "qbout",
     "qberr",
@@ -50,8 +51,7 @@ pub(crate) const NAMES: [&str; 21] = [
 ];
 
 /// Known to Qube!'s people, and not here.
-const MISSING: [(&str, &str); 12] = [
-    ("qbremove", "jobs that are over are removed by keep_jobs_days in supervisor.toml"),
+const MISSING: [(&str, &str); 11] = [
     ("qbmigrate", "qbinterrupt ends what runs, which runs again where there is a free slot"),
     ("qbpreempt", "an urgent job gets slots by its priority"),
     ("qbbump", "jobs run in the order of their priority and number"),
@@ -85,9 +85,8 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
         "qbsub" => submit(words),
         "qbjobs" => crate::single_threaded(jobs::show(words)),
         "qbhosts" => crate::single_threaded(farm::hosts(words)),
-        "qbkill" | "qbretry" | "qbblock" | "qbunblock" | "qbsuspend" | "qbresume" | "qbinterrupt" | "qbrequeue" => {
-            crate::single_threaded(act::act(&command, words))
-        }
+        "qbkill" | "qbretry" | "qbblock" | "qbunblock" | "qbsuspend" | "qbresume" | "qbinterrupt" | "qbrequeue"
+        | "qbremove" => crate::single_threaded(act::act(&command, words)),
         "qbmodify" => crate::single_threaded(act::modify(words)),
         "qbout" | "qberr" => crate::single_threaded(act::output(&command, words)),
         "qblock" | "qbunlock" => crate::single_threaded(farm::lock(&command, words)),

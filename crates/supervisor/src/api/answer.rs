@@ -182,6 +182,7 @@ fn of_store(error: &StoreError) -> ApiError {
         | StoreError::JobIsOver { .. }
         | StoreError::Over { .. }
         | StoreError::NotEnded(_)
+        | StoreError::Removed(_)
         | StoreError::BadRow(_) => answer(StatusCode::CONFLICT, "not_possible"),
         StoreError::NoNumbers { table, row } => {
             let hint = format!(

@@ -325,6 +325,22 @@ pub(crate) fn routes() -> Vec<Page> {
             act(JobAction::Resume),
         )
         .refuses(&[409]),
+        Page::new(
+            "POST",
+            "/api/v1/jobs/{id}/requeue",
+            "requeue",
+            "Try a job that is over again, held back before anything starts.",
+            act(JobAction::Requeue),
+        )
+        .refuses(&[409]),
+        Page::new(
+            "DELETE",
+            "/api/v1/jobs/{id}",
+            "remove",
+            "Remove a job that is over, with its output; it goes once its folders on the workers are gone.",
+            remove,
+        )
+        .refuses(&[409]),
         Page::new("GET", "/api/v1/jobs/{id}/tasks", "tasks", "List the tasks of a job, with their attempts.", tasks),
         Page::new("GET", "/api/v1/jobs/{id}/logs", "logs", "Read what tasks printed; follow it.", logs::logs),
         Page::new("GET", "/api/v1/jobs/{id}/wait", "wait", "Wait until a job is over, for a while.", wait),
@@ -684,6 +700,11 @@ async fn modify(
 
 async fn job(State(app): State<App>, caller: Caller, id: JobId) -> Answer<JobView> {
     Ok(Json(app.service.job(&caller, id.0).await?))
+}
+
+async fn remove(State(app): State<App>, caller: Caller, id: JobId) -> Answer<ActedView> {
+    let state = app.service.remove(&caller, id.0).await?;
+    Ok(Json(ActedView { job: id.0, state }))
 }
 
 async fn tasks(

@@ -51,6 +51,11 @@ acts! {
     Unblock = "unblock",
     Suspend = "suspend",
     Resume = "resume",
+    Requeue = "requeue",
+    /// A job that is over goes, with its output and its folders.
+    Remove = "remove",
+    /// A job went, and a folder of it is left on a worker.
+    FolderLeft = "folder_left",
     /// A job has another name or priority.
     Modify = "modify",
     ViewLog = "view_log",
@@ -106,6 +111,7 @@ impl From<JobAction> for Act {
             JobAction::Unblock => Self::Unblock,
             JobAction::Suspend => Self::Suspend,
             JobAction::Resume => Self::Resume,
+            JobAction::Requeue => Self::Requeue,
         }
     }
 }

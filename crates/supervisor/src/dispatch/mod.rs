@@ -56,7 +56,7 @@ use policy::{ACCOUNT_UNKNOWN, Decision, Excluded, People, Place, Refusal, Who};
 pub(crate) use proof::{ProofView, proved_pid};
 use session::{Driver, Said, Summary};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{Acted, Exclusion, NewWorker, ReadyAt, Reported, SessionRow, Store, StoreError};
@@ -143,6 +143,10 @@ struct Inner {
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
+    /// Jobs that were removed may be there yet.
+    removing: AtomicBool,
+    /// One of them may go now.
+    removed: Notify,
 }
 
 /// A look at what is ready.
@@ -196,6 +200,9 @@ impl Dispatcher {
             settled,
             wake,
             woken,
+            // The former supervisor may have left some.
+            removing: AtomicBool::new(true),
+            removed: Notify::new(),
         };
         let dispatcher = Self(Arc::new(inner));
         dispatcher.record_late_ends().await?;
@@ -666,7 +673,7 @@ impl Dispatcher {
                         farm.send_to(worker, &ToWorker::Resume { session: *session }, &[]);
                     }
                 }
-                JobAction::Retry | JobAction::Unblock => {}
+                JobAction::Retry | JobAction::Unblock | JobAction::Requeue => {}
             }
             for t in &acted.running {
                 let task = Task { step: t.step, index: t.index, epoch: t.epoch };
@@ -1068,15 +1075,6 @@ impl Dispatcher {
         Ok(self.with_worker(worker, decide))
     }
 
-    /// The same for an errand, for which no account is logged on.
-    async fn decide_errand(&self, who: &Who, job: &str, worker: &str) -> Result<Option<Decision>, StoreError> {
-        let people = self.people(who).await?;
-        let Some(place) = self.with_worker(worker, |w| Place { logons: None, ..w.place.clone() }) else {
-            return Ok(None);
-        };
-        Ok(Some(policy::decide(who, Some(job), &place, &people, clock::now())))
-    }
-
     /// What the job's user carries now.
     async fn carried(&self, who: &Who) -> Result<Carried, StoreError> {
         self.0.identity.settings(&who.user).await
@@ -1277,6 +1275,9 @@ impl Dispatcher {
                 tracing::error!(job = live.job, %error, "the job was not told why it waits");
             }
             self.over(session, live).await;
+        }
+        if reported.session_over {
+            self.may_be_gone();
         }
     }
 

@@ -5,14 +5,17 @@ use super::farm::Live;
 use super::open::Terms;
 use super::session::Driver;
 use super::{DispatchError, Dispatcher, who};
+use crate::audit::{Act, Outcome, Record};
 use crate::clock;
 use crate::scheduler::Resources;
-use policy::{Decision, Via, Who};
+use policy::{Effect, Rule, RunPlan, Via, Who};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use store::{Purpose, SessionRow};
 use tokio::sync::mpsc;
-use warrant::Limits;
+use warrant::names::AccountName;
+use warrant::{Account, Limits, Mode};
 
 /// How often it is looked what is over for long.
 const EVERY: Duration = Duration::from_secs(600);
@@ -24,16 +27,74 @@ const LOGS_AT_ONCE: u32 = 100_000;
 const PATIENCE: i64 = 2;
 const DAY_US: i64 = 86_400 * 1_000_000;
 
+/// A job's folder on a worker: (worker, account).
+type Place = (String, String);
+
+/// What is there of a job on the workers.
+enum Folders {
+    /// Something of it is still at work: nothing can be said, or done, yet.
+    Busy,
+    /// Those that are there, with a session that made each.
+    There(BTreeMap<Place, SessionRow>),
+}
+
 impl Dispatcher {
     pub(super) async fn retire(&self) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Errands for jobs that somebody removed; each is sent once between two ticks.
+        let mut sent = BTreeSet::new();
         loop {
-            tick.tick().await;
-            if let Err(error) = self.retire_once(clock::now()).await {
-                tracing::error!(%error, "old jobs were not removed");
+            let is_time = tokio::select! {
+                _ = tick.tick() => true,
+                () = self.0.removed.notified() => false,
+            };
+            if is_time {
+                sent.clear();
+                if let Err(error) = self.retire_once(clock::now()).await {
+                    tracing::error!(%error, "old jobs were not removed");
+                }
+            }
+            if let Err(error) = self.remove_once(&mut sent).await {
+                tracing::error!(%error, "removed jobs did not go");
             }
         }
+    }
+
+    /// Somebody removed a job: it goes as soon as its folders are gone.
+    pub(crate) fn removed(&self) {
+        self.0.removing.store(true, Ordering::Release);
+        self.0.removed.notify_one();
+    }
+
+    /// A session is over, which a job that was removed may have waited for.
+    pub(super) fn may_be_gone(&self) {
+        if self.0.removing.load(Ordering::Acquire) {
+            self.0.removed.notify_one();
+        }
+    }
+
+    /// One look at the jobs that somebody removed.
+    async fn remove_once(&self, sent: &mut BTreeSet<(u64, Place)>) -> Result<(), DispatchError> {
+        // Before the look: who removes one meanwhile says so again.
+        self.0.removing.store(false, Ordering::Release);
+        for job in self.store().removals(AT_ONCE).await? {
+            let folders = match self.folders(job).await? {
+                Folders::There(folders) if folders.is_empty() => {
+                    self.forget(job).await?;
+                    continue;
+                }
+                Folders::There(folders) => folders,
+                Folders::Busy => BTreeMap::new(),
+            };
+            self.0.removing.store(true, Ordering::Release);
+            for (place, row) in folders {
+                if sent.insert((job, place)) {
+                    self.clean(&row).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// One look at what has been over for long.
@@ -47,12 +108,40 @@ impl Dispatcher {
         for job in self.store().retire_jobs(now - keep, AT_ONCE).await? {
             let ended = self.store().job(job).await?.and_then(|j| j.ended_at).unwrap_or(now);
             let is_overdue = ended < now - keep.saturating_mul(PATIENCE);
-            if self.folders_are_gone(job).await? || is_overdue {
-                self.remove_logs(job);
-                self.store().delete_job(job).await?;
-                tracing::info!(job, "job is over for long: removed");
+            let folders = match self.folders(job).await? {
+                Folders::There(folders) => folders,
+                Folders::Busy if is_overdue => BTreeMap::new(),
+                Folders::Busy => continue,
+            };
+            if !folders.is_empty() && !is_overdue {
+                for row in folders.values() {
+                    self.clean(row).await?;
+                }
+                continue;
             }
+            for place in folders.into_keys() {
+                self.left(job, place).await?;
+            }
+            self.forget(job).await?;
         }
+        Ok(())
+    }
+
+    async fn forget(&self, job: u64) -> Result<(), DispatchError> {
+        self.remove_logs(job);
+        self.store().delete_job(job).await?;
+        self.0.jobs.forget(&[job]);
+        self.0.events.jobs(&[job]);
+        tracing::info!(job, "a job that is over was removed");
+        Ok(())
+    }
+
+    /// What nobody could remove in all that time: an administrator of the host can, and learns of it here.
+    async fn left(&self, job: u64, (worker, account): Place) -> Result<(), DispatchError> {
+        let hint = format!("as root on the host of {worker}, remove the folder of job {job} that is {account}'s");
+        tracing::warn!(job, worker, account, hint, "a job went, and a folder of it is left");
+        let record = Record::new(Act::FolderLeft).outcome(Outcome::Failed).run_as(account).job(job);
+        self.0.audit.write(record.object(&worker).with("hint", hint)).await?;
         Ok(())
     }
 
@@ -62,14 +151,13 @@ impl Dispatcher {
         }
     }
 
-    /// Sees to it that every worker that ran the job removes its folders, each account's; true when all have.
-    async fn folders_are_gone(&self, job: u64) -> Result<bool, DispatchError> {
-        let mut ran: BTreeMap<(String, String), SessionRow> = BTreeMap::new();
+    /// The folders of a job that no errand has removed yet.
+    async fn folders(&self, job: u64) -> Result<Folders, DispatchError> {
+        let mut ran: BTreeMap<Place, SessionRow> = BTreeMap::new();
         let mut cleaned = BTreeSet::new();
         for row in self.store().sessions(job).await? {
-            let is_alive = row.ended_at.is_none();
             match row.purpose {
-                Purpose::Clean if is_alive => return Ok(false),
+                _ if row.ended_at.is_none() => return Ok(Folders::Busy),
                 Purpose::Clean if row.end.as_deref() == Some("left") => {
                     cleaned.insert((row.worker, row.account));
                 }
@@ -81,21 +169,30 @@ impl Dispatcher {
             }
         }
         ran.retain(|whose, _| !cleaned.contains(whose));
-        for ((worker, _), row) in &ran {
-            self.clean(job, worker, row).await?;
-        }
-        Ok(ran.is_empty())
+        Ok(Folders::There(ran))
     }
 
-    /// One errand: as the account that owns the folder, if it is still what policy says.
-    async fn clean(&self, job: u64, worker: &str, ran: &SessionRow) -> Result<(), DispatchError> {
+    /// One errand, as the account that owns the folder and in the mode that it was made in, whatever became of the
+    /// worker's mode and of the right to make it since: it starts nothing of the job's. The host has the last word.
+    async fn clean(&self, ran: &SessionRow) -> Result<(), DispatchError> {
+        let (job, worker) = (ran.job, ran.worker.as_str());
+        let is_excluded = |w: &super::farm::Worker| w.place.excluded.iter().any(|e| e.account == ran.account);
+        if self.with_worker(worker, is_excluded).unwrap_or(true) {
+            return Ok(());
+        }
         let Some(row) = self.store().job(job).await? else { return Ok(()) };
-        // The folder is there whatever became of the right to make it.
         let who = Who { via: Via::Operator, ..who(&row)? };
         let people = self.people(&who).await?;
-        let Some(Decision::Run(plan, rules)) = self.decide_errand(&who, &row.name, worker).await? else {
+        let Some(plan) = former(ran) else {
+            tracing::warn!(job, session = ran.id, "as whom a session ran can't be read back");
             return Ok(());
         };
+        let rules = [Rule {
+            rule: "owner_of_the_folder".to_owned(),
+            effect: Effect::Selects,
+            text: format!("the job's folder was made as {}, which removes it", ran.account),
+            source: format!("session {}", ran.id),
+        }];
         let terms = Terms {
             who: &who,
             people: &people,
@@ -106,9 +203,6 @@ impl Dispatcher {
             umask: 0o077,
         };
         let Some((new, to)) = self.new_session(job, worker, &terms) else { return Ok(()) };
-        if new.account != ran.account {
-            return Ok(());
-        }
         let session = self.store().open_errand(new, clock::now()).await?;
         let (to_driver, inbox) = mpsc::unbounded_channel();
         let live = Live {
@@ -134,4 +228,14 @@ impl Dispatcher {
         }
         Ok(())
     }
+}
+
+/// As whom a session ran.
+fn former(ran: &SessionRow) -> Option<RunPlan> {
+    let account = match ran.account.as_str() {
+        "throwaway" => Account::Throwaway,
+        name => Account::Named { name: AccountName::parse(name).ok()?, uid: None },
+    };
+    let decision: serde_json::Value = serde_json::from_str(&ran.decision).ok()?;
+    Some(RunPlan { account, mode: Mode::parse(&ran.mode)?, shared: decision["shared"].as_bool()?, grant: None })
 }

@@ -157,6 +157,7 @@ pub(super) async fn act(State(app): State<App>, visit: Visit, fields: Fields) ->
         JobAction::Unblock => "Unblocked",
         JobAction::Suspend => "Suspended",
         JobAction::Resume => "Resumed",
+        JobAction::Requeue => "Requeued",
     };
     Html::of(&ActedPage {
         frame: visit.frame(word, Nav::Jobs),

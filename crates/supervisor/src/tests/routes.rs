@@ -176,8 +176,10 @@ fn table() -> Vec<Row> {
         row("GET", "/api/v1/audit/verify", none(), admin),
         row("GET", "/api/v1/audit/whence", none(), admin).asking("?path=/nowhere&uid=1&time=2026-11-22T10:00:00Z"),
         row("POST", "/api/v1/jobs/{id}/resubmit", none(), [401, 401, 404, 201, 201, 201, 403, 403]),
-        // Last: it makes the job another one.
+        // Last: they make the job another one.
         row("POST", "/api/v1/jobs/{id}/retry", none(), [401, 401, 404, 200, 409, 200, 403, 403]),
+        row("POST", "/api/v1/jobs/{id}/requeue", none(), [401, 401, 404, 409, 409, 409, 403, 403]),
+        row("DELETE", "/api/v1/jobs/{id}", none(), [401, 401, 404, 409, 409, 409, 403, 403]),
     ]
 }
 

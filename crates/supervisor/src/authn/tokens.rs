@@ -49,6 +49,14 @@ impl Kind {
         }
     }
 
+    /// For people.
+    const fn called(self) -> &'static str {
+        match self {
+            Self::Session | Self::Token => self.as_str(),
+            Self::Job => "job's token",
+        }
+    }
+
     const fn prefix(self) -> &'static str {
         match self {
             Self::Session => "stead_s_",
@@ -176,7 +184,7 @@ impl Credentials {
     }
 
     async fn is_live(&self, kind: Kind, row: &TokenRow) -> Result<(), AuthnError> {
-        let ended = |how| Err(AuthnError::Ended { kind: kind.as_str(), how });
+        let ended = |how| Err(AuthnError::Ended { kind: kind.called(), how });
         if row.revoked_at.is_some() {
             return ended("was revoked");
         }
@@ -196,7 +204,7 @@ impl Credentials {
             }
             Kind::Job => match row.session {
                 Some(session) if self.runs(session, row.job, now).await? => Ok(()),
-                _ => ended("has ended with its job's session"),
+                _ => ended("has ended with its session"),
             },
         }
     }

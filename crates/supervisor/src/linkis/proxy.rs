@@ -126,6 +126,8 @@ async fn revoke(State(app): State<App>, Guest(caller): Guest, Body(revoke): Body
         let query = GrantsQuery {
             login_user: Some(revoke.user_name.clone()),
             proxy_user: Some(proxy.clone()),
+            // However many were revoked before, and come first.
+            state: Some("active".to_owned()),
             ..GrantsQuery::default()
         };
         let grants = app.service.grants(&caller, query).await?;

@@ -7,6 +7,7 @@ use crate::types::{Effect, Place, Principal, Refusal, Roles, Trail, Via, Who};
 use job::Requires;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use warrant::names::NAME_MAX;
 use warrant::{LoginUser, User, sha256};
 
 /// Names that no one acts as, whatever a table says: they are the machine's, or the farm's own.
@@ -340,6 +341,7 @@ pub fn acting(principal: &Principal, ask: Ask<'_>, people: &People, now: i64) ->
 }
 
 fn busy(login: &LoginUser, active: &str, asked: &str) -> Refusal {
+    let asked: String = asked.chars().take(NAME_MAX).collect();
     Refusal {
         rule: "association_active".into(),
         value: asked.escape_debug().to_string(),
@@ -348,7 +350,9 @@ fn busy(login: &LoginUser, active: &str, asked: &str) -> Refusal {
     }
 }
 
+/// What is far too long for a name is not said back.
 fn bad_name(name: &str, error: &warrant::NameError) -> Refusal {
+    let name: String = name.chars().take(NAME_MAX).collect();
     Refusal {
         rule: "user_name".into(),
         value: name.escape_debug().to_string(),
@@ -471,7 +475,7 @@ pub fn acts<'p>(
     if people.login.as_ref().is_some_and(|p| p.kind == Kind::Proxy) {
         return Err(ended(proxy_acts(login)));
     }
-    let (own, unknown) = held(login, people);
+    let (own, unknown) = held(login, wanted, people, now);
     // Who holds none learns nothing of whether there is such a user.
     if own.is_empty() {
         return Err(if unknown { directory(login, people) } else { ended(no_grant(login, user)) });
@@ -498,18 +502,20 @@ pub fn acts<'p>(
 
 /// Jobs that the live grants of a login user name together.
 fn reach(login: &LoginUser, people: &People, now: i64) -> Option<JobNames> {
-    let live = held(login, people).0.into_iter().filter(|grant| gives(grant, For::default(), people, now).is_ok());
+    let own = held(login, For::default(), people, now).0;
+    let live = own.into_iter().filter(|grant| gives(grant, For::default(), people, now).is_ok());
     JobNames::together(live.map(|grant| &grant.jobs))
 }
 
-/// The grants that name the login user or one of their groups; and whether there may be more, if the directory is down.
-fn held<'p>(login: &LoginUser, people: &'p People) -> (Vec<&'p Grant>, bool) {
+/// The grants that name the login user or one of their groups; and whether there may be more, if the directory is down:
+/// one that gives nothing whoever is in its group isn't waited for.
+fn held<'p>(login: &LoginUser, wanted: For<'_>, people: &'p People, now: i64) -> (Vec<&'p Grant>, bool) {
     let mut unknown = false;
     let own = people.grants.iter().filter(|grant| match (&grant.holder, &people.groups) {
         (Holder::Login(name), _) => name == login,
         (Holder::Group(group), Groups::Known(groups)) => groups.contains(group),
         (Holder::Group(_), Groups::Unknown(_)) => {
-            unknown = true;
+            unknown |= !matches!(gives(grant, wanted, people, now), Err(NoRight::Ended(_)));
             false
         }
     });

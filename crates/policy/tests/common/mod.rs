@@ -207,6 +207,7 @@ pub(crate) enum Given {
     InGroup,
     OutOfGroup,
     DirectoryDown,
+    EndedAndDirectoryDown,
     /// The person's own has expired, the group's lives.
     ExpiredAndGroup,
     /// The person's own lives, and nobody can say of the group's.
@@ -232,7 +233,8 @@ impl Given {
             Self::Anothers => Some(Self::InGroup),
             Self::InGroup => Some(Self::OutOfGroup),
             Self::OutOfGroup => Some(Self::DirectoryDown),
-            Self::DirectoryDown => Some(Self::ExpiredAndGroup),
+            Self::DirectoryDown => Some(Self::EndedAndDirectoryDown),
+            Self::EndedAndDirectoryDown => Some(Self::ExpiredAndGroup),
             Self::ExpiredAndGroup => Some(Self::OwnAndDirectoryDown),
             Self::OwnAndDirectoryDown => None,
         })
@@ -255,6 +257,7 @@ impl Given {
             Self::InGroup => "group, in",
             Self::OutOfGroup => "group, out",
             Self::DirectoryDown => "group, directory down",
+            Self::EndedAndDirectoryDown => "group revoked, directory down",
             Self::ExpiredAndGroup => "expired, and group in",
             Self::OwnAndDirectoryDown => "own, and group with directory down",
         }
@@ -286,6 +289,10 @@ impl Given {
             Self::InGroup => (vec![grant(1, artists())], known(&["artists"]), false),
             Self::OutOfGroup => (vec![grant(1, artists())], known(&["Artists", "artist"]), false),
             Self::DirectoryDown => (vec![grant(1, artists())], Groups::Unknown("down".into()), false),
+            Self::EndedAndDirectoryDown => {
+                let ended = Grant { state: GrantState::Revoked, ..grant(1, artists()) };
+                (vec![ended], Groups::Unknown("down".into()), false)
+            }
             Self::ExpiredAndGroup => {
                 (vec![Grant { until: Some(NOW), ..own() }, grant(2, artists())], known(&["artists"]), false)
             }

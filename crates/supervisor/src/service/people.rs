@@ -645,7 +645,18 @@ impl Service {
             let jobs = self.store.jobs_of_pair(login, &row.proxy_user, &states, JOBS_AT_ONCE, after).await?;
             for job in &jobs {
                 let Ok(who) = crate::dispatch::who(job) else { continue };
-                let Err(NoRight::Ended(refusal)) = self.identity.right(&who, &job.name).await? else { continue };
+                let refusal = match self.identity.right(&who, &job.name).await? {
+                    Err(NoRight::Ended(refusal)) => refusal,
+                    // Nobody knows whether another grant lets it go on: nothing of it does until that is known.
+                    Err(NoRight::Unknown(refusal)) => {
+                        held.push(job.id);
+                        if kill && job.grant == Some(row.id) && self.kill_running(job.id, &refusal.text).await? {
+                            ended.killed.push(job.id);
+                        }
+                        continue;
+                    }
+                    Ok(_) | Err(NoRight::NotHere(_)) => continue,
+                };
                 let reason = format!("{}; {}", refusal.text, refusal.hint);
                 let was_blocked = job.state == JobState::Blocked;
                 held.push(job.id);

@@ -360,7 +360,7 @@ impl Session {
         self.stuck = true;
         self.say(&Event::Stuck);
         let back = self.queue.give_back(|_| true, None);
-        self.report_given_back(back, "processes of an earlier task could not be killed", true);
+        self.report_given_back(back, "processes of an earlier task could not be killed", 0);
     }
 
     /// Asks the running item to end. The first reason counts.
@@ -469,11 +469,11 @@ impl Session {
             return;
         }
         let back = self.queue.give_back(|b| b.not_after < boot_ms, None);
-        self.report_given_back(back, "the deadline of its batch has passed", false);
+        self.report_given_back(back, "the deadline of its batch has passed", 0);
     }
 
-    /// `always`: someone waits for the answer, even an empty one.
-    fn report_given_back(&mut self, back: GivenBack, why: &str, always: bool) {
+    /// `answers`: the recall that is answered so, even with nothing; 0 where nobody asked.
+    fn report_given_back(&mut self, back: GivenBack, why: &str, answers: u64) {
         let GivenBack { tasks, enters, exits } = back;
         for (names, entered) in [(enters, true), (exits, false)] {
             for name in names {
@@ -481,11 +481,13 @@ impl Session {
                 self.say(&Event::EnvironmentEnded { name, entered, end });
             }
         }
-        if tasks.is_empty() && always {
-            self.say(&Event::Recalled { tasks: Vec::new() });
+        let mut rest = tasks.as_slice();
+        while let Some((some, more)) = rest.split_at_checked(RECALLED_MAX).filter(|(_, more)| !more.is_empty()) {
+            self.say(&Event::Recalled { tasks: some.to_vec(), answers: 0 });
+            rest = more;
         }
-        for some in tasks.chunks(RECALLED_MAX) {
-            self.say(&Event::Recalled { tasks: some.to_vec() });
+        if !rest.is_empty() || answers != 0 {
+            self.say(&Event::Recalled { tasks: rest.to_vec(), answers });
         }
         self.report_finished_batches();
     }
@@ -511,7 +513,7 @@ impl Session {
             return;
         }
         let back = self.queue.give_back(|_| true, None);
-        self.report_given_back(back, &text, false);
+        self.report_given_back(back, &text, 0);
         self.closing = Some(Closing { text, farewell_us });
     }
 
@@ -653,7 +655,7 @@ impl Session {
             ToSession::Ack { through } => self.outbox.acknowledge(through)?,
             ToSession::Batch => self.take_batch(packet.fds.first().ok_or(Breach::NoBatch)?),
             ToSession::Cancel { task } => self.cancel(task, now),
-            ToSession::Recall { through } => self.recall(through),
+            ToSession::Recall { through, number } => self.recall(through, number),
             ToSession::Suspend => self.suspend(now),
             ToSession::Resume => self.resume(now),
             ToSession::Finish => self.finish = true,
@@ -698,9 +700,9 @@ impl Session {
         }
     }
 
-    fn recall(&mut self, through: u64) {
+    fn recall(&mut self, through: u64, number: u64) {
         let back = self.queue.give_back(|b| b.sequence <= through, Some(&self.environments));
-        self.report_given_back(back, "it was recalled", true);
+        self.report_given_back(back, "it was recalled", number);
     }
 
     fn suspend(&mut self, now: u64) {

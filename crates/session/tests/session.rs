@@ -62,7 +62,7 @@ fn refusals(events: &[Event]) -> Vec<String> {
 
 fn recalled(events: &[Event]) -> Vec<u64> {
     let tasks = |e: &Event| match e {
-        Event::Recalled { tasks } => tasks.clone(),
+        Event::Recalled { tasks, .. } => tasks.clone(),
         _ => vec![],
     };
     events.iter().flat_map(tasks).map(|t| t.index).collect()
@@ -353,15 +353,15 @@ fn recall_gives_back_what_has_not_started() {
     worker.batch(vec![command(2, &["true"])]);
     worker.batch(vec![command(3, &["true"])]);
     let mut events = worker.until(|e| stdout(e, 0) == "up\n");
-    worker.send(&ToSession::Recall { through: 2 });
+    worker.send(&ToSession::Recall { through: 2, number: 7 });
     events.extend(worker.until(|e| !recalled(e).is_empty()));
     std::fs::write(worker.job_dir().join("go"), "").unwrap();
     events.extend(worker.until(|e| e.contains(&Event::BatchDone { sequence: 3 })));
     assert_eq!(recalled(&events), [1, 2]);
     assert_eq!(ends(&events), [(0, ItemEnd::Exited(0)), (3, ItemEnd::Exited(0))]);
-    worker.send(&ToSession::Recall { through: 9 });
+    worker.send(&ToSession::Recall { through: 9, number: 8 });
     let events = worker.until(|e| !e.is_empty());
-    assert_eq!(events, [Event::Recalled { tasks: vec![] }]);
+    assert_eq!(events, [Event::Recalled { tasks: vec![], answers: 8 }]);
 }
 
 #[test]

@@ -248,7 +248,7 @@ impl Reading {
                 let times = (time(started_us), time(ended_us));
                 self.task_ended(conn, task, &end, times, cpu_us, max_rss).await?;
             }
-            Report::Recalled { tasks } => self.recalled(conn, &tasks).await?,
+            Report::Recalled { tasks, .. } => self.recalled(conn, &tasks).await?,
             Report::BatchDone { sequence } => self.known.batches = self.known.batches.max(sequence),
             Report::BatchRefused { text } => {
                 self.known.reason = Some(clip(&text));

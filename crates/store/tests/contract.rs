@@ -272,7 +272,7 @@ async fn recalled_tasks_go_back_as_they_were() {
     let id = farm.submit(10).await;
     let (session, lease) = farm.open(id, 6).await;
     let tasks = (2..=5).map(|index| task(&lease, index)).collect();
-    farm.report(session, vec![started(), exit(&lease, 0, 0), Report::Recalled { tasks }]).await;
+    farm.report(session, vec![started(), exit(&lease, 0, 0), Report::Recalled { tasks, answers: 0 }]).await;
     farm.check(id).await;
     assert_eq!(farm.store.leases(session).await.expect("leases")[0].first, 1);
     let (_, next) = farm.open(id, 100).await;
@@ -1128,7 +1128,7 @@ async fn an_environment_that_was_recalled_has_not_failed() {
     let (session, lease) = farm.open(id, 1).await;
     let recalled = End::CannotStart { stage: "recalled".into(), errno: 0, text: "it was recalled".into() };
     let environment = Report::EnvironmentEnded { name: "house".into(), entered: true, end: recalled };
-    let back = Report::Recalled { tasks: vec![task(&lease, 0)] };
+    let back = Report::Recalled { tasks: vec![task(&lease, 0)], answers: 0 };
     farm.report(session, vec![started(), environment, back, over(SessionEnd::Left)]).await;
     assert_eq!(farm.task(id, 0).await.state, TaskState::Pending);
     assert_eq!(farm.store.session(session).await.expect("read").expect("there").reason, None);

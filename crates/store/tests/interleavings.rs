@@ -135,7 +135,7 @@ impl World {
                 let Some(sess) = self.pick(session).filter(|s| !s.over) else { return };
                 let keep = sess.todo.len().saturating_sub(tasks);
                 let tasks = sess.todo.drain(keep..).map(|(lease, index)| task(&lease, index)).collect();
-                sess.reports.push(Report::Recalled { tasks });
+                sess.reports.push(Report::Recalled { tasks, answers: 0 });
             }
             Event::End { session, end } => {
                 let Some(sess) = self.pick(session).filter(|s| !s.over) else { return };

@@ -89,9 +89,11 @@ pub enum ToSession {
     Cancel {
         task: TaskRef,
     },
-    /// Give back what has not started of batches up to this sequence number; answered by `Recalled`.
+    /// Give back what has not started of batches up to this sequence number; answered by `Recalled`, with this number
+    /// of the recall.
     Recall {
         through: u64,
+        number: u64,
     },
     /// Stop the processes of the running item; start nothing.
     Suspend,
@@ -184,6 +186,8 @@ pub enum Event {
     /// The attempts of the recalled batches that were never started.
     Recalled {
         tasks: Vec<TaskRef>,
+        /// The recall that has been obeyed by now; 0: more is to come, or nobody asked.
+        answers: u64,
     },
     /// A batch was refused; nothing of it ran.
     BatchRefused {
@@ -217,7 +221,7 @@ impl ToSession {
                 task.write(&mut w);
                 &mut w
             }
-            Self::Recall { through } => w.u8(5).u64(*through),
+            Self::Recall { through, number } => w.u8(5).u64(*through).u64(*number),
             Self::Suspend => w.u8(6),
             Self::Resume => w.u8(7),
             Self::Finish => w.u8(8),
@@ -238,7 +242,7 @@ impl ToSession {
             2 => Self::Ack { through: r.u64()? },
             3 => Self::Batch,
             4 => Self::Cancel { task: TaskRef::read(&mut r)? },
-            5 => Self::Recall { through: r.u64()? },
+            5 => Self::Recall { through: r.u64()?, number: r.u64()? },
             6 => Self::Suspend,
             7 => Self::Resume,
             8 => Self::Finish,
@@ -332,8 +336,8 @@ fn write_event(w: &mut Writer, event: &Event) {
         Event::BatchDone { sequence } => {
             w.u8(9).u64(*sequence);
         }
-        Event::Recalled { tasks } => {
-            w.u8(10).list(tasks, |w, t| t.write(w));
+        Event::Recalled { tasks, answers } => {
+            w.u8(10).list(tasks, |w, t| t.write(w)).u64(*answers);
         }
         Event::BatchRefused { text } => {
             w.u8(11).str(text);
@@ -381,7 +385,7 @@ fn read_event(r: &mut Reader<'_>) -> Result<Event, DecodeError> {
             end: read_end(r)?,
         },
         9 => Event::BatchDone { sequence: r.u64()? },
-        10 => Event::Recalled { tasks: r.list("tasks", PACKET_MAX, TaskRef::read)? },
+        10 => Event::Recalled { tasks: r.list("tasks", PACKET_MAX, TaskRef::read)?, answers: r.u64()? },
         11 => Event::BatchRefused { text: r.str("text", TEXT_MAX)? },
         12 => Event::Stuck,
         13 => Event::Leaving { text: r.str("text", TEXT_MAX)? },

@@ -242,6 +242,9 @@ pub enum ToWorker {
     Recall {
         session: u64,
         through: u64,
+        /// Comes back with the answer.
+        #[serde(default)]
+        number: u64,
     },
     Suspend {
         session: u64,
@@ -329,6 +332,9 @@ pub enum Report {
     /// Never started: they go back to the queue.
     Recalled {
         tasks: Vec<Task>,
+        /// The recall that the session has obeyed by now; 0: more is to come, or nobody asked.
+        #[serde(default)]
+        answers: u64,
     },
     BatchDone {
         sequence: u64,

@@ -309,7 +309,9 @@ impl Hub {
             ToWorker::Batch { session, .. } => self.batch(session, payload),
             ToWorker::Renew { session } => self.renew(session, payload),
             ToWorker::Cancel { session, task } => self.send(session, ToSession::Cancel { task: task.into() }),
-            ToWorker::Recall { session, through } => self.send(session, ToSession::Recall { through }),
+            ToWorker::Recall { session, through, number } => {
+                self.send(session, ToSession::Recall { through, number });
+            }
             ToWorker::Suspend { session } => self.send(session, ToSession::Suspend),
             ToWorker::Resume { session } => self.send(session, ToSession::Resume),
             ToWorker::Finish { session } => self.send(session, ToSession::Finish),

@@ -20,7 +20,9 @@ pub(crate) fn report(event: &Event) -> Option<Report> {
             Report::EnvironmentEnded { name: name.clone(), entered: *entered, end: item_end(end) }
         }
         Event::BatchDone { sequence } => Report::BatchDone { sequence: *sequence },
-        Event::Recalled { tasks } => Report::Recalled { tasks: tasks.iter().map(|t| (*t).into()).collect() },
+        Event::Recalled { tasks, answers } => {
+            Report::Recalled { tasks: tasks.iter().map(|t| (*t).into()).collect(), answers: *answers }
+        }
         Event::BatchRefused { text } => Report::BatchRefused { text: text.clone() },
         Event::Ready { .. }
         | Event::Output { .. }

@@ -22,7 +22,13 @@ pub(crate) const BYTES_MAX: u64 = (warrant::batch::BATCH_MAX - (8 << 20)) as u64
 /// What a task costs besides itself.
 const OVERHEAD_US: u64 = 300;
 /// How long a batch may start items after it was signed.
-pub(crate) const NOT_AFTER_MS: u64 = 30_000;
+const NOT_AFTER_MS: u64 = 30_000;
+
+/// How long a batch may start items, in ms, when the right to them ends at `ends`. What has not begun then comes back.
+pub(crate) fn starts_within(ends: Option<i64>, now: i64) -> u64 {
+    let left = ends.map(|ends| u64::try_from(ends.saturating_sub(now) / 1000).unwrap_or_default());
+    left.map_or(NOT_AFTER_MS, |left| left.min(NOT_AFTER_MS))
+}
 
 /// What a session's tasks took so far.
 #[derive(Debug, Default, Clone)]
@@ -231,6 +237,14 @@ mod tests {
         assert!(total(&[item(16 << 20), item(16 << 20)]) <= BYTES_MAX);
         assert!(total(&vec![item(8 << 20); 7]) > BYTES_MAX);
         assert!(BYTES_MAX < warrant::batch::BATCH_MAX as u64 && warrant::batch::BATCH_MAX < wire::FRAME_MAX);
+    }
+
+    #[test]
+    fn nothing_of_a_batch_begins_after_the_end_of_the_right_to_it() {
+        let within = |ends: Option<i64>| starts_within(ends, 5_000_000);
+        assert_eq!((within(None), within(Some(i64::MAX))), (NOT_AFTER_MS, NOT_AFTER_MS));
+        assert_eq!(within(Some(7_000_999)), 2000);
+        assert_eq!((within(Some(5_000_999)), within(Some(5_000_000)), within(Some(i64::MIN))), (0, 0, 0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::misfires::Misfires;
 use super::open::Addressee;
 use super::place::HostClock;
 use super::session::Said;
+use crate::clock;
 use crate::configuration::GivenByFile;
 use crate::events::Event;
 use crate::scheduler::{self, Resources};
@@ -143,8 +144,17 @@ pub(crate) struct Live {
     pub(crate) held_up: Option<String>,
     /// It is to start nothing more: no batch goes out to it, not even one that was decided before.
     pub(crate) withdrawn: bool,
-    /// Who waits for it to say so. Gone with it: a session that is over starts nothing.
-    pub(crate) awaited: Vec<oneshot::Sender<()>>,
+    /// Who waits for it to say so, and by which recall it was told. Gone with it: a session that is over starts nothing.
+    pub(crate) awaited: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+impl Live {
+    /// It has obeyed this recall, and with it all before: an answer to an earlier one says nothing of what was handed out
+    /// since.
+    pub(crate) fn has_given_back(&mut self, number: u64) {
+        // Whoever stopped waiting needs no word.
+        self.awaited.extract_if(.., |(recall, _)| *recall <= number).for_each(|(_, waits)| _ = waits.send(()));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -172,6 +182,11 @@ pub(crate) struct Farm {
 }
 
 impl Farm {
+    /// Its numbers follow those of the supervisor before it: sessions may still answer to them.
+    pub(crate) fn new() -> Self {
+        Self { last_number: u64::try_from(clock::now()).unwrap_or_default(), ..Self::default() }
+    }
+
     pub(crate) fn number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
@@ -260,13 +275,20 @@ impl Farm {
         let sessions: Vec<(u64, String)> =
             self.sessions.iter().filter(|(_, l)| l.job == job).map(|(id, l)| (*id, l.worker.clone())).collect();
         let withdraw = |(session, worker): (u64, String)| {
-            let is_told = self.send_to(&worker, &ToWorker::Recall { session, through: u64::MAX }, &[]);
+            let recall = self.recall(session, &worker);
             let live = self.sessions.get_mut(&session)?;
             live.withdrawn = true;
             let (said, heard) = oneshot::channel();
-            is_told.then(|| live.awaited.push(said)).map(|()| heard)
+            recall.map(|number| live.awaited.push((number, said))).map(|()| heard)
         };
         sessions.into_iter().map(withdraw).collect()
+    }
+
+    /// Calls back all that the session has not started. The number of the recall, if its worker is there to hear it.
+    pub(crate) fn recall(&mut self, session: u64, worker: &str) -> Option<u64> {
+        let number = self.number();
+        let is_told = self.send_to(worker, &ToWorker::Recall { session, through: u64::MAX, number }, &[]);
+        is_told.then_some(number)
     }
 
     pub(crate) fn running(&self) -> Vec<scheduler::Running> {

@@ -178,7 +178,7 @@ impl Dispatcher {
         Helpers { workshop, owners, identity, logons, configuration, url, room, metrics }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
-        let farm = Mutex::default();
+        let farm = Mutex::new(Farm::new());
         let (jobs, wake, woken) = (Jobs::new(workshop), Notify::new(), AtomicU64::new(0));
         let settled = Notify::new();
         let inner = Inner {
@@ -409,6 +409,7 @@ impl Dispatcher {
         held: &mut HashSet<String>,
         now: i64,
     ) -> Result<Round, DispatchError> {
+        let holds = self.farm().holds;
         let ready = self.store().ready_after(READY, after, now).await?;
         let candidates = self.candidates(&ready, held).await?;
         let (plan, yields) = {
@@ -428,7 +429,7 @@ impl Dispatcher {
         self.say_why(&plan).await?;
         self.give_up(&candidates, &plan).await?;
         let no_place = plan.waiting.values().all(Option::is_some);
-        let opened = join_all(plan.placements.into_iter().map(|p| self.open(p))).await;
+        let opened = join_all(plan.placements.into_iter().map(|p| self.open(p, holds))).await;
         let unrecorded = opened.iter().find_map(|o| match o {
             Err(DispatchError::Audit(error)) => Some(error.clone()),
             _ => None,
@@ -658,8 +659,7 @@ impl Dispatcher {
                 JobAction::Kill | JobAction::Block => {
                     for (session, worker) in &acted.sessions {
                         if acted.running.iter().any(|t| t.session == *session) {
-                            let recall = ToWorker::Recall { session: *session, through: u64::MAX };
-                            farm.send_to(worker, &recall, &[]);
+                            farm.recall(*session, worker);
                         }
                     }
                 }
@@ -864,7 +864,8 @@ impl Dispatcher {
         for id in kept {
             let Some(row) = self.store().session(*id).await? else { continue };
             let Some(job) = self.store().job(row.job).await? else { continue };
-            if let job::JobState::Killed | job::JobState::Badlogin | job::JobState::Blocked = job.state {
+            // What runs of one that is blocked comes to its end, unless it was asked to end before.
+            if let job::JobState::Killed | job::JobState::Badlogin = job.state {
                 self.tell_worker(&row.worker, &ToWorker::Kill { session: *id });
                 continue;
             }
@@ -1066,13 +1067,18 @@ impl Dispatcher {
     }
 
     /// The decision for a worker that is connected, by what the tables say now.
-    async fn decide(&self, who: &Who, job: &str, worker: &str) -> Result<Option<Decision>, StoreError> {
+    async fn decide(&self, who: &Who, job: &str, worker: &str) -> Result<Option<(Decision, Ends)>, StoreError> {
         let people = self.people(who).await?;
         let decide = |w: &Worker| {
             let place = logon::for_living(&w.place);
             policy::decide(who, Some(job), place.as_ref().unwrap_or(&w.place), &people, clock::now())
         };
-        Ok(self.with_worker(worker, decide))
+        let decided = self.with_worker(worker, decide);
+        let ends = match &decided {
+            Some(Decision::Run(plan, _)) => ends(plan.grant, &people),
+            _ => None,
+        };
+        Ok(decided.map(|decision| (decision, ends)))
     }
 
     /// What the job's user carries now.
@@ -1113,7 +1119,7 @@ impl Dispatcher {
         let launch = new.iter().find_map(Launch::of);
         let logged_on = new.iter().any(|r| matches!(r, Report::Started { .. } | Report::Refused { .. }));
         let held_up = new.iter().find_map(held_up);
-        let has_given_back = new.iter().any(|r| matches!(r, Report::Recalled { .. }));
+        let answered = new.iter().filter_map(answered_recall).max();
         let bad_proxy = new.iter().find_map(|r| bad_proxy(&row, r));
         let failures: Vec<String> = new.iter().filter_map(failed_stage).collect();
         let (count, ended) = (new.len() as u64, summary.ended());
@@ -1128,9 +1134,8 @@ impl Dispatcher {
             {
                 live.reported = reported.through;
                 live.held_up = held_up.or(live.held_up.take());
-                if has_given_back {
-                    // Whoever stopped waiting needs no word.
-                    live.awaited.drain(..).for_each(|waits| _ = waits.send(()));
+                if let Some(number) = answered {
+                    live.has_given_back(number);
                 }
                 farm.tell(session, Said::Reports(summary));
             }
@@ -1406,11 +1411,26 @@ impl Dispatcher {
     }
 }
 
+/// When a right ends by itself, if it does.
+type Ends = Option<i64>;
+
+fn ends(grant: Option<u64>, people: &People) -> Ends {
+    people.grants.iter().find(|g| Some(g.id) == grant)?.until
+}
+
 /// What is only for now: the directory is down, or the account has as many processes as it may have.
 fn held_up(report: &Report) -> Option<String> {
     match report {
         Report::Refused { kind, text, .. } if kind == "transient" => Some(text.clone()),
         Report::TaskEnded { end: End::CannotStart { stage, text, .. }, .. } if stage == "limit" => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// The recall after which a session holds nothing that was handed out before it.
+fn answered_recall(report: &Report) -> Option<u64> {
+    match report {
+        Report::Recalled { answers, .. } => Some(*answers).filter(|number| *number != 0),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use super::farm::{Live, Worker};
 use super::jobs::{Job, JobsError};
 use super::logon::Needs;
 use super::session::Driver;
-use super::{DispatchError, Dispatcher, PLAN_PATIENCE};
+use super::{DispatchError, Dispatcher, PLAN_PATIENCE, ends};
 use crate::audit::{Act, Record};
 use crate::clock;
 use crate::logon::seal_for;
@@ -49,8 +49,8 @@ impl Addressee {
 
 impl Dispatcher {
     /// Opens a session where the scheduler wants it; false when there was nothing to do there any more.
-    pub(super) async fn open(&self, placement: Placement) -> Result<bool, DispatchError> {
-        let holds = self.farm().holds;
+    /// `holds`: how many jobs had been held when that was decided.
+    pub(super) async fn open(&self, placement: Placement, holds: u64) -> Result<bool, DispatchError> {
         let Some(job) = self.worked_out(placement.job).await? else { return Ok(false) };
         let terms = Terms {
             who: &placement.who,
@@ -94,7 +94,7 @@ impl Dispatcher {
             };
             let mut farm = self.farm();
             farm.sessions.insert(session, live);
-            // Whoever held the job while the session was opened didn't see it here.
+            // Whoever held the job meanwhile didn't see it here.
             (inbox, farm.holds != holds)
         };
         if !self.issue(session, placement.job, &placement.worker, to, &terms).await? {
@@ -105,7 +105,7 @@ impl Dispatcher {
         self.0.events.say(crate::events::Event::Job(placement.job));
         let driver = Driver::new(self.clone(), session, placement.job, placement.worker, inbox);
         let driver = driver.working(job, placement.step, placement.plan.account, placement.asks, placement.settings);
-        let driver = driver.asking_again(is_doubtful);
+        let driver = driver.asking_again(is_doubtful).until(ends(placement.plan.grant, &placement.people));
         tokio::spawn(driver.drive(Some(lease)));
         Ok(true)
     }

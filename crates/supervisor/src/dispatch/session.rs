@@ -13,7 +13,7 @@
 
 use super::batch::{self, Entered, Pace};
 use super::jobs::Job;
-use super::{DispatchError, Dispatcher};
+use super::{DispatchError, Dispatcher, Ends};
 use crate::authn::Secret;
 use crate::identity::UserSettings;
 use crate::scheduler::Resources;
@@ -71,7 +71,7 @@ impl Summary {
                     summary.took_us = summary.took_us.saturating_add(ended_us.saturating_sub(*started_us));
                 }
                 Report::BatchDone { sequence } => summary.done.push(*sequence),
-                Report::Recalled { tasks } => summary.recalled |= !tasks.is_empty(),
+                Report::Recalled { tasks, .. } => summary.recalled |= !tasks.is_empty(),
                 Report::BatchRefused { .. } => summary.refused = true,
                 Report::EnvironmentEnded { entered: false, end, .. } => {
                     summary.exits += 1;
@@ -143,6 +143,8 @@ pub(crate) struct Driver {
     is_asked: bool,
     /// What it was opened by may have ended since.
     is_doubtful: bool,
+    /// When the right that was found last ends by itself.
+    ends: Ends,
     /// Made, and not handed over yet.
     fresh_token: Option<Secret>,
     inbox: mpsc::UnboundedReceiver<Said>,
@@ -183,6 +185,7 @@ impl Driver {
             is_drained: false,
             is_asked: false,
             is_doubtful: false,
+            ends: None,
             fresh_token: None,
             inbox,
         }
@@ -205,6 +208,12 @@ impl Driver {
     /// Whether the decision is made again before its first batch, as before each other one.
     pub(super) fn asking_again(mut self, is_doubtful: bool) -> Self {
         self.is_doubtful = is_doubtful;
+        self
+    }
+
+    /// When what it was opened by ends by itself.
+    pub(super) fn until(mut self, ends: Ends) -> Self {
+        self.ends = ends;
         self
     }
 
@@ -385,9 +394,9 @@ impl Driver {
     /// The decision, made again: the same account as when the session was opened, and nothing that holds it back.
     async fn may_go_on(&mut self, job: &Job) -> Result<bool, DispatchError> {
         match self.dispatcher.decide(&job.who, job.plan.name(), &self.worker).await? {
-            Some(Decision::Run(plan, _)) if Some(&plan.account) == self.account.as_ref() => {}
-            Some(Decision::Blocked(refusal, _)) => return self.is_over_for_all(job, &refusal).await,
-            Some(Decision::Run(..) | Decision::Waiting(..) | Decision::Refused(..)) | None => return Ok(false),
+            Some((Decision::Run(plan, _), ends)) if Some(&plan.account) == self.account.as_ref() => self.ends = ends,
+            Some((Decision::Blocked(refusal, _), _)) => return self.is_over_for_all(job, &refusal).await,
+            Some((Decision::Run(..) | Decision::Waiting(..) | Decision::Refused(..), _)) | None => return Ok(false),
         }
         let user = job.who.user.as_str();
         let carried = self.dispatcher.carried(&job.who).await?;
@@ -487,7 +496,9 @@ impl Driver {
             return Ok(());
         }
         let sent = farm.workers.get(&self.worker).map(|worker| {
-            let not_after = worker.clock.now() + batch::NOT_AFTER_MS;
+            // A task that a grant lets run begins before the grant's end. What is entered is left all the same.
+            let ends = self.ends.filter(|_| !is_exits);
+            let not_after = worker.clock.now() + batch::starts_within(ends, crate::clock::now());
             let mut batch = batch::batch(d.keys().farm, session, sequence, job, &settings, not_after, items);
             if job.spec.token {
                 batch::hand_token(&mut batch, d.url(), fresh);
@@ -602,7 +613,7 @@ impl Driver {
         if self.is_alone {
             return;
         }
-        self.tell(&ToWorker::Recall { session: self.session, through: u64::MAX });
+        self.dispatcher.farm().recall(self.session, &self.worker);
         (self.stage, self.is_away, self.is_drained, self.refusals) = (Stage::Finishing, false, true, 0);
         // Which of those that are open it has is found out.
         self.sequence = self.done;
@@ -642,10 +653,10 @@ mod tests {
             ended(1, End::Exited { code: 1 }),
             ended(2, End::Cancelled),
             Report::BatchDone { sequence: 1 },
-            Report::Recalled { tasks: Vec::new() },
+            Report::Recalled { tasks: Vec::new(), answers: 1 },
         ]);
         assert_eq!(summary, Summary { ended: 2, took_us: 500, done: vec![1], recalled: false, ..Summary::default() });
-        assert!(Summary::of(&[Report::Recalled { tasks: vec![task(3)] }]).recalled);
+        assert!(Summary::of(&[Report::Recalled { tasks: vec![task(3)], answers: 1 }]).recalled);
         assert!(Summary::of(&[Report::BatchRefused { text: String::new() }]).refused);
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Habits {
     pub(crate) stays_away: bool,
     /// Keeps its reports to itself.
     pub(crate) is_silent: bool,
+    /// Recalls are on their way until [`FakeWorker::pass_recall`].
+    pub(crate) is_slow: bool,
     /// What it answers to settings; nothing at all, if it returns nothing. As real workers do, it looks whether there is
     /// such an account.
     pub(crate) settles: Settles,
@@ -69,6 +71,7 @@ impl Habits {
             proves: None,
             stays_away: false,
             is_silent: false,
+            is_slow: false,
             settles: Arc::new(|account| {
                 Some(account.filter(|a| *a == "ghost").map(|_| "there is no ghost".to_owned()))
             }),
@@ -110,6 +113,8 @@ pub(crate) struct Seen {
     pub(crate) killed: Vec<u64>,
     pub(crate) cleaned: Vec<u64>,
     pub(crate) renewals: usize,
+    /// Session and number of those that are on their way.
+    pub(crate) recalls: VecDeque<(u64, u64)>,
     pub(crate) suspensions: usize,
     pub(crate) refused: Option<String>,
     pub(crate) hellos: usize,
@@ -133,7 +138,7 @@ impl Seen {
 
 enum Order {
     Batch(Box<Batch>),
-    Recall,
+    Recall(u64),
     Cancel(Task),
     Suspend(bool),
     Finish,
@@ -184,6 +189,12 @@ impl FakeWorker {
     pub(crate) fn permit(&self, tasks: usize) {
         let permits = self.habits().permits.clone();
         permits.add_permits(tasks);
+    }
+
+    /// The oldest recall that is on its way reaches its session.
+    pub(crate) fn pass_recall(&self) {
+        let (session, number) = self.seen().recalls.pop_front().expect("a recall");
+        self.order(session, Order::Recall(number));
     }
 
     /// Says something on the channel.
@@ -275,7 +286,10 @@ impl FakeWorker {
                 self.seen().renewals += 1;
             }
             ToWorker::Cancel { session, task } => self.order(session, Order::Cancel(task)),
-            ToWorker::Recall { session, .. } => self.order(session, Order::Recall),
+            ToWorker::Recall { session, number, .. } if self.habits().is_slow => {
+                self.seen().recalls.push_back((session, number));
+            }
+            ToWorker::Recall { session, number, .. } => self.order(session, Order::Recall(number)),
             ToWorker::Suspend { session } => {
                 self.order(session, Order::Suspend(true));
                 self.seen().suspensions += 1;
@@ -511,7 +525,7 @@ impl Session {
                 self.queue.extend(batch.items.into_iter().map(|i| (batch.sequence, Some(i))));
                 self.queue.push_back((batch.sequence, None));
             }
-            Order::Recall => {
+            Order::Recall(number) => {
                 let mut tasks = Vec::new();
                 self.queue.retain(|(_, item)| match item.as_ref().map(|i| &i.kind) {
                     Some(ItemKind::Task(task)) => {
@@ -521,7 +535,7 @@ impl Session {
                     Some(ItemKind::Enter { .. }) => false,
                     Some(ItemKind::Exit { .. }) | None => true,
                 });
-                self.report(Report::Recalled { tasks });
+                self.report(Report::Recalled { tasks, answers: number });
             }
             Order::Cancel(task) => {
                 let before = self.queue.len();

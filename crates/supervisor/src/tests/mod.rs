@@ -18,6 +18,7 @@ mod passwords;
 mod people;
 mod rechecks;
 mod recorded;
+mod revoked;
 mod routes;
 mod settings;
 mod trust;
@@ -75,7 +76,10 @@ pub(crate) fn operator() -> u32 {
 pub(crate) struct FakeHost;
 
 impl crate::identity::Host for FakeHost {
-    fn groups_of(&self, name: &str, _: Option<&[String]>) -> Result<Vec<String>, String> {
+    fn groups_of(&self, name: &str, wanted: Option<&[String]>) -> Result<Vec<String>, String> {
+        if wanted.is_some_and(|wanted| wanted.iter().any(|group| group == "adrift")) {
+            return Err("the directory is down".to_owned());
+        }
         // One is in a group of people; nobody else is in any.
         Ok(if name == "bob" { vec!["artists".to_owned()] } else { Vec::new() })
     }

@@ -140,6 +140,7 @@ async fn a_revocation_that_kills_reaches_what_was_blocked_before() {
     let (farm, worker) = stuck(dir.path()).await;
     let id = grant(&farm, "ada").await;
     let (running, path) = running_as_render(&farm).await;
+    eventually("it was handed out", async || !worker.seen().batches.is_empty()).await;
     // So that its task can't be called back: it runs.
     worker.crash();
     eventually("the worker is gone", async || farm.get("/api/v1/workers").await[0]["state"] == "down").await;

@@ -7,8 +7,8 @@ use crate::cell::{Cells, Raw};
 use crate::convert::{i, number};
 use crate::dialect::{Conn, NUMBERED_GRANTS, NUMBERED_TOKENS};
 use crate::error::StoreError;
-use crate::identity::{ASSOCIATION, ASSOCIATIONS, GRANT, GRANTS, association_row, grant_row};
-use crate::people::{AssociationRow, GrantRow, List, NewGrant, NewToken, NewUser};
+use crate::identity::{ASSOCIATION, ASSOCIATIONS, GRANT, GRANTS, USER, USERS, association_row, grant_row, user_row};
+use crate::people::{AssociationRow, GrantRow, List, NewGrant, NewToken, NewUser, UserRow};
 use crate::submit::keep_audit;
 use crate::types::AuditRef;
 use crate::writer::Pending;
@@ -18,6 +18,18 @@ impl Store {
     /// Keeps a user as given; when and by whom the row was made stays.
     pub async fn put_user(&self, user: NewUser, audit: Option<AuditRef>, now: i64) -> Result<()> {
         self.own(move |c| Box::pin(async move { put_user(c, user, true, audit, now).await.map(drop) })).await
+    }
+
+    /// The same of one that was as given when it was decided, or wasn't there or readable: what somebody else changed
+    /// meanwhile is not undone.
+    pub async fn change_user(
+        &self,
+        user: NewUser,
+        was: Option<UserRow>,
+        audit: Option<AuditRef>,
+        now: i64,
+    ) -> Result<()> {
+        self.own(move |c| Box::pin(change_user(c, user, was, audit, now))).await
     }
 
     /// Keeps a user unless there is one of that name, which then stays as it is. Says whether there was none.
@@ -268,6 +280,21 @@ macro_rules! insert_user {
             $conflict
         )
     };
+}
+
+async fn change_user(
+    conn: &mut Conn,
+    user: NewUser,
+    was: Option<UserRow>,
+    audit: Option<AuditRef>,
+    now: i64,
+) -> Result<()> {
+    let row = query(USER).bind(user.name.clone()).fetch_optional(&mut *conn).await?;
+    let is = row.and_then(|row| user_row(&Cells { row: &row, table: &USERS, first: 0 }).ok());
+    if is != was {
+        return Err(StoreError::ChangedMeanwhile(user.name));
+    }
+    put_user(conn, user, true, audit, now).await.map(drop)
 }
 
 /// Says whether a row was written.

@@ -40,6 +40,8 @@ pub enum StoreError {
     NoSuchTask { job: u64, step: u32, index: u64, tasks: u64 },
     #[error("there is no session {0}")]
     NoSuchSession(u64),
+    #[error("user {0} was changed by somebody else at the same time: look again, then say it again")]
+    ChangedMeanwhile(String),
     #[error("there is no grant {0}")]
     NoSuchGrant(u64),
     #[error(transparent)]

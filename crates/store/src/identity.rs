@@ -271,7 +271,7 @@ fn whole<'r>(row: &'r Row, table: &'static Table) -> Cells<'r> {
     Cells { row, table, first: 0 }
 }
 
-fn user_row(cells: &Cells<'_>) -> Raw<UserRow> {
+pub(crate) fn user_row(cells: &Cells<'_>) -> Raw<UserRow> {
     Ok(UserRow {
         name: cells.text("name")?,
         kind: cells.text("type")?,
@@ -354,10 +354,7 @@ fn account_row(cells: &Cells<'_>) -> Raw<AccountRow> {
 }
 
 async fn user(pool: &Pool, name: &str) -> Result<Option<Raw<UserRow>>> {
-    let row = query(concat!("SELECT ", user_columns!(), " FROM users WHERE name = $1"))
-        .bind(name)
-        .fetch_optional(pool)
-        .await?;
+    let row = query(USER).bind(name).fetch_optional(pool).await?;
     Ok(row.map(|row| user_row(&whole(&row, &USERS))))
 }
 
@@ -396,6 +393,8 @@ async fn grant(pool: &Pool, id: u64) -> Result<Option<Raw<GrantRow>>> {
     let row = query(GRANT).bind(i(id)).fetch_optional(pool).await?;
     Ok(row.map(|row| grant_row(&whole(&row, &GRANTS))))
 }
+
+pub(crate) const USER: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE name = $1");
 
 pub(crate) const GRANT: &str = concat!("SELECT ", grant_columns!(), " FROM grants WHERE id = $1");
 

@@ -587,6 +587,25 @@ async fn a_table_that_has_no_more_numbers_says_so() {
     }
 }
 
+/// A note that was written while somebody was disabled doesn't enable them again.
+#[tokio::test]
+async fn what_somebody_else_changed_meanwhile_is_not_undone() {
+    let farm = Farm::fresh().await;
+    let store = &farm.store;
+    let ada = || NewUser { name: "ada".into(), kind: "login".into(), ..NewUser::default() };
+    let row = async || store.user("ada").await.expect("read").map(|row| row.expect("good"));
+    store.change_user(ada(), None, None, T0).await.expect("there was none");
+    let was = row().await;
+    store.change_user(NewUser { disabled: true, ..ada() }, was.clone(), None, T0).await.expect("as it was");
+    let noted = || NewUser { note: Some("late".into()), ..ada() };
+    for was in [was, None] {
+        let error = store.change_user(noted(), was, audit(1), T0).await.expect_err("changed meanwhile");
+        assert!(matches!(&error, StoreError::ChangedMeanwhile(name) if name == "ada"), "{error}");
+    }
+    let is = row().await.expect("there");
+    assert_eq!((is.disabled, is.note), (true, None));
+}
+
 #[tokio::test]
 async fn an_act_and_its_audit_record_are_kept_together() {
     let farm = Farm::fresh().await;

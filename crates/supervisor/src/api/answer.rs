@@ -179,6 +179,7 @@ fn of_store(error: &StoreError) -> ApiError {
         | StoreError::NoSuchGrant(_)
         | StoreError::NoSuchWorker(_) => answer(StatusCode::NOT_FOUND, "not_found"),
         StoreError::NotPossible(_)
+        | StoreError::ChangedMeanwhile(_)
         | StoreError::JobIsOver { .. }
         | StoreError::Over { .. }
         | StoreError::NotEnded(_)

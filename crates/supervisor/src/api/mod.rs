@@ -401,7 +401,8 @@ pub(crate) fn routes() -> Vec<Page> {
         Page::new("PUT", "/api/v1/as", "act_as", "Act as a proxy user from now on.", people::act_as),
         Page::new("DELETE", "/api/v1/as", "act_as_oneself", "Act as oneself again.", people::act_as_oneself),
         Page::new("GET", "/api/v1/users", "users", "List users.", people::users),
-        Page::new("POST", "/api/v1/users", "put_user", "Make a user, or change one.", people::put_user),
+        Page::new("POST", "/api/v1/users", "put_user", "Make a user, or change one.", people::put_user)
+            .refuses(&[409]),
         Page::new("GET", "/api/v1/users/{name}", "user", "Look at a user.", people::user),
         Page::new(
             "DELETE",

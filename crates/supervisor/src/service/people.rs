@@ -278,7 +278,7 @@ impl Service {
         let record = record.with("environment", names).with("working_root", &new.working_root);
         let record = record.with("workers", &new.workers);
         let record = record.with("max_cpus_milli", new.max_cpus_milli).with("max_memory", new.max_memory);
-        let put = |audit| self.store.put_user(new.clone(), audit, clock::now());
+        let put = |audit| self.store.change_user(new.clone(), old.clone(), audit, clock::now());
         // Whoever is disabled has lost what they had.
         if new.disabled {
             self.ends(record, put).await?;

@@ -547,6 +547,7 @@ pub(super) async fn revoke(
         grant: ended.grant,
         blocked: ended.blocked,
         killed: ended.killed,
+        unsettled: ended.unsettled,
     })
 }
 

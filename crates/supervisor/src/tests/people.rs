@@ -2,6 +2,7 @@
 
 use super::document::operations;
 use super::fake_worker::{FakeWorker, Habits};
+use super::pages::Asked;
 use super::{ADA, BOB, Supervised, eventually, frames, operator, spec};
 use crate::ask::JobsPageQuery;
 use crate::authn::Peer;
@@ -126,6 +127,12 @@ async fn running_as_render(farm: &Supervised) -> (Value, String) {
     let job = as_render(farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1["job"].clone();
     let path = format!("/api/v1/jobs/{job}");
     is(farm, &path, "running").await;
+    // So far it was only sent: what did not begin can be called back, or was never there.
+    eventually("its task has begun", async || {
+        let tasks = farm.ask(operator(), "GET", &format!("{path}/tasks"), Value::Null).await;
+        !tasks[0]["attempts"][0]["started_at"].is_null()
+    })
+    .await;
     (job, path)
 }
 
@@ -152,6 +159,25 @@ async fn a_revocation_that_kills_reaches_what_was_blocked_before() {
     assert_eq!(revoked(&farm, id, true).await, killed);
     is(&farm, &path, "killed").await;
     is(&farm, &format!("/api/v1/jobs/{waits}"), "blocked").await;
+}
+
+/// The page says of which jobs it isn't certain, as the API does.
+#[tokio::test]
+async fn the_page_names_what_is_not_settled() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, worker) = stuck(dir.path()).await;
+    let id = grant(&farm, "ada").await;
+    let (running, _) = running_as_render(&farm).await;
+    worker.crash();
+    eventually("the worker is gone", async || farm.get("/api/v1/workers").await[0]["state"] == "down").await;
+    let waits = as_render(&farm, ADA, "POST", "/api/v1/jobs", json!({ "spec": frames(1) })).await.1["job"].clone();
+    let path = format!("/grants/{id}/revoke");
+    let form = Asked { peer: Peer::Unix { uid: operator() }, method: "POST", path: &path, headers: &[], form: "" };
+    let (status, _, page) = super::pages::ask(&farm, form).await;
+    assert_eq!(status.as_u16(), 200, "{page}");
+    let (_, note) = page.split_once("id=\"unsettled\"").unwrap_or_else(|| panic!("no note: {page}"));
+    let note = note.split("</p>").next().expect("its end");
+    assert!(note.contains(&format!("/jobs/{running}\"")) && !note.contains(&format!("/jobs/{waits}\"")), "{note}");
 }
 
 #[tokio::test]
@@ -558,7 +584,7 @@ async fn stuck(data: &std::path::Path) -> (Supervised, FakeWorker) {
     let farm = Supervised::start(data).await;
     farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "render", "type": "proxy" })).await;
     let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
-    let mut habits = Habits { permits, ..Habits::of_ada("desk") };
+    let mut habits = Habits { permits, begins_at_once: true, ..Habits::of_ada("desk") };
     habits.hello.accept = vec!["any".to_owned()];
     (farm, FakeWorker::start(data, habits))
 }

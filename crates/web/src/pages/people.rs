@@ -287,6 +287,8 @@ pub struct RevokedPage {
     pub grant: u64,
     pub blocked: Vec<u64>,
     pub killed: Vec<u64>,
+    /// Of which a worker may still start what it was given before.
+    pub unsettled: Vec<u64>,
 }
 
 #[derive(Debug, Template)]

@@ -209,6 +209,9 @@ fn pages(size: &Size, figures: &mut Figures) -> Result<()> {
     figures.put("jobs_page_p99_ms", percentile(&of.lists, 99));
     figures.put("job_page_ms", percentile(&of.job, 50));
     figures.put("ran_as_page_ms", percentile(&of.ran_as, 50));
+    figures.put("jobs_page_busy_ms", percentile(&of.busy, 50));
+    figures.put("jobs_page_busy_p99_ms", percentile(&of.busy, 99));
+    figures.put("jobs_page_busy_changes_per_s", of.changes_per_s);
     Ok(())
 }
 

@@ -118,6 +118,9 @@ pub(crate) struct Looks {
     pub(crate) lists: Vec<f64>,
     pub(crate) job: Vec<f64>,
     pub(crate) ran_as: Vec<f64>,
+    /// The list of jobs while tasks end, and how many did in a second.
+    pub(crate) busy: Vec<f64>,
+    pub(crate) changes_per_s: f64,
 }
 
 /// Pages of a store with `jobs` jobs, each of a hundred tasks, of which the first fifth is complete.
@@ -142,7 +145,32 @@ pub(crate) fn pages(jobs: u64, looks: usize) -> Result<Looks> {
         found.job.push(look(&mut person, "/jobs/7")?);
         found.ran_as.push(look(&mut person, "/jobs/7/ran-as")?);
     }
+    busy(&farm, &mut person, jobs / 5 * 100, looks, &mut found)?;
     Ok(found)
+}
+
+/// Looks at the list while a worker ends tasks as fast as they are given to it.
+fn busy(farm: &Supervisor, person: &mut Connection, tasks: u64, looks: usize, found: &mut Looks) -> Result<()> {
+    let socket = farm.socket();
+    let began = Instant::now();
+    let worker = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(work(&socket, Some(tasks)))
+    });
+    while found.busy.len() < looks || !worker.is_finished() {
+        found.busy.push(look(person, "/jobs")?);
+        if worker.is_finished() && found.changes_per_s == 0.0 {
+            found.changes_per_s = per_second(tasks, began.elapsed());
+        }
+    }
+    let ended = worker.join().map_err(|_| anyhow::anyhow!("the worker is gone"))??;
+    ensure!(ended >= tasks, "{ended} of {tasks} tasks ended");
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some hundred thousand")]
+fn per_second(tasks: u64, took: Duration) -> f64 {
+    tasks as f64 / took.as_secs_f64()
 }
 
 /// Milliseconds until all of a page is there.
@@ -273,8 +301,15 @@ async fn work(socket: &Path, until: Option<u64>) -> Result<u64> {
     let mut sessions: HashMap<u64, mpsc::UnboundedSender<ToDo>> = HashMap::new();
     let mut keys = Vec::new();
     let mut total = 0;
+    // Whoever says nothing for 15 s is taken for gone.
+    let mut ticks = tokio::time::interval(Duration::from_secs(4));
     loop {
         let message = tokio::select! {
+            _ = ticks.tick() => {
+                let tick = wire::encode_frame(&FromWorker::Tick { tick: 1_000_000 }, &[])?;
+                to.send(Message::Binary(tick.into())).await?;
+                continue;
+            }
             message = from.next() => message.context("the supervisor hung up")??,
             Some(tasks) = acknowledged.recv() => {
                 total += tasks;

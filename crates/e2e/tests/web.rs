@@ -1,6 +1,6 @@
 //! The pages in a real browser on a real farm.
 
-use e2e::{Browser, ENTER, Farm, Role, Stage, programs_or_skip, root_or_skip, typed};
+use e2e::{Browser, ENTER, Farm, Role, Stage, TAB, programs_or_skip, root_or_skip, typed};
 use std::os::unix::fs::MetadataExt as _;
 
 /// Signed in by the address that `stead web` gives, which takes no password. Returns where the farm is.
@@ -44,7 +44,7 @@ fn preview_submit_log_and_the_tick() {
         &format!("sh -c 'echo \"{hostile}\"; printf \"\\033[31mred\\033[0m\\n\"; sleep 3; echo last words'"),
     );
     browser.write("#frames", "1-2");
-    browser.click("button[formaction='/jobs/new/preview']");
+    browser.click("p.buttons button[formaction='/jobs/new/preview']");
     browser.until_js("return document.querySelector('#preview .verdict')?.innerText.includes('run as ada') ?? false");
     browser.is_accessible();
     browser.click("#submit button.primary");
@@ -66,6 +66,88 @@ fn preview_submit_log_and_the_tick() {
     browser.go(&format!("{at}{job}"));
     browser.until_js("return document.querySelectorAll('#tasks tbody .tick').length == 2");
     browser.is_accessible();
+    browser.has_no_complaints();
+}
+
+#[test]
+fn a_template_is_uploaded_and_its_parameters_are_fields() {
+    if !can_run() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let browser = Browser::start();
+    let at = enter(&browser, &farm, "ada");
+    browser.go(&format!("{at}/jobs/new"));
+    browser.click("input[name=kind][value=template]");
+    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/tour/animation.yaml");
+    let template = std::fs::canonicalize(template).expect("the example");
+    browser.write("#file", &template.display().to_string());
+    // Nothing else is pressed: the fields come by themselves, with what the template says of each.
+    browser.until_js("return !!document.querySelector('#parameters [name=\"param.Frames\"]')");
+    browser.until_said("from 1 to 96");
+    let palette = "return [...document.querySelectorAll('[name=\"param.Palette\"] option')].map(o => o.value).join()";
+    assert_eq!(browser.js(palette), "ember,lagoon,moss,dusk");
+    browser.is_accessible();
+    let set = |field: &str, value: &str| {
+        let _ = browser.js(&format!("document.querySelector('[name=\"param.{field}\"]').value = ''"));
+        browser.write(&format!("[name='param.{field}']"), value);
+    };
+    set("Frames", "1000");
+    browser.click("#submit button.primary");
+    browser.until_js("return document.querySelector('#problem')?.innerText.includes('96') ?? false");
+    browser.is_accessible();
+    for (field, value) in [("Frames", "2"), ("Width", "16"), ("Height", "16")] {
+        set(field, value);
+    }
+    browser.click("[name='param.Palette'] option[value=moss]");
+    browser.click("p.buttons button[formaction='/jobs/new/preview']");
+    browser.until_js("return document.querySelector('#preview .verdict')?.innerText.includes('run as ada') ?? false");
+    browser.until_said("animation moss");
+    browser.click("#submit button.primary");
+    browser.until_js("return /^\\/jobs\\/\\d+$/.test(location.pathname)");
+    browser.until_said("Palette=moss");
+    browser.until_said("complete");
+    browser.is_accessible();
+    browser.has_no_complaints();
+}
+
+/// What is wanted of a long log is on the screen, wherever in it it is.
+#[test]
+fn a_long_log_is_searched_and_its_first_error_found() {
+    if !can_run() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let script = "seq -f 'pixel %.0f of the frame is done' 1 12344; echo 'Error: texture oak.tif is missing'; \
+                  seq -f 'pixel %.0f of the frame is black' 12346 40000; echo 'Error: another one'; exit 3";
+    let job = farm.submit_sh("ada", &["--name", "black"], script);
+    drop(farm.ends(job, "failed"));
+    let browser = Browser::start();
+    let at = enter(&browser, &farm, "ada");
+    browser.go(&format!("{at}/jobs/{job}"));
+    browser.until_said("exit 3");
+    browser.click("#trouble a[href*='at=error']");
+    let seen = "const line = document.querySelector('li.wanted'); if (!line) return false; \
+                const at = line.getBoundingClientRect(), log = line.closest('ol').getBoundingClientRect(); \
+                return at.top >= log.top && at.bottom <= log.bottom && line.innerText.includes('oak.tif')";
+    browser.until_js(seen);
+    assert_eq!(browser.js("return document.querySelector('li.wanted').value"), 12345);
+    browser.is_accessible();
+    browser.go(&format!("{at}/jobs/{job}/log"));
+    browser.until_said("another one");
+    browser.until_said("40001 lines");
+    let lines = browser.js("return document.querySelector('#lines').innerText");
+    assert!(!lines.as_str().expect("lines").contains("oak.tif"), "only the end of it is sent");
+    browser.press(&["/"]);
+    browser.press(&["3", "9", "9", "9", "9", ENTER]);
+    browser.until_js("return document.querySelector('.found a')?.innerText == '39999'");
+    browser.is_accessible();
+    browser.click(".found a");
+    browser.until_js(
+        "return document.querySelector('#L39999')?.innerText.includes('pixel 39999 of the frame is black') ?? false",
+    );
+    browser.go(&format!("{at}/jobs/{job}/log?q=no+such+words"));
+    browser.until_said("Nothing matches");
     browser.has_no_complaints();
 }
 
@@ -171,10 +253,33 @@ fn the_keyboard_is_enough() {
     ));
     browser.press(&["n"]);
     browser.until_js("return location.pathname == '/jobs/new'");
+    // Enter looks what would become of it; only the button submits.
+    tab_to(&browser, "command");
+    browser.press(&["t", "r", "u", "e", ENTER]);
+    browser.until_js("return document.querySelector('#preview .verdict')?.innerText.includes('run as ada') ?? false");
+    tab_to(&browser, "submit-it");
+    browser.press(&[ENTER]);
+    browser.until_js("return /^\\/jobs\\/\\d+$/.test(location.pathname)");
+    browser.until_said("complete");
+    browser.press(&["n"]);
+    browser.until_js("return location.pathname == '/jobs/new'");
     browser.press(&["u"]);
     browser.until_said("You may act as nobody but yourself");
     assert!(browser.js("return location.origin") == at.as_str());
     browser.has_no_complaints();
+}
+
+/// Presses the tabulator until this has the focus.
+#[track_caller]
+fn tab_to(browser: &Browser, id: &str) {
+    let is_there = || browser.js("return document.activeElement.id") == id;
+    assert!(
+        (0..60).any(|_| is_there() || {
+            browser.press(&[TAB]);
+            is_there()
+        }),
+        "#{id} is not reached"
+    );
 }
 
 /// An administrator with a name: root is nobody in a browser.

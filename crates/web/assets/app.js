@@ -6,7 +6,8 @@
 //   [data-all] [data-actions] [data-count]   selecting rows shows the actions and how many there are
 //   [data-sure]             a button that asks first
 //   [data-fill] [data-select]   a menu that is fetched when it is opened
-//   [data-copy] [data-help] [data-search] [data-key] [data-shows] [data-shown-by] [data-reads] [data-fragment]
+//   [data-reads][data-then] a file whose text goes into a field, and the button that is pressed then
+//   [data-copy] [data-help] [data-search] [data-key] [data-shows] [data-shown-by] [data-fragment]
 //   ol[data-log]            lines that go on; [data-wrap]
 'use strict';
 
@@ -170,6 +171,7 @@ async function read(input) {
   if (!into || !file) return;
   if (file.size > 4 << 20) { alert('A template of more than 4 MiB is not read here.'); return; }
   into.value = await file.text();
+  if (input.dataset.then) one(input.dataset.then).click();
 }
 for (const form of all('form[data-fragment]')) {
   // The code leaves the address before anything else can see it there.

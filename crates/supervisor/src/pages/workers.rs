@@ -1,12 +1,13 @@
 //! Workers: what they are, what holds for them and who said so; drained, resumed, and said as whom they run jobs.
 
 use super::people::foreseen;
-use super::{Fields, Html, Visit, moment, own_path, reason, see, text, times};
+use super::{Fields, Html, Visit, form, moment, own_path, reason, see, text, times};
 use crate::api::{ApiError, App};
+use crate::authn::Password;
 use crate::error::ServiceError;
-use crate::service::{SettingView, WorkersChange, WorkersChangedView};
+use crate::service::{GivenPassword, SettingView, WorkersChange, WorkersChangedView};
 use crate::views::{AccountOnHostView, WorkerView};
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::response::Response;
 use web::pages::{
     AccountCheckPage, AccountOnHosts, ConfigDone, ConfigPreview, LiveSession, SettingLine, WorkerConfigPage,
@@ -18,6 +19,8 @@ use web::{Badge, Frame, Nav, State as Shown, Text};
 const CHIPS: [&str; 5] = ["panic", "down", "locked", "busy", "idle"];
 /// Sessions shown of a worker.
 const SESSIONS: usize = 100;
+/// The field that is never shown again.
+const PASSWORD: &str = "proxy_password";
 /// Workers changed at once.
 const AT_ONCE: usize = 200;
 
@@ -193,7 +196,7 @@ fn config_page(visit: &Visit, fields: &Fields) -> WorkerConfigPage {
         mode: get("proxy_execution_mode"),
         proxy_account: get("proxy_account"),
         worker_host_domain: get("worker_host_domain"),
-        has_password: fields.get("proxy_password").is_some(),
+        has_password: false,
         problem: None,
         preview: None,
     }
@@ -208,26 +211,69 @@ pub(super) async fn config(visit: Visit, Query(query): Asked) -> Result<Html, Ap
     Html::of(&config_page(&visit, &fields))
 }
 
-pub(super) async fn set_config(State(app): State<App>, visit: Visit, fields: Fields) -> Result<Html, ApiError> {
+/// What was typed: a password may be among it, which goes nowhere but to where it is sealed.
+pub(crate) struct ConfigForm {
+    fields: Fields,
+    password: Option<Password>,
+}
+
+impl FromRequest<App> for ConfigForm {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let typed = form::<Vec<(String, Password)>>(request, app).await?;
+        let (secret, others): (Vec<_>, Vec<_>) = typed.into_iter().partition(|(name, _)| name == PASSWORD);
+        let others = others.into_iter().map(|(name, value)| (name, value.as_str().to_owned()));
+        let password = secret.into_iter().map(|(_, password)| password).find(Password::is_possible);
+        Ok(Self { fields: Fields(others.collect()), password })
+    }
+}
+
+/// As it may stand in a file: sealed for this account, unless it is already.
+async fn sealed(app: &App, visit: &Visit, account: Option<&str>, password: Password) -> Result<String, ServiceError> {
+    let is_sealed = password.as_str().trim().starts_with(compat_qube::STEAD_MARK);
+    if is_sealed {
+        return Ok(password.as_str().trim().to_owned());
+    }
+    let whose = "a password is sealed for one account: write into proxy_account whose it is, too";
+    let account = account.ok_or_else(|| ServiceError::input(PASSWORD, whose))?;
+    app.service.sealed_logon(&visit.caller, account, GivenPassword::typed(password)).await
+}
+
+pub(super) async fn set_config(State(app): State<App>, visit: Visit, form: ConfigForm) -> Result<Html, ApiError> {
     visit.caller.needs_admin("change the configuration of workers")?;
+    let ConfigForm { fields, password } = form;
+    let mut page = config_page(&visit, &fields);
+    page.has_password = password.is_some();
+    match configure(&app, &visit, &fields, password).await {
+        Ok(view) => page.preview = Some(preview(view)),
+        Err(error) => page.problem = Some(reason(&error.into())),
+    }
+    Html::of(&page)
+}
+
+async fn configure(
+    app: &App,
+    visit: &Visit,
+    fields: &Fields,
+    password: Option<Password>,
+) -> Result<WorkersChangedView, ServiceError> {
     let get = |name| fields.get(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
     let saves = fields.get("how") == Some("save");
     let change = WorkersChange {
         workers: fields.all("worker").map(str::to_owned).collect(),
         proxy_execution_mode: get("proxy_execution_mode"),
-        proxy_account: get("proxy_account"),
         worker_host_domain: get("worker_host_domain"),
-        proxy_password: get("proxy_password"),
+        proxy_password: match password {
+            Some(password) => Some(sealed(app, visit, get("proxy_account").as_deref(), password).await?),
+            None => None,
+        },
+        proxy_account: get("proxy_account"),
         dry_run: !saves,
         // Of what was looked at: nothing is saved unseen.
         sha256: saves.then(|| get("sha256").unwrap_or_default()),
     };
-    let mut page = config_page(&visit, &fields);
-    match app.service.configure_workers(&visit.caller, change).await {
-        Ok(view) => page.preview = Some(preview(view)),
-        Err(error) => page.problem = Some(reason(&error.into())),
-    }
-    Html::of(&page)
+    app.service.configure_workers(&visit.caller, change).await
 }
 
 fn preview(view: WorkersChangedView) -> ConfigPreview {

@@ -142,6 +142,10 @@ impl Supervised {
         self.router = api::for_people(self.running.app.clone());
     }
 
+    pub(crate) fn events(&self) -> crate::events::Events {
+        self.running.app.service.events.clone()
+    }
+
     pub(crate) fn router(&self) -> Router {
         self.router.clone()
     }

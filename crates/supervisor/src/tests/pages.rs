@@ -3,12 +3,15 @@
 use super::fake_worker::{FakeWorker, Habits};
 use super::{ADA, BOB, NOBODY, Supervised, eventually, frames, operator, spec, tcp};
 use crate::authn::Peer;
+use crate::events::Event;
 use crate::pages;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 use tower::ServiceExt as _;
 
 /// A browser's request for a page: a form where there is one.
@@ -554,4 +557,43 @@ async fn a_code_signs_in_whom_the_kernel_knows_once() {
     assert_eq!(status, 403);
     let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
     assert!(chain.contains("\"by\":\"code\"") && !chain.contains(code), "{chain}");
+}
+
+/// However much happens, a page is told twice a second at most, and that something was missed where it was.
+#[tokio::test]
+async fn many_changes_are_few_events() {
+    const CHANGES: usize = 600;
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let mut jobs = Vec::new();
+    for _ in 0..20 {
+        jobs.push(farm.submit(ADA, frames(1)).await);
+    }
+    let mut request =
+        Request::builder().uri("/events").header("host", "127.0.0.1:7878").body(Body::empty()).expect("x");
+    request.extensions_mut().insert(Peer::Unix { uid: ADA });
+    let mut stream = farm.router().oneshot(request).await.expect("a stream").into_body().into_data_stream();
+    let first = stream.next().await.expect("a beat").expect("bytes");
+    assert!(first.starts_with(b"event: beat"), "{first:?}");
+    let began = Instant::now();
+    let said = farm.events();
+    let happens = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        for n in 0..CHANGES {
+            pace.tick().await;
+            said.say(Event::Job(jobs[n % jobs.len()]));
+        }
+    });
+    let mut seen = Vec::new();
+    while !happens.is_finished() {
+        seen.push(String::from_utf8_lossy(&stream.next().await.expect("an event").expect("bytes")).into_owned());
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(seconds >= 2.9, "200 a second: {seconds}");
+    let changes: Vec<&String> = seen.iter().filter(|text| text.starts_with("event: change")).collect();
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    let rate = changes.len() as f64 / seconds;
+    assert!((0.5..=2.1).contains(&rate), "{rate} a second: {changes:#?}");
+    // Twenty jobs in each, named once.
+    assert!(changes[1].matches(',').count() >= 20 && changes[1].len() < 400, "{}", changes[1]);
 }

@@ -1,6 +1,6 @@
 //! A real browser, by WebDriver: Debian's Chromium through its chromedriver. Only what the tests of the pages need.
 
-use crate::{say, until};
+use crate::{Farm, say, until};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -102,6 +102,18 @@ impl Browser {
         self.sure("/url", &json!({ "url": url }));
     }
 
+    /// Signed in by the address that `stead web` gives, which takes no password. Returns where the farm is.
+    #[track_caller]
+    pub fn enter(&self, farm: &Farm, who: &str) -> String {
+        let url = farm.stead_as(who, &["web"]).ok().out();
+        self.go(url.trim());
+        self.until_said("Go on only if");
+        assert_eq!(self.js("return location.hash"), "", "the code has left the address");
+        self.click("form[data-fragment] button");
+        self.until_js("return location.pathname == '/jobs'");
+        self.js("return location.origin").as_str().expect("an address").to_owned()
+    }
+
     /// What a script answers; `return` included.
     #[track_caller]
     #[must_use]
@@ -191,6 +203,13 @@ impl Browser {
             std::fs::write(&path, picture).expect("kept");
         }
         self.sure("/goog/cdp/execute", &json!({ "cmd": "Emulation.clearDeviceMetricsOverride", "params": {} }));
+    }
+
+    /// Pages are asked for as by somebody who likes them dark, from now on.
+    #[track_caller]
+    pub fn is_dark(&self) {
+        let params = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+        self.sure("/goog/cdp/execute", &json!({ "cmd": "Emulation.setEmulatedMedia", "params": params }));
     }
 
     /// What the browser complained about: of scripts and of the content security policy, nothing.

@@ -128,7 +128,7 @@ fn has_program(name: &str) -> bool {
 }
 
 #[expect(clippy::print_stderr, reason = "tests speak to the person who runs them")]
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     let name = std::thread::current().name().unwrap_or("test").to_owned();
     eprintln!("{name}: {text}");
 }

@@ -3,19 +3,6 @@
 use e2e::{Browser, ENTER, Farm, Role, Stage, TAB, programs_or_skip, root_or_skip, typed};
 use std::os::unix::fs::MetadataExt as _;
 
-/// Signed in by the address that `stead web` gives, which takes no password. Returns where the farm is.
-#[track_caller]
-fn enter(browser: &Browser, farm: &Farm, who: &str) -> String {
-    let url = farm.stead_as(who, &["web"]).ok().out();
-    browser.go(url.trim());
-    browser.until_said("Go on only if");
-    assert_eq!(browser.js("return location.hash"), "", "the code has left the address");
-    browser.click("form[data-fragment] button");
-    browser.until_js("return location.pathname == '/jobs'");
-    let origin = browser.js("return location.origin");
-    origin.as_str().expect("an address").to_owned()
-}
-
 fn can_run() -> bool {
     root_or_skip() && programs_or_skip(&["chromium", "chromedriver"])
 }
@@ -33,7 +20,7 @@ fn preview_submit_log_and_the_tick() {
     });
     browser.until_said("Please sign in");
     browser.is_accessible();
-    let at = enter(&browser, &farm, "ada");
+    let at = browser.enter(&farm, "ada");
     browser.until_said("No jobs yet");
     browser.is_accessible();
 
@@ -76,7 +63,7 @@ fn a_template_is_uploaded_and_its_parameters_are_fields() {
     }
     let farm = Farm::user_mode().start();
     let browser = Browser::start();
-    let at = enter(&browser, &farm, "ada");
+    let at = browser.enter(&farm, "ada");
     browser.go(&format!("{at}/jobs/new"));
     browser.click("input[name=kind][value=template]");
     let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/tour/animation.yaml");
@@ -123,7 +110,7 @@ fn a_long_log_is_searched_and_its_first_error_found() {
     let job = farm.submit_sh("ada", &["--name", "black"], script);
     drop(farm.ends(job, "failed"));
     let browser = Browser::start();
-    let at = enter(&browser, &farm, "ada");
+    let at = browser.enter(&farm, "ada");
     browser.go(&format!("{at}/jobs/{job}"));
     browser.until_said("exit 3");
     browser.click("#trouble a[href*='at=error']");
@@ -160,7 +147,7 @@ fn acting_is_on_every_page_until_it_is_revoked_elsewhere() {
     drop(farm.stead_as("root", &["users", "add", "render", "--type", "proxy"]).ok());
     drop(farm.stead_as("root", &["grants", "add", "ada", "render", "--until", "3h", "--reason", "shot 40"]).ok());
     let browser = Browser::start();
-    let at = enter(&browser, &farm, "ada");
+    let at = browser.enter(&farm, "ada");
     browser.click("details.chip summary");
     browser.until_said("shot 40");
     browser.is_accessible();
@@ -205,7 +192,7 @@ fn a_page_is_live_again_after_the_supervisor() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
     let mut farm = Farm::user_mode().with(&["--listen", &free.to_string()]).start();
     let browser = Browser::start();
-    let _at = enter(&browser, &farm, "ada");
+    let _at = browser.enter(&farm, "ada");
     browser.until_js("return document.querySelector('#live').dataset.state == 'live'");
     let killed = farm.kill9(Role::Supervisor);
     assert_eq!(killed, 1);
@@ -227,7 +214,7 @@ fn the_keyboard_is_enough() {
     let first = farm.submit("ada", &["--name", "the first", "--", "sleep", "86000"]);
     let second = farm.submit("ada", &["--name", "the second", "--", "true"]);
     let browser = Browser::start();
-    let at = enter(&browser, &farm, "ada");
+    let at = browser.enter(&farm, "ada");
     browser.press(&["?"]);
     browser.until_js("return document.querySelector('#help').open");
     browser.is_accessible();
@@ -287,6 +274,85 @@ fn administrator(farm: &Farm, who: &str) {
     drop(farm.stead_as("root", &["users", "add", who, "--role", "admin"]).ok());
 }
 
+/// As many tasks as a farm ends in some seconds are few looks at the list, and leave the browser to its person.
+#[test]
+fn a_busy_farm_keeps_no_browser_busy() {
+    if !can_run() {
+        return;
+    }
+    let farm = Farm::user_mode().with(&["--slots", "4"]).start();
+    let browser = Browser::start();
+    let _at = browser.enter(&farm, "ada");
+    for n in 1..=60 {
+        let _ = farm.submit("ada", &["--blocked", "--name", &format!("shot {n}"), "--", "true"]);
+    }
+    browser.until_said("shot 60");
+    browser.until_js("return document.querySelector('#live').dataset.state == 'live'");
+    let _ = browser.js("window.busy = 0; window.began = performance.now(); performance.clearResourceTimings(); \
+         new PerformanceObserver(l => { for (const e of l.getEntries()) window.busy += e.duration; })\
+         .observe({ type: 'longtask' }); return true");
+    let job = farm.submit("ada", &["--name", "many", "--frames", "1-3000", "--", "true"]);
+    browser.until_js(&format!("return !!document.querySelector('#job-{job} .is-go')"));
+    // It answers its person meanwhile.
+    browser.press(&["j", "j"]);
+    browser.until_js("return !!document.querySelector('tr[data-here]')");
+    browser.until_js(&format!("return !!document.querySelector('#job-{job} .is-ok')"));
+    let seen = browser.js("return { ms: performance.now() - window.began, busy: window.busy, \
+         looks: performance.getEntriesByType('resource').filter(e => e.initiatorType == 'fetch').length }");
+    let figure = |name: &str| seen[name].as_f64().unwrap_or_else(|| panic!("no {name} in {seen}"));
+    let (seconds, busy, looks) = (figure("ms") / 1000.0, figure("busy") / 1000.0, figure("looks"));
+    let rate = 3000.0 / seconds;
+    e2e::say(&format!("{rate:.0} changes/s: {looks} looks and {busy:.2} s of long tasks in {seconds:.1} s"));
+    assert!(looks >= 2.0 && looks <= seconds / 0.7 + 2.0, "{looks} looks in {seconds} s");
+    assert!(busy < seconds / 2.0, "{busy} of {seconds} s");
+    assert_eq!(browser.js("return !!document.querySelector('tr[data-here]')"), true, "the chosen row stays chosen");
+    browser.has_no_complaints();
+}
+
+/// A password of the proxy account is typed once, is in the file sealed, and on no page.
+#[test]
+fn a_proxy_password_is_written_and_never_shown() {
+    if !can_run() {
+        return;
+    }
+    const PASSWORD: &str = "k4nary-Swordfish#7";
+    let farm = with_central_file(1);
+    administrator(&farm, "ada");
+    let browser = Browser::start();
+    let at = browser.enter(&farm, "ada");
+    let name = farm.stead_as("root", &["worker", "list", "--json"]).ok().json()[0]["name"].clone();
+    browser.go(&format!("{at}/worker-config?worker={}", name.as_str().expect("a name")));
+    browser.write("#proxy_password", PASSWORD);
+    browser.click("#config button[value=preview]");
+    // A password is some account's.
+    browser.until_said("whose it is");
+    browser.write("#proxy_account", "qubeproxy");
+    browser.write("#proxy_password", PASSWORD);
+    browser.click("#config button[value=preview]");
+    browser
+        .until_js("return document.querySelector('#preview .changes')?.innerText.includes('proxy_password') ?? false");
+    browser.is_accessible();
+    let shown = |what: &str| {
+        let html = browser.js("return document.documentElement.outerHTML").to_string();
+        assert!(!html.contains("Swordfish") && !html.contains("stead-sealed"), "{what}: {html}");
+    };
+    shown("the preview");
+    assert_eq!(browser.js("return document.querySelector('#proxy_password').value"), "");
+    let conf = || std::fs::read_to_string(farm.path("/mnt/conf/qbwrk.conf")).expect("qbwrk.conf");
+    assert!(!conf().contains("proxy_password"), "only looked at");
+    browser.write("#proxy_password", PASSWORD);
+    browser.click("#save");
+    browser.until_said("in force");
+    shown("the page that saved it");
+    assert!(conf().contains("proxy_password = stead-sealed:") && !conf().contains("Swordfish"), "{}", conf());
+    for page in [format!("/workers/{}", name.as_str().expect("a name")), "/audit".to_owned()] {
+        browser.go(&format!("{at}{page}"));
+        browser.until_said("proxy_password");
+        shown(&page);
+    }
+    browser.has_no_complaints();
+}
+
 #[test]
 fn a_grant_is_given_used_and_ended_in_browsers() {
     if !can_run() {
@@ -295,7 +361,7 @@ fn a_grant_is_given_used_and_ended_in_browsers() {
     let farm = Farm::user_mode().start();
     administrator(&farm, "ada");
     let (admin, bob) = (Browser::start(), Browser::start());
-    let at = enter(&admin, &farm, "ada");
+    let at = admin.enter(&farm, "ada");
     admin.press(&["g", "s"]);
     admin.until_js("return location.pathname == '/users'");
     admin.write("#name", "render");
@@ -314,7 +380,7 @@ fn a_grant_is_given_used_and_ended_in_browsers() {
     assert_ne!(admin.js("return document.title"), "owned");
     admin.is_accessible();
 
-    let _ = enter(&bob, &farm, "bob");
+    let _ = bob.enter(&farm, "bob");
     bob.click("details.chip summary");
     bob.click(".chip .acts button");
     bob.until_js("return document.body.dataset.acting == 'render'");
@@ -364,7 +430,7 @@ fn a_password_that_is_missing_is_set_and_the_job_submitted_again() {
     drop(typed(shell, &set_up).ok());
     let farm = Farm::user_mode().on(stage).start();
     let browser = Browser::start();
-    let at = enter(&browser, &farm, "ada");
+    let at = browser.enter(&farm, "ada");
     let job = farm.submit("ada", &["--name", "needs a password", "--", "id", "-un"]);
     drop(farm.ends(job, "badlogin"));
     browser.go(&format!("{at}/jobs/{job}"));
@@ -395,8 +461,8 @@ fn a_password_that_is_missing_is_set_and_the_job_submitted_again() {
     browser.has_no_complaints();
 }
 
-/// A farm with an administrator, much in its tables, and a qbwrk.conf that belongs to its supervisor.
-fn peopled() -> Farm {
+/// A farm of so many workers with a qbwrk.conf that belongs to its supervisor.
+fn with_central_file(workers: u32) -> Farm {
     let stage = Stage::raise();
     let write = |path: &str, text: &str| std::fs::write(stage.path(path), text).expect("a settings file");
     for folder in ["/etc/stead", "/mnt/conf"] {
@@ -407,12 +473,19 @@ fn peopled() -> Farm {
         "/mnt/conf/qbwrk.conf",
         "# The farm's workers.\n[default]\nproxy_execution_mode = user   # everybody as themself\n",
     );
-    let with = ["--supervisor-conf", "/etc/stead/supervisor.toml", "--workers", "3", "--slots", "2"];
+    let workers = workers.to_string();
+    let with = ["--supervisor-conf", "/etc/stead/supervisor.toml", "--workers", &workers, "--slots", "2"];
     let farm = Farm::user_mode().on(stage).with(&with).start();
     let own = std::fs::metadata(farm.path(format!("{}/supervisor", farm.data()))).expect("its folder").uid();
     for path in ["/mnt/conf", "/mnt/conf/qbwrk.conf"] {
         std::os::unix::fs::chown(farm.path(path), Some(own), None).expect("given");
     }
+    farm
+}
+
+/// One with an administrator, and much in its tables.
+fn peopled() -> Farm {
+    let farm = with_central_file(3);
     administrator(&farm, "ada");
     let root = |args: &[&str]| drop(farm.stead_as("root", args).ok());
     for (proxy, note) in [("render", "final frames"), ("comp", "compositing"), ("lookdev", "looks"), ("sim", "caches")]
@@ -448,7 +521,7 @@ fn what_an_administrator_looks_after() {
     let job = farm.submit("bob", &["--name", "turntable", "--", "true"]);
     farm.complete(job);
     let browser = Browser::start();
-    let at = enter(&browser, &farm, "ada");
+    let at = browser.enter(&farm, "ada");
     for (page, name, said) in [
         ("/users", "users", "final frames"),
         ("/users/render", "user", "Who may act as it"),

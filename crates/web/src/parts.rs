@@ -211,6 +211,13 @@ pub struct VerdictRow {
     pub rules: Rules,
 }
 
+impl VerdictRow {
+    /// More than anybody reads in a sentence.
+    fn is_on_many(&self) -> bool {
+        self.workers.len() > 6
+    }
+}
+
 /// As whom, where, and why or why not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Template)]
 #[template(path = "parts/verdicts.html")]

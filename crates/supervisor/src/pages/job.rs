@@ -1,7 +1,7 @@
 //! One job: what it is and does, and *ran as*: requested, decided, and what really happened.
 
 use super::jobs::quoted;
-use super::{Fields, Html, Visit, badge, counts, moment, rules, see, text, times};
+use super::{Fields, Html, Visit, badge, counts, moment, natural, rules, see, text, times};
 use crate::api::{ApiError, App, JobId};
 use crate::ask::TasksQuery;
 use crate::clock;
@@ -429,6 +429,9 @@ pub(super) fn verdicts(all: Vec<VerdictView>) -> Verdicts {
             Some(known) => known.workers.push(worker),
             None => rows.push(VerdictRow { workers: vec![worker], ..row }),
         }
+    }
+    for row in &mut rows {
+        row.workers.sort_by_cached_key(|worker| natural(worker.as_str()));
     }
     // Where it runs first.
     rows.sort_by_key(|row| match row.state.word() {

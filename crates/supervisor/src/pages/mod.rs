@@ -29,7 +29,7 @@ mod submit;
 mod view;
 mod workers;
 
-pub(crate) use view::{badge, counts, moment, reason, rules, text, times, when};
+pub(crate) use view::{badge, counts, moment, natural, reason, rules, text, times, when};
 
 use crate::api::{self, ACTING_AS, ApiError, App};
 use crate::caller::{Asks, Caller};

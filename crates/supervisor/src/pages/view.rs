@@ -76,6 +76,12 @@ pub(crate) fn counts(counts: &Counts) -> Bar {
     Bar { total: counts.total, parts: order.map(|s| (State::of(s.as_str()), counts.get(s))).to_vec() }
 }
 
+/// To sort names as people count: `lin-2` before `lin-10`.
+pub(crate) fn natural(name: &str) -> (String, u64, String) {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    (stem.to_owned(), name[stem.len()..].parse().unwrap_or(0), name.to_owned())
+}
+
 /// A time as people write it: `8h` and `3d` from now, or in full.
 pub(crate) fn when(what: &'static str, text: Option<&str>) -> Result<Option<String>, ServiceError> {
     let Some(text) = text.map(str::trim).filter(|t| !t.is_empty()) else { return Ok(None) };
@@ -93,6 +99,13 @@ pub(crate) fn when(what: &'static str, text: Option<&str>) -> Result<Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_in_the_order_of_counting() {
+        let mut names = ["lin-10", "lin-2", "gpu", "lin-02", "lin-99999999999999999999999"];
+        names.sort_by_cached_key(|name| natural(name));
+        assert_eq!(names, ["gpu", "lin-99999999999999999999999", "lin-02", "lin-2", "lin-10"]);
+    }
 
     #[test]
     fn times_as_people_write_them() {

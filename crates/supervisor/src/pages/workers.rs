@@ -1,7 +1,7 @@
 //! Workers: what they are, what holds for them and who said so; drained, resumed, and said as whom they run jobs.
 
 use super::people::foreseen;
-use super::{Fields, Html, Visit, form, moment, own_path, reason, see, text, times};
+use super::{Fields, Html, Visit, form, moment, natural, own_path, reason, see, text, times};
 use crate::api::{ApiError, App};
 use crate::authn::Password;
 use crate::error::ServiceError;
@@ -59,7 +59,7 @@ fn line(view: &WorkerView) -> WorkerLine {
         reason: view.reason.as_ref().map(Text::from),
         cores: view.cores,
         memory: super::job::size(view.memory),
-        seen: times(&view.last_seen_at),
+        seen: times(&view.last_seen_at).filter(|_| view.state == "down"),
     }
 }
 
@@ -69,7 +69,8 @@ pub(super) async fn list(State(app): State<App>, visit: Visit, Query(query): Ask
     let count = |state: &str| all.iter().filter(|w| w.state == state).count();
     let chips = CHIPS.map(|state| (Shown::of(state), u64::try_from(count(state)).unwrap_or(u64::MAX)));
     let mut rows: Vec<WorkerLine> = all.iter().filter(|w| filter.is_empty() || w.state == filter).map(line).collect();
-    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    // Those that need somebody come first.
+    rows.sort_by_cached_key(|w| (!matches!(w.state.word(), "panic" | "down"), natural(w.name.as_str())));
     Html::of(&WorkersPage {
         frame: live(frame(&visit, "Workers", "/api/v1/workers", "stead worker list")),
         filter,

@@ -31,12 +31,18 @@ pub struct WorkerLine {
     pub reason: Option<Text>,
     pub cores: u32,
     pub memory: String,
+    /// `None`: it is connected.
     pub seen: Option<Moment>,
 }
 
 impl WorkerLine {
     pub(crate) fn href(&self) -> String {
         format!("/workers/{}", encoded(self.name.as_str()))
+    }
+
+    /// Those that somebody gave it: what each host has anyway stands on its own page.
+    pub(crate) fn given_labels(&self) -> impl Iterator<Item = &Text> {
+        self.labels.iter().filter(|l| !l.as_str().starts_with("host.") && l.as_str() != "cluster:/")
     }
 
     pub(crate) fn percent(&self) -> u64 {

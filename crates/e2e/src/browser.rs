@@ -156,6 +156,8 @@ impl Browser {
     #[track_caller]
     pub fn click(&self, css: &str) {
         let id = self.element(css);
+        // The page's foot is above what scrolls under it, as for a person.
+        let _ = self.js(&format!("document.querySelector({}).scrollIntoView({{ block: 'center' }})", json!(css)));
         self.sure(&format!("/element/{id}/click"), &json!({}));
     }
 

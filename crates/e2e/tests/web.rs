@@ -86,7 +86,7 @@ fn a_template_is_uploaded_and_its_parameters_are_fields() {
     for (field, value) in [("Frames", "2"), ("Width", "16"), ("Height", "16")] {
         set(field, value);
     }
-    browser.click("[name='param.Palette'] option[value=moss]");
+    browser.click("[name='param.Palette'] option:nth-child(3)");
     browser.click("p.buttons button[formaction='/jobs/new/preview']");
     browser.until_js("return document.querySelector('#preview .verdict')?.innerText.includes('run as ada') ?? false");
     browser.until_said("animation moss");
@@ -344,7 +344,7 @@ fn a_proxy_password_is_written_and_never_shown() {
     browser.click("#save");
     browser.until_said("in force");
     shown("the page that saved it");
-    assert!(conf().contains("proxy_password = stead-sealed:") && !conf().contains("Swordfish"), "{}", conf());
+    assert!(conf().contains("proxy_password = \"stead-sealed:") && !conf().contains("Swordfish"), "{}", conf());
     for page in [format!("/workers/{}", name.as_str().expect("a name")), "/audit".to_owned()] {
         browser.go(&format!("{at}{page}"));
         browser.until_said("proxy_password");

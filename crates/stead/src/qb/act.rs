@@ -53,7 +53,9 @@ pub(super) async fn act(command: &str, words: &[String]) -> Result<(), Failure> 
     let table = [&FILTERS[..], &OWN[..]].concat();
     let given = read(&table, words, Rest::Mixed)?;
     if given.has("help") {
-        out::say(help(&format!("{command} [OPTIONS] JOB|JOB.SUB|JOB:FRAME...|0: these, or all of one's own"), &table));
+        let whole = matches!(command, "qbremove" | "qbrequeue");
+        let what = if whole { "JOB" } else { "JOB|JOB.SUB|JOB:FRAME" };
+        out::say(help(&format!("{command} [OPTIONS] {what}...|0: these, or all of one's own"), &table));
         return Ok(());
     }
     given.tell();

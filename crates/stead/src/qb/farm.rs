@@ -253,6 +253,21 @@ fn changed(mode: &str, before: Vec<String>, roles: &[String]) -> Vec<String> {
 
 // --- other names of Stead's own commands
 
+/// What `--help` of one of those that only translate prints.
+pub(super) fn other_help(command: &str, words: &[String]) -> Option<String> {
+    if !words.iter().any(|word| matches!(word.as_str(), "--help" | "-help")) {
+        return None;
+    }
+    let (usage, table): (&str, &[Known]) = match command {
+        "qbadmin" => ("qbadmin worker|supervisor --reconfigure|--reread|--configuration", &ADMIN),
+        "qbconfigfile" => ("qbconfigfile FILE...: without templates and macros, and what is wrong", &CONFIG_FILE),
+        "qblogin" => ("qblogin [OPTIONS] [USER]: asks for the password twice", &LOGIN),
+        "qbhash" => ("qbhash ACCOUNT: its password's sealed form, for proxy_password", &HASH),
+        _ => return None,
+    };
+    Some(help(usage, table))
+}
+
 /// `qbadmin`, `qbconfigfile`, `qblogin` and `qbhash`, as `stead` is told it.
 pub(super) fn other_name(command: &str, words: &[String]) -> Result<Vec<String>, Failure> {
     match command {
@@ -285,9 +300,6 @@ const ADMIN: [Known; 15] = [
 fn admin(words: &[String]) -> Result<Vec<String>, Failure> {
     let given = read(&ADMIN, words, Rest::Mixed)?;
     let of = |line: &[&str]| Ok([line.iter().map(|w| (*w).to_owned()).collect(), given.asking()].concat());
-    if given.has("help") {
-        return Err(Failure::usage(help("qbadmin worker|supervisor --reconfigure|--reread|--configuration", &ADMIN)));
-    }
     let (what, names) = given.rest.split_first().map_or(("", &[][..]), |(w, n)| (w.as_str(), n));
     let worker = !what.is_empty() && "worker".starts_with(what);
     let supervisor = !what.is_empty() && "supervisor".starts_with(what);
@@ -306,8 +318,10 @@ fn admin(words: &[String]) -> Result<Vec<String>, Failure> {
     }
 }
 
+const CONFIG_FILE: [Known; 1] = [works("help", None)];
+
 fn config_file(words: &[String]) -> Result<Vec<String>, Failure> {
-    let given = read(&[], words, Rest::Mixed)?;
+    let given = read(&CONFIG_FILE, words, Rest::Mixed)?;
     if given.rest.is_empty() {
         return Err(Failure::usage("which file? qbconfigfile FILE"));
     }
@@ -317,12 +331,13 @@ fn config_file(words: &[String]) -> Result<Vec<String>, Failure> {
 const NOT_AN_ARGUMENT: Means =
     Means::Never("everybody on the host can see the arguments of a program; it is asked for");
 
-const LOGIN: [Known; 5] = [
+const LOGIN: [Known; 6] = [
     works("user", Some("USER")),
     works("domain", Some("DOMAIN")),
     Known { name: "password", value: Some("PASSWORD"), means: NOT_AN_ARGUMENT },
     works("check", None),
     works("display", None),
+    works("help", None),
 ];
 
 fn login(words: &[String]) -> Result<Vec<String>, Failure> {
@@ -346,8 +361,11 @@ fn login(words: &[String]) -> Result<Vec<String>, Failure> {
     Ok(line)
 }
 
-const HASH: [Known; 2] =
-    [Known { name: "password", value: Some("PASSWORD"), means: NOT_AN_ARGUMENT }, works("user", Some("ACCOUNT"))];
+const HASH: [Known; 3] = [
+    Known { name: "password", value: Some("PASSWORD"), means: NOT_AN_ARGUMENT },
+    works("user", Some("ACCOUNT")),
+    works("help", None),
+];
 
 fn hash(words: &[String]) -> Result<Vec<String>, Failure> {
     let given = read(&HASH, words, Rest::Mixed)?;
@@ -382,6 +400,22 @@ mod tests {
         ] {
             let words = split(qube);
             assert_eq!(other_name(&words[0], &words[1..]).expect(qube), split(stead), "{qube}");
+        }
+    }
+
+    #[test]
+    fn each_lists_its_options_and_what_is_not_there() {
+        for (command, part) in [
+            ("qbadmin", "--reboot HOST                not supported"),
+            ("qbconfigfile", "qbconfigfile FILE"),
+            ("qblogin", "--password PASSWORD          not supported: everybody"),
+            ("qbhash", "--password PASSWORD          not supported: everybody"),
+        ] {
+            for word in ["--help", "-help"] {
+                let text = other_help(command, &split(word)).expect(command);
+                assert!(text.contains(part), "{command}: {text}");
+            }
+            assert_eq!(other_help(command, &split("help")), None);
         }
     }
 

@@ -91,7 +91,13 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
         "qbout" | "qberr" => crate::single_threaded(act::output(&command, words)),
         "qblock" | "qbunlock" => crate::single_threaded(farm::lock(&command, words)),
         "qbusers" => users(words),
-        "qbadmin" | "qbconfigfile" | "qblogin" | "qbhash" => stead(&farm::other_name(&command, words)?),
+        "qbadmin" | "qbconfigfile" | "qblogin" | "qbhash" => match farm::other_help(&command, words) {
+            Some(text) => {
+                crate::out::say(text);
+                Ok(())
+            }
+            None => stead(&farm::other_name(&command, words)?),
+        },
         _ => Err(unknown(&command)),
     }
 }

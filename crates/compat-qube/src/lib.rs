@@ -28,7 +28,7 @@ mod worker;
 mod wrk;
 
 pub use conf::QbConf;
-pub use edit::{EditError, with_settings};
+pub use edit::{EditError, with_settings_of};
 pub use effective::{Effective, Lookup, Origin, Setting};
 pub use keys::{KEYS, Key, Role, Standing, key};
 pub use near::nearest;

@@ -218,6 +218,11 @@ mod tests {
         // The numbers of these flags are nowhere written, so that nobody can say what 12 means.
         assert!(read("supervisor_flags = 12").is_err());
         assert!(read("supervisor_default_security = 2097152").is_err(), "no such permission");
-        assert!(read("supervisor_default_priority = high").is_ok(), "a warning: nothing acts on it");
+        for wrong in
+            ["supervisor_default_priority = high", "supervisor_max_priority = 0", "supervisor_user_subjob_limits = ann"]
+        {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(read("supervisor_default_pgrp_subjob_limit = many").is_ok(), "a warning: nothing acts on it");
     }
 }

@@ -220,4 +220,64 @@ fn niceness_and_the_highest_priority_are_what_the_files_say() {
     let _ = refused.complains(&["supervisor_highest_user_priority"]).complains(&["qbsub: --priority 5000"]);
     let _ = farm.stead_as("ada", &["qb", "sub", "--priority", "5000", "true"]).ok();
     let _ = farm.stead_as("root", &["qb", "sub", "--user", "ada", "--priority", "1", "true"]).ok();
+    // Told before it is submitted, to whom it is refused.
+    let foretold = |who, priority| farm.stead_as(who, &["explain", "--priority", priority]).ok().out();
+    assert!(foretold("ada", "5000").contains("for administrators"), "{}", foretold("ada", "5000"));
+    for (who, priority) in [("ada", "4999"), ("root", "5000")] {
+        assert!(!foretold(who, priority).contains("for administrators"), "{who}");
+    }
+}
+
+/// What says no priority has the site's, nothing has a lower one than there is, and nobody more sessions than they may.
+#[test]
+fn the_usual_priority_and_the_limits_of_users_are_the_sites() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = farm(&format!("{USER}worker_cpus = 3\n"), "");
+    let limits = "supervisor_default_priority = 5000\nsupervisor_max_priority = 8000\n\
+                  supervisor_default_user_subjob_limit = 1\nsupervisor_user_subjob_limits = \"bob=-1\"\n";
+    std::fs::write(farm.path("/etc/qb.conf"), limits).expect("qb.conf");
+    let _ = reload(&farm).ok();
+    let held = "until test -e /home/go; do sleep 0.05; done";
+    let [first, second] = [(); 2].map(|()| farm.submit_sh("ada", &[], held));
+    let running = |job| farm.job(job)["state"] == "running";
+    until("ada's first", || running(first).then_some(()));
+    let bobs = [(); 2].map(|()| farm.submit_sh("bob", &[], held));
+    until("both of bob's", || bobs.iter().all(|job| running(*job)).then_some(()));
+    let waits = farm.until_job(second, "says what it waits for", |job| {
+        job["reason"].as_str().is_some_and(|why| why.contains("supervisor_default_user_subjob_limit"))
+    });
+    assert_eq!((&waits["state"], &waits["priority"]), (&"pending".into(), &4999.into()), "{waits:#}");
+    let low = farm.submit("bob", &["--priority", "-7", "--", "true"]);
+    let usual = farm.submit("bob", &["--priority", "0", "--", "true"]);
+    assert_eq!([&farm.job(low)["priority"], &farm.job(usual)["priority"]], [1999, 1999]);
+    std::fs::write(farm.path("/home/go"), "").expect("a file");
+    for job in [first, second, bobs[0], bobs[1]] {
+        farm.complete(job);
+    }
+}
+
+/// What a job calls `W:/show` is where that is on its worker, if the job wants it so.
+#[test]
+fn paths_are_those_of_the_worker_for_jobs_that_ask_for_it() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = farm(&format!("{USER}worker_path_map = {{ \"W:/show\" = \"/mnt/shared\" }}\n"), "");
+    let script = "printf '%s %s' \"$PLATE\" \"$1\"";
+    let line = |more: &[&'static str]| {
+        [more, &["--env", "PLATE=w:\\Show\\a b.exr", "--", "sh", "-c", script, "sh", "W:/show/b"]].concat()
+    };
+    for (more, printed) in
+        [(&["--convert-paths"][..], "/mnt/shared/a b.exr /mnt/shared/b"), (&[], "w:\\Show\\a b.exr W:/show/b")]
+    {
+        let job = farm.submit("ada", &line(more));
+        farm.complete(job);
+        assert_eq!(farm.log(job), printed);
+    }
+    let sub = ["qb", "sub", "--flags", "convert_path", "echo", "W:/show/c"];
+    let job = farm.stead_as("ada", &sub).ok().out().trim().parse().map(e2e::JobId).expect("a number");
+    farm.complete(job);
+    assert_eq!(farm.log(job), "/mnt/shared/c\n");
 }

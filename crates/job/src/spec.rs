@@ -152,6 +152,9 @@ pub struct JobSpec {
     /// Its tasks get a token, by which they may submit and read as the job's user while they run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub token: bool,
+    /// Paths in its command, variables and folder are what `worker_path_map` makes of them on each worker.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub convert_paths: bool,
     pub body: Body,
 }
 
@@ -250,6 +253,7 @@ impl JobSpec {
             memory: None,
             after: Vec::new(),
             token: false,
+            convert_paths: false,
             body,
         }
     }

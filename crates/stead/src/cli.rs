@@ -322,6 +322,9 @@ pub(crate) struct JobOptions {
     /// Run as USER (needs the role impersonate; the record names you both)
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
+    /// Have paths in its command, variables and folder as each worker's worker_path_map (qbwrk.conf) says
+    #[arg(long)]
+    pub(crate) convert_paths: bool,
     /// Give its tasks a token to submit and read as the job's user while they run ($STEAD_TOKEN_FILE)
     #[arg(long)]
     pub(crate) token: bool,
@@ -594,6 +597,9 @@ pub(crate) struct Explain {
     /// Then instead of now: 18:00 (UTC), tomorrow, 2h, 3d, 2026-11-30T18:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "job")]
     pub(crate) at: Option<String>,
+    /// With this priority: a site may keep high ones for administrators
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "job")]
+    pub(crate) priority: Option<i32>,
     /// Only this worker
     #[arg(long, value_name = "NAME")]
     pub(crate) worker: Option<String>,

@@ -179,7 +179,7 @@ fn apply(spec: &mut JobSpec, options: &JobOptions) -> Result<(), Failure> {
     spec.env = pairs(&options.env, "--env")?;
     spec.cwd.clone_from(&options.cwd);
     spec.retries = options.retries.unwrap_or(0);
-    spec.token = options.token;
+    (spec.token, spec.convert_paths) = (options.token, options.convert_paths);
     spec.umask = options.umask.as_deref().map(umask).transpose()?;
     spec.time_limit_s = options
         .time_limit
@@ -222,7 +222,11 @@ pub(crate) fn pairs(texts: &[String], option: &str) -> Result<BTreeMap<String, S
 pub(crate) fn request(spec: &JobSpec, options: &JobOptions) -> Result<Value, Failure> {
     let mut number = [0u8; 16];
     getrandom::fill(&mut number).map_err(|e| Failure::system("draw a random number", std::io::Error::other(e)))?;
-    let spec = serde_json::to_value(spec).map_err(|e| Failure::usage(e.to_string()))?;
+    let mut spec = serde_json::to_value(spec).map_err(|e| Failure::usage(e.to_string()))?;
+    // The usual one is the site's to say.
+    if let (None, Some(fields)) = (options.priority, spec.as_object_mut()) {
+        fields.remove("priority");
+    }
     Ok(json!({
         "spec": spec, "user": options.user, "request_id": warrant::hex(&number),
     }))

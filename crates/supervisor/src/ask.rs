@@ -61,6 +61,8 @@ pub(crate) struct ExplainQuery {
     pub(crate) worker: Option<String>,
     /// Then instead of now.
     pub(crate) at: Option<String>,
+    /// With this priority: those above a limit are administrators'.
+    pub(crate) priority: Option<i32>,
 }
 
 /// A page of the list that people look at; empty is not asked for.
@@ -430,7 +432,12 @@ impl Service {
         let at = query.at.as_deref().map(|text| micros(text).map_err(|e| ServiceError::input("at", format!("it {e}"))));
         let at = at.transpose()?.unwrap_or_else(crate::clock::now);
         let (user, acting_as) = (query.user.as_deref(), query.acting_as.as_deref());
-        let (login_user, identified) = self.foreseen(caller, user, acting_as, at).await?;
+        let (login_user, is_admin, mut identified) = self.foreseen(caller, user, acting_as, at).await?;
+        if let (Some(priority), Identified::As(_, rules)) = (query.priority, &identified)
+            && let Err(refusal) = self.may_anybody_have_priority(is_admin, priority)
+        {
+            identified = Identified::Refused(refusal, rules.clone());
+        }
         let (user, refused, rules, workers) = match identified {
             Identified::As(who, rules) => {
                 // Nothing can be submitted as a user whose row can't be understood, whatever each worker says.

@@ -217,6 +217,8 @@ pub(crate) struct Held {
     pub(crate) slots: u32,
     /// By how much its jobs give way to others.
     pub(crate) nice: i8,
+    /// What paths are on its host, in the order in which the pairs apply.
+    pub(crate) path_map: Arc<[(String, String)]>,
     /// What files and the host say together.
     pub(crate) effective: Effective,
     /// Who said it.
@@ -245,6 +247,7 @@ pub(crate) fn held(hello: &Hello, loaded: &Loaded) -> Result<Held, HelloError> {
     let mut held = Held {
         slots: hello.slots,
         nice: 0,
+        path_map: Arc::default(),
         said_by: effective.said_by(),
         lookup,
         differs: false,
@@ -280,7 +283,7 @@ pub(crate) fn held(hello: &Hello, loaded: &Loaded) -> Result<Held, HelloError> {
         held.given = GivenByFile::of(&settings, &held.effective);
     }
     held.slots = settings.slots.unwrap_or(hello.slots);
-    held.nice = settings.nice;
+    (held.nice, held.path_map) = (settings.nice, settings.path_map.into());
     held.differs = place.mode != Mode::Desktop && (has_central || hello.settings != 0);
     held.checked = checked;
     Ok(held)

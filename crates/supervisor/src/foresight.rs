@@ -30,14 +30,15 @@ const NEW_GRANT: u64 = 0;
 // --- another person, another time
 
 impl Service {
-    /// As whom a job would be submitted then: by the caller, or by somebody else about whom they may ask.
+    /// As whom a job would be submitted then, and whether by an administrator: by the caller, or by somebody else about
+    /// whom they may ask.
     pub(crate) async fn foreseen(
         &self,
         caller: &Caller,
         user: Option<&str>,
         acting_as: Option<&str>,
         at: i64,
-    ) -> Result<(LoginUser, Identified), ServiceError> {
+    ) -> Result<(LoginUser, bool, Identified), ServiceError> {
         let login = caller.principal.login_user.as_str();
         let is_another = caller.is_auditor() && user.is_some_and(|name| name != login);
         let (principal, request) = match user.filter(|_| is_another) {
@@ -53,11 +54,13 @@ impl Service {
         match found {
             Ok((principal, acting)) => {
                 let identified = self.identified(&principal, acting.as_ref(), &request, at).await?;
-                Ok((principal.login_user, identified))
+                // As a request of theirs would have it: an administrator, and as oneself.
+                let is_admin = principal.roles.admin && acting.is_none() && (is_another || !caller.is_bound());
+                Ok((principal.login_user, is_admin, identified))
             }
             Err(refusal) => {
                 let asked = user.filter(|_| is_another).map(login_user).transpose()?;
-                Ok((asked.unwrap_or(login), Identified::Refused(refusal, Vec::new())))
+                Ok((asked.unwrap_or(login), false, Identified::Refused(refusal, Vec::new())))
             }
         }
     }

@@ -544,8 +544,11 @@ impl Service {
         principal: &Principal,
         spec: Box<RawValue>,
     ) -> Result<(JobSpec, Plan), ServiceError> {
+        let service = self.clone();
         let work = move || {
-            let spec = JobSpec::from_json(spec.get())?;
+            let raw = spec;
+            let mut spec = JobSpec::from_json(raw.get())?;
+            spec.priority = service.usual_priority(&raw, spec.priority);
             let plan = Plan::new(&spec)?;
             Ok((spec, plan))
         };

@@ -18,9 +18,9 @@ pub(crate) async fn explain(options: &Explain) -> Result<(), Failure> {
         Some(job) => (client.acting_as(options.acting_as.as_deref())?, format!("/api/v1/jobs/{job}/explain")),
         None => {
             let (user, acting_as, worker) = (options.user.clone(), options.acting_as.clone(), options.worker.clone());
-            let at = at.map(times::rfc3339);
-            let path =
-                with_query("/api/v1/explain", &[("user", user), ("as", acting_as), ("worker", worker), ("at", at)]);
+            let (at, priority) = (at.map(times::rfc3339), options.priority.map(|p| p.to_string()));
+            let asked = [("user", user), ("as", acting_as), ("worker", worker), ("at", at), ("priority", priority)];
+            let path = with_query("/api/v1/explain", &asked);
             (client, path)
         }
     };

@@ -101,7 +101,7 @@ const FLAGS: [(&str, u32, Means); 16] = [
     ("auto_wrangling", 16384, Means::NoEffect("a worker that fails everybody's jobs stops taking any by itself")),
     ("p_agenda", 32768, Means::Missing("frames run in the order of the range")),
     ("migrate_on_frame_retry", 65536, Means::Missing("a task is tried again wherever there is a free slot")),
-    ("convert_path", 131_072, Means::Missing("worker_path_map is not applied to commands yet")),
+    ("convert_path", 131_072, Means::Works),
     ("no_defaults", 524_288, Means::NoEffect("no flags are added to jobs")),
 ];
 
@@ -251,7 +251,11 @@ fn variables(
     for text in given.all("env") {
         own.extend(pairs(text)?);
     }
-    if exports(given)? {
+    let (exports, converts) = flags(given)?;
+    if converts {
+        out.words.push("--convert-paths".into());
+    }
+    if exports {
         let mut secret = Vec::new();
         for (name, value) in environment {
             if own.iter().any(|(n, _)| *n == name) || !may_leave(&name, &value) {
@@ -345,8 +349,9 @@ fn is_secret(name: &str) -> bool {
         .any(|s| name.contains(s))
 }
 
-fn exports(given: &mut Words) -> Result<bool, Failure> {
-    let mut exports = given.has("export_environment");
+/// Whether the environment goes along, and whether paths are converted.
+fn flags(given: &mut Words) -> Result<(bool, bool), Failure> {
+    let (mut exports, mut converts) = (given.has("export_environment"), false);
     for flag in given.list("flags") {
         let found: Vec<&(&str, u32, Means)> = match flag.parse::<u32>() {
             Ok(bits) => {
@@ -363,13 +368,14 @@ fn exports(given: &mut Words) -> Result<bool, Failure> {
         };
         for (name, _, means) in found {
             match means {
+                Means::Works if *name == "convert_path" => converts = true,
                 Means::Works => exports = true,
                 Means::NoEffect(why) => given.notes.push(format!("--flags {name} has no effect: {why}")),
                 Means::Missing(why) | Means::Never(why) => given.without(&format!("--flags {name}"), why)?,
             }
         }
     }
-    Ok(exports)
+    Ok((exports, converts))
 }
 
 /// What the tasks are.

@@ -168,7 +168,7 @@ impl Worker {
         (self.place.mode, self.place.proxy_account, self.place.labels) =
             (wanted.mode, wanted.proxy_account, wanted.labels);
         (self.slots, self.said_by, self.misconfigured) = (held.slots, held.said_by, held.trouble);
-        self.nice = held.nice;
+        (self.nice, self.path_map) = (held.nice, held.path_map);
         (self.given, self.not_opened) = (held.given, None);
         self.look_at_panic();
     }

@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     pub(crate) slots: u32,
     /// By how much its jobs give way to others.
     pub(crate) nice: i8,
+    /// What paths of jobs that ask for it are on its host.
+    pub(crate) path_map: Arc<[(String, String)]>,
     /// Who said what its settings are.
     pub(crate) said_by: &'static str,
     pub(crate) total: Resources,
@@ -125,6 +127,7 @@ const STATUS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) job: u64,
+    pub(crate) user: String,
     pub(crate) worker: String,
     /// Whom it was opened for; `None` when that was an earlier connection's.
     pub(crate) to: Option<Addressee>,
@@ -264,6 +267,15 @@ impl Farm {
         count
     }
 
+    /// The same of each user.
+    pub(crate) fn sessions_by_user(&self) -> HashMap<String, u32> {
+        let mut count = HashMap::new();
+        for live in self.sessions.values() {
+            *count.entry(live.user.clone()).or_default() += 1;
+        }
+        count
+    }
+
     pub(crate) fn is_withdrawn(&self, session: u64) -> bool {
         self.sessions.get(&session).is_some_and(|live| live.withdrawn)
     }
@@ -350,6 +362,7 @@ mod tests {
             place,
             slots,
             nice: 0,
+            path_map: Arc::default(),
             said_by: "default",
             total: Resources::default(),
             incarnation: [0; 16],
@@ -371,6 +384,7 @@ mod tests {
         };
         let live = || Live {
             job: 1,
+            user: "ada".to_owned(),
             worker: "desk".to_owned(),
             to: None,
             priority: 0,

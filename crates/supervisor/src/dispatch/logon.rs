@@ -126,6 +126,7 @@ impl Dispatcher {
         if given.is_empty() {
             return Ok(());
         }
+        let _alone = self.0.taking_given.lock().await;
         for (worker, given) in given {
             let not_opened = self.take_given(&given).await.unwrap_or_else(|error| {
                 tracing::error!(worker, %error, "a file's proxy_password was not taken");

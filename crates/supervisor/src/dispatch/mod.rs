@@ -15,6 +15,7 @@ mod jobs;
 mod logon;
 mod misfires;
 mod open;
+mod paths;
 mod pin;
 pub(crate) mod place;
 mod proof;
@@ -143,6 +144,8 @@ struct Inner {
     wake: Notify,
     /// How often it was woken.
     woken: AtomicU64,
+    /// A file's password is being taken: two workers that join bring the same one.
+    taking_given: tokio::sync::Mutex<()>,
     /// Jobs that were removed may be there yet.
     removing: AtomicBool,
     /// One of them may go now.
@@ -200,6 +203,7 @@ impl Dispatcher {
             settled,
             wake,
             woken,
+            taking_given: tokio::sync::Mutex::default(),
             // The former supervisor may have left some.
             removing: AtomicBool::new(true),
             removed: Notify::new(),
@@ -415,7 +419,7 @@ impl Dispatcher {
         let (plan, yields) = {
             let farm = self.farm();
             let workers = farm.for_scheduler();
-            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job(), now);
+            let plan = scheduler::plan(&workers, &candidates, &farm.sessions_by_job(), &self.shares(&farm), now);
             let yields = scheduler::yields(&workers, &candidates, &farm.running(), &plan, now);
             (plan, yields)
         };
@@ -504,6 +508,20 @@ impl Dispatcher {
                 live.yielding = true;
             }
             farm.tell(*session, Said::Yield);
+        }
+    }
+
+    /// How many sessions each user has, and may have.
+    fn shares(&self, farm: &Farm) -> scheduler::Shares {
+        let loaded = self.0.configuration.current();
+        let limits = &loaded.supervisor.user_limits;
+        if *limits == compat_qube::Limits::default() {
+            return scheduler::Shares::default();
+        }
+        scheduler::Shares {
+            sessions: farm.sessions_by_user(),
+            usual: limits.default,
+            of: limits.of.iter().cloned().collect(),
         }
     }
 
@@ -761,6 +779,7 @@ impl Dispatcher {
                 place: checked.place,
                 slots: hello.slots,
                 nice: 0,
+                path_map: Arc::default(),
                 said_by: held.said_by,
                 total,
                 incarnation: checked.incarnation,
@@ -893,6 +912,7 @@ impl Dispatcher {
             row.id,
             Live {
                 job: row.job,
+                user: row.user.clone(),
                 worker: row.worker.clone(),
                 to: None,
                 priority: 0,

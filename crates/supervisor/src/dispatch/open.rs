@@ -78,6 +78,7 @@ impl Dispatcher {
             let (to_driver, inbox) = mpsc::unbounded_channel();
             let live = Live {
                 job: placement.job,
+                user: placement.who.user.to_string(),
                 worker: placement.worker.clone(),
                 to: Some(to),
                 priority: placement.priority,

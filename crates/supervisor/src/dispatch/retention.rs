@@ -207,6 +207,7 @@ impl Dispatcher {
         let (to_driver, inbox) = mpsc::unbounded_channel();
         let live = Live {
             job,
+            user: who.user.to_string(),
             worker: worker.to_owned(),
             to: Some(to),
             priority: 0,

@@ -13,6 +13,7 @@
 
 use super::batch::{self, Entered, Pace};
 use super::jobs::Job;
+use super::paths;
 use super::{DispatchError, Dispatcher, Ends};
 use crate::authn::Secret;
 use crate::identity::UserSettings;
@@ -500,6 +501,13 @@ impl Driver {
             let ends = self.ends.filter(|_| !is_exits);
             let not_after = worker.clock.now() + batch::starts_within(ends, crate::clock::now());
             let mut batch = batch::batch(d.keys().farm, session, sequence, job, &settings, not_after, items);
+            if job.spec.convert_paths && !paths::convert(&mut batch, &worker.path_map) {
+                tracing::warn!(
+                    job = job.id,
+                    worker = self.worker,
+                    "its paths are not converted: too much would be sent"
+                );
+            }
             if job.spec.token {
                 batch::hand_token(&mut batch, d.url(), fresh);
             }

@@ -622,7 +622,13 @@ pub(super) async fn what_if(State(app): State<App>, visit: Visit, Query(query): 
     let cli = format!("stead explain{}", cli.collect::<String>());
     let asked = match when("at", fields.get("at")) {
         Ok(at) => {
-            let query = ExplainQuery { user: given("user"), acting_as: given("as"), worker: given("worker"), at };
+            let query = ExplainQuery {
+                user: given("user"),
+                acting_as: given("as"),
+                worker: given("worker"),
+                at,
+                priority: None,
+            };
             app.service.explain(&visit.caller, query).await
         }
         Err(error) => Err(error),

@@ -99,9 +99,40 @@ pub(crate) struct Plan {
     pub(crate) blocked: BTreeMap<u64, Refusal>,
 }
 
+/// How many sessions at once each user has, and may have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shares {
+    pub(crate) sessions: HashMap<String, u32>,
+    /// Whoever is not named; `None`: any number.
+    pub(crate) usual: Option<u32>,
+    pub(crate) of: BTreeMap<String, Option<u32>>,
+}
+
+impl Shares {
+    /// Why a user gets no more just now.
+    fn used_up(&self, user: &str) -> Option<String> {
+        let named = self.of.get(user).copied();
+        let most = named.unwrap_or(self.usual)?;
+        let has = self.sessions.get(user).copied().unwrap_or(0);
+        let key =
+            if named.is_some() { "supervisor_user_subjob_limits" } else { "supervisor_default_user_subjob_limit" };
+        (has >= most).then(|| format!("{user} has {has} sessions, and may have {most} at once ({key} in qb.conf)"))
+    }
+
+    fn took(&mut self, user: &str) {
+        *self.sessions.entry(user.to_owned()).or_default() += 1;
+    }
+}
+
 /// Matches until slots or work run out. `sessions` counts the living sessions of each job.
-pub(crate) fn plan(workers: &[Worker], candidates: &[Candidate], sessions: &HashMap<u64, u32>, now: i64) -> Plan {
-    let mut farm = Farm::new(workers, now);
+pub(crate) fn plan(
+    workers: &[Worker],
+    candidates: &[Candidate],
+    sessions: &HashMap<u64, u32>,
+    shares: &Shares,
+    now: i64,
+) -> Plan {
+    let mut farm = Farm::new(workers, shares, now);
     let mut sessions = sessions.clone();
     let mut plan = Plan::default();
     let mut by_priority: BTreeMap<i32, Vec<Open<'_>>> = BTreeMap::new();
@@ -198,6 +229,7 @@ struct Farm<'a> {
     free: Vec<(u32, Resources)>,
     decisions: HashMap<(usize, Asked), Decision>,
     rights: HashMap<Asked, Option<Refusal>>,
+    shares: Shares,
     now: i64,
 }
 
@@ -213,9 +245,9 @@ fn asked(candidate: &Candidate) -> Asked {
 }
 
 impl<'a> Farm<'a> {
-    fn new(workers: &'a [Worker], now: i64) -> Self {
+    fn new(workers: &'a [Worker], shares: &Shares, now: i64) -> Self {
         let free = workers.iter().map(|w| (w.free_slots, w.free)).collect();
-        Self { workers, free, decisions: HashMap::new(), rights: HashMap::new(), now }
+        Self { workers, free, decisions: HashMap::new(), rights: HashMap::new(), shares: shares.clone(), now }
     }
 
     /// Why a job may run nowhere, whatever workers there are.
@@ -241,7 +273,12 @@ impl<'a> Farm<'a> {
             let Some(steps) = jobs.get_mut(&job) else { continue };
             let Some(first) = steps.front_mut() else { continue };
             let candidate = first.candidate;
-            if let Some(placement) = self.place(candidate) {
+            let used_up = self.shares.used_up(candidate.who.user.as_str());
+            if let Some(reason) = used_up {
+                plan.waiting.entry(job).or_insert(Some(reason));
+                steps.pop_front();
+            } else if let Some(placement) = self.place(candidate) {
+                self.shares.took(candidate.who.user.as_str());
                 plan.placements.push(placement);
                 *sessions.entry(job).or_default() += 1;
                 first.left -= 1;
@@ -356,7 +393,7 @@ mod tests {
     use policy::{Accept, AccountName, LoginUser, Mode, User};
 
     fn plan(workers: &[Worker], candidates: &[Candidate], sessions: &HashMap<u64, u32>) -> Plan {
-        super::plan(workers, candidates, sessions, 0)
+        super::plan(workers, candidates, sessions, &Shares::default(), 0)
     }
 
     fn yields(workers: &[Worker], candidates: &[Candidate], running: &[Running], plan: &Plan) -> Vec<u64> {
@@ -414,6 +451,27 @@ mod tests {
         let plan = plan(&[held], &[candidate(1, 1), bobs], &HashMap::new());
         assert_eq!(jobs(&plan), [(2, "a")]);
         assert_eq!(plan.waiting[&1].as_deref(), Some("no worker: a: it failed"));
+    }
+
+    #[test]
+    fn nobody_has_more_sessions_than_they_may() {
+        let workers = [worker("a", 9)];
+        let bobs = Candidate { who: who("bob"), ..candidate(2, 9) };
+        let shares = Shares {
+            sessions: HashMap::from([("ada".to_owned(), 1), ("carol".to_owned(), 7)]),
+            usual: Some(3),
+            of: BTreeMap::from([("bob".to_owned(), Some(1)), ("carol".to_owned(), None)]),
+        };
+        let carols = Candidate { who: who("carol"), ..candidate(3, 2) };
+        let candidates = [candidate(1, 9), bobs, carols, candidate(4, 1)];
+        let plan = super::plan(&workers, &candidates, &HashMap::new(), &shares, 0);
+        let of = |job: u64| plan.placements.iter().filter(|p| p.job == job).count();
+        assert_eq!([of(1) + of(4), of(2), of(3)], [2, 1, 2], "one of ada's is there already");
+        assert!(yields(&workers, &candidates, &[], &plan).is_empty());
+        let none = Shares { usual: Some(0), ..Shares::default() };
+        let plan = super::plan(&workers, &[candidate(1, 1)], &HashMap::new(), &none, 0);
+        let why = plan.waiting[&1].as_deref().expect("a reason");
+        assert!(why.contains("may have 0 at once (supervisor_default_user_subjob_limit in qb.conf)"), "{why}");
     }
 
     #[test]

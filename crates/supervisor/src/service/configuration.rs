@@ -12,7 +12,8 @@ use compat_qube::{Role, Setting};
 use policy::Refusal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
@@ -229,11 +230,16 @@ impl Service {
 
     /// `supervisor_highest_user_priority`: what only administrators may go beyond.
     pub(super) fn may_have_priority(&self, caller: &Caller, priority: i32) -> Result<(), Refusal> {
+        self.may_anybody_have_priority(caller.is_admin(), priority)
+    }
+
+    /// The same of who is not here.
+    pub(crate) fn may_anybody_have_priority(&self, is_admin: bool, priority: i32) -> Result<(), Refusal> {
         let loaded = self.configuration.current();
         let Some(setting) = loaded.qb_conf.as_ref().and_then(|conf| conf.set(HIGHEST)) else { return Ok(()) };
         let highest = loaded.supervisor.highest_user_priority;
         let most = LOWEST - i64::from(highest);
-        if caller.is_admin() || i64::from(priority) <= most {
+        if is_admin || i64::from(priority) <= most {
             return Ok(());
         }
         Err(Refusal {
@@ -245,6 +251,26 @@ impl Service {
             ),
             hint: format!("submit with --priority {most} (qbsub: --priority {highest}), or ask an administrator"),
         })
+    }
+
+    /// `supervisor_default_priority`, of what says none, and `supervisor_max_priority`, the lowest there is. Both only
+    /// where they are said.
+    pub(super) fn usual_priority(&self, spec: &RawValue, said: i32) -> i32 {
+        let loaded = self.configuration.current();
+        let says = |key| loaded.qb_conf.as_ref().is_some_and(|conf| conf.set(key).is_some());
+        let mut priority = said;
+        if says("supervisor_default_priority") && said == 0 && !says_priority(spec) {
+            priority = in_stead(loaded.supervisor.default_priority);
+        }
+        self.no_lower_than_there_is(priority)
+    }
+
+    pub(super) fn no_lower_than_there_is(&self, priority: i32) -> i32 {
+        let loaded = self.configuration.current();
+        if loaded.qb_conf.as_ref().is_none_or(|conf| conf.set("supervisor_max_priority").is_none()) {
+            return priority;
+        }
+        priority.max(in_stead(loaded.supervisor.max_priority))
     }
 
     /// What the files say of the supervisor itself.
@@ -310,6 +336,19 @@ fn file_as_it_is_in_force(
     Ok((path, text, sha256))
 }
 
+/// A priority of Qube!'s.
+fn in_stead(priority: u32) -> i32 {
+    i32::try_from(LOWEST - i64::from(priority)).unwrap_or(job::PRIORITY_MIN).max(job::PRIORITY_MIN)
+}
+
+fn says_priority(spec: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Says {
+        priority: Option<serde::de::IgnoredAny>,
+    }
+    serde_json::from_str::<Says>(spec.get()).is_ok_and(|says| says.priority.is_some())
+}
+
 /// Keys and values that were asked for.
 fn wanted(change: &WorkersChange) -> Result<Vec<(&'static str, &str)>, ServiceError> {
     if change.workers.is_empty() {
@@ -344,13 +383,13 @@ fn with_all(
     known: &[String],
 ) -> Result<String, ServiceError> {
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
-    workers.iter().try_fold(text, |text, worker| {
-        if !names.contains(&worker.as_str()) {
-            return Err(ServiceError::NoSuchWorker(worker.clone()));
-        }
-        let new = compat_qube::with_settings(&path.display().to_string(), &text, worker, settings, &names);
-        new.map_err(|error| ServiceError::input("qbwrk.conf", error))
-    })
+    let there: HashSet<&str> = names.iter().copied().collect();
+    if let Some(unknown) = workers.iter().find(|worker| !there.contains(worker.as_str())) {
+        return Err(ServiceError::NoSuchWorker(unknown.clone()));
+    }
+    let hosts: Vec<&str> = workers.iter().map(String::as_str).collect();
+    let new = compat_qube::with_settings_of(&path.display().to_string(), &text, &hosts, settings, &names);
+    new.map_err(|error| ServiceError::input("qbwrk.conf", error))
 }
 
 /// The same as the policy has it.

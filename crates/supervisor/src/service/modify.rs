@@ -31,6 +31,7 @@ impl Service {
         let row = self.open_to(caller, job).await?;
         caller.needs(caller.principal.scopes.control, "control")?;
         let Modification { name, priority } = change;
+        let priority = priority.map(|priority| self.no_lower_than_there_is(priority));
         if name.is_none() && priority.is_none() {
             return Err(ServiceError::input("modify", "say what is to be otherwise: name, priority"));
         }

@@ -481,6 +481,35 @@ async fn a_file_gives_the_proxy_account_its_password() {
     nowhere_in(dir.path());
 }
 
+/// Those that join at the same moment bring the same text: it is one password, set once.
+#[tokio::test]
+async fn workers_that_join_at_once_take_a_files_password_once() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (conf, qbwrk) = (dir.path().join("supervisor.toml"), dir.path().join("qbwrk.conf"));
+    std::fs::write(&conf, format!("qbwrk_conf = {qbwrk:?}\n")).expect("supervisor.toml");
+    std::fs::write(&qbwrk, "").expect("qbwrk.conf");
+    let farm = Supervised::configured(dir.path(), Some(conf)).await;
+    let sealed =
+        farm.ask(operator(), "POST", "/api/v1/passwords/render/seal", json!({ "password": CANARY })).await["sealed"]
+            .as_str()
+            .expect("text")
+            .to_owned();
+    let text = "[default]\nproxy_execution_mode = proxy\nproxy_account = render\nproxy_password = ";
+    std::fs::write(&qbwrk, format!("{text}{sealed}\n")).expect("qbwrk.conf");
+    farm.ask(operator(), "POST", "/api/v1/configuration/reload", Value::Null).await;
+    let names: Vec<String> = (0..12).map(|n| format!("node-{n}")).collect();
+    let needing: Vec<Needing> = names.iter().map(|name| Needing::new(name, 20)).collect();
+    let _workers: Vec<FakeWorker> =
+        needing.iter().map(|needing| FakeWorker::start(dir.path(), needing.habits.clone())).collect();
+    eventually("all are there", async || {
+        let workers = farm.get("/api/v1/workers").await;
+        workers.as_array().is_some_and(|all| all.len() == names.len() && all.iter().all(|w| w["state"] == "idle"))
+    })
+    .await;
+    let chain = std::fs::read_to_string(dir.path().join("supervisor/audit/chain")).expect("chain");
+    assert_eq!(chain.matches("\"act\":\"password_set\"").count(), 1, "{chain}");
+}
+
 #[tokio::test]
 async fn where_it_is_enforced_nobody_submits_without_a_password_that_may_be_good() {
     let dir = tempfile::tempdir().expect("dir");

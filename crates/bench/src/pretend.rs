@@ -135,6 +135,8 @@ pub(crate) fn pages(jobs: u64, looks: usize) -> Result<Looks> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(work(&farm.socket(), Some(jobs / 5 * 100)))?;
+    // A connection that said nothing for so long is closed.
+    let mut person = farm.person()?;
     let mut found = Looks::default();
     for _ in 0..looks {
         let mut longest: f64 = 0.0;

@@ -85,6 +85,11 @@ impl Connection {
         }
     }
 
+    /// Has Qube!'s files read again; the answer comes when all workers go by them.
+    pub(crate) fn reload(&mut self) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.ask("POST", "/api/v1/configuration/reload", b"{}")?)?)
+    }
+
     fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>> {
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -27,7 +27,7 @@ usage: cargo run --release -p bench -- [--json] [--quick] [--only GROUP,…]
 
   --json   one JSON object instead of a table
   --quick  fewer tasks and three rounds: for a look, not for quoting
-  --only   of: rates single latency dispatch log isolated cost crash peers people pages
+  --only   of: rates single latency dispatch log isolated cost crash peers people pages qube
 
 Needs root (its accounts live in a private mount namespace), cc, and the release build of the programs. Nothing runs
 with a real-time claim to the processors: sessions could not join a control group that has no share of that. So quote
@@ -133,6 +133,11 @@ fn measure(size: &Size) -> Result<Figures> {
     }
     if size.has("pages") {
         pages(size, &mut figures)?;
+    }
+    if size.has("qube") {
+        let of = pretend::reconfigure(if size.rounds < 5 { 11 } else { 51 })?;
+        figures.put("reconfigure_50_workers_ms", percentile(&of, 50));
+        figures.put("reconfigure_50_workers_p99_ms", percentile(&of, 99));
     }
     if size.has("dispatch") {
         supervisor(size, &mut figures)?;

@@ -184,6 +184,67 @@ pub(crate) fn look(person: &mut Connection, page: &str) -> Result<f64> {
     Ok(ms)
 }
 
+const QBWRK: &str = "qbwrk.conf";
+/// Workers that are told.
+const TOLD: usize = 50;
+
+/// Milliseconds until so many workers that run jobs as their users run them as another account, and back: from the
+/// command to the answer, which comes when each has said that it goes by the new settings.
+pub(crate) fn reconfigure(rounds: usize) -> Result<Vec<f64>> {
+    let text = |mode: &str| {
+        let hosts = (0..TOLD).map(|n| format!("[lin-{n:03}] : farm\nworker_properties = \"host.rack={n}\"\n"));
+        format!("[farm]\nproxy_execution_mode = {mode}\nproxy_account = daemon\n{}", hosts.collect::<String>())
+    };
+    let farm = Supervisor::of_qube(&text("user"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    for n in 0..TOLD {
+        let stream = {
+            let _inside = runtime.enter();
+            connect(&farm.socket())?
+        };
+        let worker = runtime.block_on(join(stream, format!("lin-{n:03}")))?;
+        runtime.spawn(worker);
+    }
+    let mut person = farm.person()?;
+    let mut all = Vec::new();
+    for mode in ["proxy", "user"].into_iter().cycle().take(rounds.max(2)) {
+        fs::write(farm.disk.path().join(QBWRK), text(mode))?;
+        let started = Instant::now();
+        let answer = person.reload()?;
+        all.push(started.elapsed().as_secs_f64() * 1000.0);
+        ensure!(answer["told"] == TOLD && answer["late"] == serde_json::json!([]), "not all were told: {answer}");
+    }
+    Ok(all)
+}
+
+/// A worker in service mode that does as it is told, and runs nothing.
+async fn join(stream: UnixStream, name: String) -> Result<impl Future<Output = Result<()>>> {
+    let url = format!("ws://supervisor{}", wire::CHANNEL_PATH);
+    let (socket, _) = tokio_tungstenite::client_async(url, stream).await?;
+    let (mut to, mut from) = socket.split();
+    let mut hello = hello();
+    let key = warrant::SecretKey::from_seed(&warrant::sha256(&[name.as_bytes()])).public();
+    (hello.host_key, hello.owner) = (Some(warrant::hex(&key.to_bytes())), None);
+    (hello.name, hello.mode) = (name, "user".to_owned());
+    to.send(Message::Binary(wire::encode_frame(&FromWorker::Hello(hello), &[])?.into())).await?;
+    // The first word says that it was taken in.
+    let welcome = from.next().await.context("the supervisor hung up")??;
+    let Message::Binary(frame) = welcome else { bail!("no welcome") };
+    if let (ToWorker::Refused { reason }, _) = wire::decode_frame::<ToWorker>(&frame)? {
+        bail!("the supervisor refused the worker: {reason}");
+    }
+    Ok(async move {
+        while let Some(message) = from.next().await {
+            let Message::Binary(frame) = message? else { continue };
+            if let (ToWorker::Settings { number, .. }, _) = wire::decode_frame::<ToWorker>(&frame)? {
+                let settled = FromWorker::Settled { number, panic: None };
+                to.send(Message::Binary(wire::encode_frame(&settled, &[])?.into())).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
 fn person_of(farm: &Supervisor) -> Result<Connection> {
     farm.person()
 }
@@ -205,7 +266,18 @@ impl Supervisor {
         let disk = tempfile::Builder::new().prefix("stead-bench").tempdir_in("/var/tmp")?;
         fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o755))?;
         chown(disk.path(), Some(OWNER), Some(OWNER))?;
-        let child = spawn(disk.path())?;
+        let child = spawn(disk.path(), None)?;
+        Ok(Self { child, disk })
+    }
+
+    /// One that goes by this `qbwrk.conf`.
+    fn of_qube(text: &str) -> Result<Self> {
+        let disk = tempfile::Builder::new().prefix("stead-bench").tempdir_in("/var/tmp")?;
+        fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o755))?;
+        chown(disk.path(), Some(OWNER), Some(OWNER))?;
+        let file = disk.path().join(QBWRK);
+        fs::write(&file, text)?;
+        let child = spawn(disk.path(), Some(&file))?;
         Ok(Self { child, disk })
     }
 
@@ -228,7 +300,7 @@ impl Supervisor {
     fn restart(&mut self) -> Result<()> {
         kill(Pid::from_raw(self.pid()), Signal::SIGTERM)?;
         self.child.wait()?;
-        self.child = spawn(self.disk.path())?;
+        self.child = spawn(self.disk.path(), None)?;
         Ok(())
     }
 
@@ -237,7 +309,7 @@ impl Supervisor {
         kill(Pid::from_raw(self.pid()), Signal::SIGKILL)?;
         self.child.wait()?;
         let started = Instant::now();
-        self.child = spawn(self.disk.path())?;
+        self.child = spawn(self.disk.path(), None)?;
         self.person()?.get("/api/v1/jobs?limit=1")?;
         Ok(started.elapsed().as_secs_f64() * 1000.0)
     }
@@ -263,13 +335,16 @@ impl Drop for Supervisor {
 }
 
 /// Starts one, and waits until it says that it is ready.
-fn spawn(data: &Path) -> Result<Child> {
+fn spawn(data: &Path, qbwrk: Option<&Path>) -> Result<Child> {
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={OWNER}"), &format!("--regid={OWNER}"), "--clear-groups", "--inh-caps=-all", "--"]);
     command
         .arg(bin_dir()?.join("stead"))
         .args(["supervisor", "--operator", "daemon", "--listen", "127.0.0.1:0", "--data"])
         .arg(data);
+    if let Some(file) = qbwrk {
+        command.arg("--qbwrk-conf").arg(file);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
     let mut child = command.spawn().context("failed to start a supervisor")?;

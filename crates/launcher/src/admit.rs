@@ -3,7 +3,7 @@
 use crate::refusal::Refusal;
 use std::collections::BTreeMap;
 use warrant::launcher_wire::RefusalKind;
-use warrant::{Incarnation, Purpose, Warrant};
+use warrant::{Incarnation, Warrant};
 
 /// Numbers used in this incarnation. What has expired is refused for that, and needs no memory.
 #[derive(Debug, Default)]
@@ -57,9 +57,6 @@ pub(crate) fn admit(warrant: &Warrant, us: &Addressee, used: &mut Used, now: u64
     if now >= warrant.lease_until {
         return void("warrant_lease", "the lease ended before the session could start".to_owned());
     }
-    if warrant.purpose == Purpose::Read {
-        return void("warrant_purpose", "this launcher does not start sessions that only read".to_owned());
-    }
     if !used.make_room(now) {
         return void("warrants", format!("{} used warrants are still valid", Used::MAX));
     }
@@ -72,7 +69,7 @@ pub(crate) fn admit(warrant: &Warrant, us: &Addressee, used: &mut Used, now: u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warrant::{Account, AccountName, Limits, LoginUser, Mode, User};
+    use warrant::{Account, AccountName, Limits, LoginUser, Mode, Purpose, User};
 
     pub(crate) fn warrant() -> Warrant {
         let login_user = LoginUser::parse("ada").expect("name");
@@ -114,13 +111,12 @@ mod tests {
     #[test]
     fn whatever_is_not_for_us_is_void_and_uses_nothing_up() {
         type Change = fn(&mut Warrant);
-        let cases: [(&str, u64, Change); 6] = [
+        let cases: [(&str, u64, Change); 5] = [
             ("warrant_farm", 0, |w| w.farm = [9; 16]),
             ("warrant_worker", 0, |w| w.worker = "w".into()),
             ("warrant_incarnation", 0, |w| w.incarnation = [0; 16]),
             ("warrant_expired", 1001, |_| {}),
             ("warrant_lease", 5, |w| w.lease_until = 5),
-            ("warrant_purpose", 0, |w| w.purpose = Purpose::Read),
         ];
         let mut used = Used::default();
         for (rule, now, change) in cases {

@@ -20,9 +20,9 @@ use warrant::{Account, LoginUser, Purpose};
 /// How long PAM may take: less than the launch may.
 const PATIENCE_MS: u64 = 15_000;
 
-/// Whether a session of this purpose is logged on here.
+/// Whether a session of this purpose is logged on here. Not to clear away: that is the farm's own errand.
 pub(crate) fn is_needed(task: &Task) -> bool {
-    task.conf.requires_password && task.warrant.purpose == Purpose::Run
+    task.conf.requires_password && task.warrant.purpose != Purpose::Clean
 }
 
 /// Asks PAM once. Whatever comes of it, the password is gone from this process afterwards.

@@ -311,7 +311,8 @@ fn plan(task: &Task, who: &Identity, folder: &Folder, fds: [i32; 4], shared: boo
     let [channel, orders, errors, go] = fds;
     let argv = match task.warrant.purpose {
         Purpose::Clean => vec![sys::cstr("stead-session")?, sys::cstr("clean")?],
-        Purpose::Run | Purpose::Read => vec![sys::cstr("stead-session")?],
+        Purpose::Read => vec![sys::cstr("stead-session")?, sys::cstr("files")?],
+        Purpose::Run => vec![sys::cstr("stead-session")?],
     };
     Ok(ChildPlan {
         target: Target::new(who.uid, who.gid, who.groups.clone()),

@@ -790,13 +790,12 @@ fn a_void_warrant_starts_nothing() {
     let mut stage = Stage::new();
     let mut worker = stage.start();
     type Change = fn(&mut Warrant);
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 5] = [
         ("warrant_farm", |w| w.farm = [0; 16]),
         ("warrant_worker", |w| w.worker = "w2".into()),
         ("warrant_incarnation", |w| w.incarnation = [0; 16]),
         ("warrant_expired", |w| w.not_after = 1),
         ("warrant_lease", |w| w.lease_until = 1),
-        ("warrant_purpose", |w| w.purpose = Purpose::Read),
     ];
     for (rule, change) in cases {
         let mut warrant = stage.warrant(&worker, "ada");

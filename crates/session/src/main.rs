@@ -10,6 +10,7 @@
 //!
 //! `stead-session adopt UMASK` is for a desktop worker, which runs no code between fork and exec: channel and orders come
 //! as standard input and output, and the session and the umask (octal) are made here.
+//! `stead-session files` (also after `adopt UMASK`) does file work that is asked for in signed requests, and runs nothing.
 //! `stead-session clean` removes what is beneath the current folder.
 //!
 //! # Markers
@@ -25,7 +26,7 @@
 //!
 //! # Rooms
 //! [`session`] is the story: it waits, listens, starts, ends. `queue` has what is to run, `item` what runs, `outbox`
-//! what is to be told. `sys` has every `unsafe` line.
+//! what is to be told. `serve` is the story of a session for file work, `folder` does it. `sys` has every `unsafe` line.
 
 #![deny(unsafe_code)]
 
@@ -33,6 +34,7 @@ mod clean;
 mod command;
 mod environment;
 mod files;
+mod folder;
 mod item;
 mod leftovers;
 mod memory;
@@ -41,6 +43,7 @@ mod outbox;
 mod place;
 mod queue;
 mod redact;
+mod serve;
 mod session;
 #[expect(unsafe_code, reason = "the one room that calls the kernel directly")]
 mod sys;
@@ -48,7 +51,7 @@ mod text;
 
 use std::fmt;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::ExitCode;
 use warrant::PublicKey;
@@ -62,8 +65,12 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let words: Vec<_> = arguments.iter().map(|a| a.to_str()).collect();
     match words.as_slice() {
-        [] => run(start()),
-        [Some("adopt"), Some(umask)] => run(adopt(umask).and_then(|()| start())),
+        [] => run(start(), session::Session::run),
+        [Some("adopt"), Some(umask)] => run(adopt(umask).and_then(|()| start()), session::Session::run),
+        [Some("files")] => run(start_files(), serve::Server::run),
+        [Some("adopt"), Some(umask), Some("files")] => {
+            run(adopt(umask).and_then(|()| start_files()), serve::Server::run)
+        }
         [Some("clean")] => match clean::clean() {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => complain(&e, 1),
@@ -76,10 +83,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(started: Result<session::Session, StartError>) -> ExitCode {
+fn run<T>(started: Result<T, StartError>, live: impl FnOnce(T)) -> ExitCode {
     match started {
         Ok(session) => {
-            session.run();
+            live(session);
             ExitCode::SUCCESS
         }
         Err(e @ StartError::NotStartedRight) => complain(&e, 2),
@@ -132,26 +139,38 @@ fn adopt(umask: &str) -> Result<(), StartError> {
     prepared("take over the worker's descriptors", sys::adopt(CHANNEL_FD, ORDERS_FD, umask))
 }
 
-/// From the inherited descriptors to a session that is ready to say so.
-fn start() -> Result<session::Session, StartError> {
+/// The inherited descriptors, hidden from everything that is started, and what the orders say.
+fn inherit() -> Result<(OwnedFd, Orders, Vec<PublicKey>), StartError> {
     let (channel, orders) = sys::inherited(CHANNEL_FD, ORDERS_FD).ok_or(StartError::NotStartedRight)?;
     sys::hide_descriptors_from(ORDERS_FD.unsigned_abs());
     prepared("become undumpable", sys::become_undumpable())?;
+    let bytes = sys::read_memory_file(orders.as_fd(), PACKET_MAX).map_err(StartError::OrdersUnreadable)?;
+    let orders = Orders::decode(&bytes).map_err(StartError::OrdersMalformed)?;
+    let keys: Option<Vec<_>> = orders.keys.iter().map(PublicKey::from_bytes).collect();
+    Ok((channel, orders, keys.ok_or(StartError::BadKey)?))
+}
+
+fn base_environment() -> environment::Pairs {
+    std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect()
+}
+
+fn start_files() -> Result<serve::Server, StartError> {
+    let (channel, orders, keys) = inherit()?;
+    Ok(serve::Server::new(channel, orders, keys, &base_environment()))
+}
+
+/// From the inherited descriptors to a session that is ready to say so.
+fn start() -> Result<session::Session, StartError> {
+    let (channel, orders, keys) = inherit()?;
     if sys::pid() != 1 {
         prepared("become the reaper of orphans", sys::become_subreaper())?;
     }
     let signals = prepared("catch signals", sys::catch_signals())?;
     let spawner = prepared("prepare for starting", sys::Spawner::new())?;
 
-    let bytes = sys::read_memory_file(orders.as_fd(), PACKET_MAX).map_err(StartError::OrdersUnreadable)?;
-    drop(orders);
-    let orders = Orders::decode(&bytes).map_err(StartError::OrdersMalformed)?;
-    let keys: Option<Vec<_>> = orders.keys.iter().map(PublicKey::from_bytes).collect();
-    let keys = keys.ok_or(StartError::BadKey)?;
-
     let job_dir = std::env::current_dir().map_err(StartError::NoFolder)?.into_os_string().into_vec();
     let place = place::Place::new(job_dir, orders.session);
-    let base: environment::Pairs = std::env::vars_os().map(|(k, v)| (k.into_vec(), v.into_vec())).collect();
+    let base = base_environment();
     let account = text::Account { name: account_name(&base), uid: sys::uid() };
     // Nobody limits a person's own session.
     let memory = if orders.desktop { memory::Memory::default() } else { memory::Memory::of(orders.session) };

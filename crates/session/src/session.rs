@@ -654,6 +654,10 @@ impl Session {
             ToSession::Attach { acked } => self.outbox.attach(acked, now)?,
             ToSession::Ack { through } => self.outbox.acknowledge(through)?,
             ToSession::Batch => self.take_batch(packet.fds.first().ok_or(Breach::NoBatch)?),
+            ToSession::Files => {
+                let text = "this session runs tasks, and does no file work".to_owned();
+                self.say(&Event::BatchRefused { text });
+            }
             ToSession::Cancel { task } => self.cancel(task, now),
             ToSession::Recall { through, number } => self.recall(through, number),
             ToSession::Suspend => self.suspend(now),

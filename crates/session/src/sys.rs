@@ -645,12 +645,30 @@ pub(crate) fn read_memory_file(fd: BorrowedFd<'_>, max: usize) -> io::Result<Vec
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Meta {
     pub(crate) is_dir: bool,
+    /// `S_IFREG` and so on.
+    pub(crate) file_type: u32,
     pub(crate) dev: u64,
     pub(crate) mode: u32,
+    pub(crate) size: u64,
+    /// µs since 1970; 0 before that.
+    pub(crate) modified_us: u64,
 }
 
 fn meta(stat: &libc::stat) -> Meta {
-    Meta { is_dir: stat.st_mode & libc::S_IFMT == libc::S_IFDIR, dev: stat.st_dev, mode: stat.st_mode & 0o7777 }
+    let file_type = stat.st_mode & libc::S_IFMT;
+    let modified_us = |seconds: u64| seconds.saturating_mul(1_000_000).saturating_add(micros_of(stat.st_mtime_nsec));
+    Meta {
+        is_dir: file_type == libc::S_IFDIR,
+        file_type,
+        dev: stat.st_dev,
+        mode: stat.st_mode & 0o7777,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        modified_us: u64::try_from(stat.st_mtime).map_or(0, modified_us),
+    }
+}
+
+fn micros_of(nanoseconds: i64) -> u64 {
+    u64::try_from(nanoseconds).unwrap_or(0) / 1000
 }
 
 pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Meta> {
@@ -706,6 +724,29 @@ pub(crate) fn open_dir_same_mount(dir: BorrowedFd<'_>, name: &CStr) -> io::Resul
     }
 }
 
+/// A folder by its absolute path.
+pub(crate) fn open_folder(path: &CStr) -> io::Result<OwnedFd> {
+    open_at_raw(libc::AT_FDCWD, path, libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_RDONLY, 0)
+}
+
+/// What a relative path names beneath `dir`: EXDEV for one that leads out of it. `mode` is for a file that is made.
+pub(crate) fn open_beneath(dir: BorrowedFd<'_>, path: &CStr, flags: c_int, mode: u32) -> io::Result<OwnedFd> {
+    // SAFETY: an all-zero open_how is valid.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((flags | libc::O_CLOEXEC).unsigned_abs());
+    how.mode = mode.into();
+    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: `path` is NUL-terminated, `how` valid for its size.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
+    };
+    match c_int::try_from(fd) {
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A new file in `dir`; whatever has the name already is an error.
 pub(crate) fn create_at(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> io::Result<OwnedFd> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
@@ -733,6 +774,22 @@ pub(crate) fn remove_at(dir: BorrowedFd<'_>, name: &CStr, is_dir: bool) -> io::R
 pub(crate) fn rename_at(from: BorrowedFd<'_>, old: &CStr, to: BorrowedFd<'_>, new: &CStr) -> io::Result<()> {
     // SAFETY: both names are NUL-terminated.
     check(unsafe { libc::renameat(from.as_raw_fd(), old.as_ptr(), to.as_raw_fd(), new.as_ptr()) }).map(drop)
+}
+
+/// The same, and what has the new name already is an error.
+pub(crate) fn rename_new_at(from: BorrowedFd<'_>, old: &CStr, to: BorrowedFd<'_>, new: &CStr) -> io::Result<()> {
+    // SAFETY: both names are NUL-terminated.
+    let renamed = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            from.as_raw_fd(),
+            old.as_ptr(),
+            to.as_raw_fd(),
+            new.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
+    if renamed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 pub(crate) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! As root the session runs as an unallocated id, as it would behind a launcher; otherwise as whoever runs the tests.
 
+mod files;
 mod worker;
 
 use std::path::Path;

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Tasks(Tasks),
     /// Show what a job or a task printed
     Logs(Logs),
+    /// List the files in a job's folder, or take one
+    Files(Files),
     /// Wait until jobs have ended
     Wait(Wait),
     /// End a job or some of its tasks, for good
@@ -536,6 +538,29 @@ pub(crate) struct Logs {
     pub(crate) prefix: bool,
     #[arg(value_name = "JOB[.TASK]")]
     pub(crate) job: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stead files 42                      what lies in the job's folder
+  stead files 42 out                  in its folder `out`
+  stead files 42 out/0001.png -o .    take a file
+  stead files 42 notes.txt -o -       show it")]
+pub(crate) struct Files {
+    #[command(flatten)]
+    pub(crate) common: Asking,
+    /// Take the file, into FILE (`-`: standard output, `.`: under its own name); a file that is there stays as it is
+    #[arg(short, long, value_name = "FILE", requires = "path")]
+    pub(crate) output: Option<PathBuf>,
+    /// On this worker, where the job ran on several
+    #[arg(long, value_name = "WORKER")]
+    pub(crate) worker: Option<String>,
+    #[arg(value_name = "JOB")]
+    pub(crate) job: u64,
+    /// Below the job's folder
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<String>,
 }
 
 #[derive(Debug, Args)]

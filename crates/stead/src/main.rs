@@ -75,6 +75,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Jobs(o) => o.common.json,
         Command::Tasks(o) => o.common.json,
         Command::Logs(o) => o.json,
+        Command::Files(o) => o.common.json,
         Command::Wait(o) => o.common.json,
         Command::Kill(o)
         | Command::Retry(o)
@@ -166,6 +167,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Jobs(o) => single_threaded(cmd::jobs(&o)),
         Command::Tasks(o) => single_threaded(cmd::tasks(&o)),
         Command::Logs(o) => single_threaded(cmd::logs(&o)),
+        Command::Files(o) => single_threaded(cmd::files(&o)),
         Command::Wait(o) => single_threaded(cmd::wait(&o)),
         Command::Kill(o) => single_threaded(cmd::act("kill", &o)),
         Command::Retry(o) => single_threaded(cmd::act("retry", &o)),

@@ -156,6 +156,32 @@ pub(crate) struct Worker {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
+pub(crate) struct FilesPage {
+    pub(crate) entries: Vec<FileEntry>,
+    pub(crate) more: bool,
+    pub(crate) unreached: Vec<Unreached>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct FileEntry {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) size: u64,
+    pub(crate) modified_at: String,
+    pub(crate) mode: String,
+    pub(crate) worker: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Unreached {
+    pub(crate) worker: String,
+    pub(crate) why: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct Explanation {
     pub(crate) job: Option<u64>,
     pub(crate) login_user: Option<String>,

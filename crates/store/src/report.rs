@@ -279,7 +279,9 @@ impl Reading {
         self.known.started_at = Some(at);
         if self.known.state == SessionState::Launching {
             self.known.state = SessionState::Running;
-            self.job.no_back_off();
+            if self.known.purpose == Purpose::Run {
+                self.job.no_back_off();
+            }
         }
     }
 
@@ -576,6 +578,10 @@ impl Reading {
         self.known.ended_at = Some(self.now);
         self.known.end = Some(format!("refused:{}", refusal.kind));
         self.known.reason = Some(clip(&refusal.text));
+        if self.known.purpose == Purpose::Read {
+            // Nothing of the job waits for it, and nothing follows for the job.
+            return Ok(());
+        }
         match refusal.kind.as_str() {
             // The user has nothing to do with the account of proxy mode.
             // Another password puts that right: the worker waits for it, in panic.

@@ -10,6 +10,7 @@ use policy::Refusal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use store::StoreError;
+use warrant::files::FileRule;
 
 /// Why a supervisor doesn't start.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,12 @@ pub(crate) enum ServiceError {
     /// Whoever would have to vouch for somebody doesn't answer.
     #[error("{0}")]
     ProviderDown(String),
+    /// No session can do the file work now.
+    #[error("{0}")]
+    FilesAway(String),
+    /// The account may not, or the file is none.
+    #[error("{text}")]
+    File { rule: FileRule, text: String },
     #[error("only an administrator may {0}")]
     AdminOnly(&'static str),
     #[error("that takes the scope {0}, which this token, or a process of a job, doesn't have")]

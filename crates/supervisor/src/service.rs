@@ -5,6 +5,7 @@
 
 mod accounts;
 mod configuration;
+mod files;
 mod lists;
 mod logon;
 mod modify;
@@ -17,6 +18,7 @@ pub(crate) use accounts::{NewPassword, OwnPassword};
 pub(crate) use configuration::{
     ConfigurationView, ReloadView, SettingView, WorkerConfigurationView, WorkersChange, WorkersChangedView,
 };
+pub(crate) use files::{FileQuery, FilesQuery, OpenFile};
 pub(crate) use lists::Listing;
 pub(crate) use logon::{CheckView, GivenPassword, LogonView};
 pub(crate) use modify::Modification;

@@ -392,6 +392,49 @@ pub(crate) struct RunAsView {
     pub(crate) groups: Option<Vec<u32>>,
 }
 
+/// What lies in a folder of a job's, on all workers that were asked.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct FilesView {
+    pub(crate) job: u64,
+    pub(crate) path: String,
+    pub(crate) entries: Vec<FileView>,
+    /// There are more, after the last name.
+    pub(crate) more: bool,
+    pub(crate) unreached: Vec<UnreachedView>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct FileView {
+    pub(crate) name: String,
+    /// `file`, `folder`, `link`, or `other`: a pipe, a socket, a device, which is never opened.
+    pub(crate) kind: &'static str,
+    pub(crate) size: u64,
+    pub(crate) modified_at: String,
+    /// Permission bits, as `ls` shows them in octal.
+    pub(crate) mode: String,
+    pub(crate) worker: String,
+}
+
+/// A worker that has files of the job and couldn't be asked.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct UnreachedView {
+    pub(crate) worker: String,
+    pub(crate) why: String,
+}
+
+impl FileView {
+    pub(crate) fn of(entry: warrant::files::Entry, worker: String) -> Self {
+        Self {
+            kind: entry.kind.as_str(),
+            size: entry.size,
+            modified_at: crate::clock::rfc3339(i64::try_from(entry.modified_us).unwrap_or(i64::MAX)),
+            mode: format!("{:04o}", entry.mode),
+            name: entry.name,
+            worker,
+        }
+    }
+}
+
 /// An account as hosts have it, side by side.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct AccountCheckView {

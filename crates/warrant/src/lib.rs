@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod checker_wire;
 pub mod codec;
+pub mod files;
 pub mod launcher_wire;
 pub mod names;
 pub mod proof;

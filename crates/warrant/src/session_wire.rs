@@ -85,6 +85,8 @@ pub enum ToSession {
     },
     /// A signed batch is in the memfd passed with this packet.
     Batch,
+    /// A signed request for file work is in the memfd passed with this packet; only for a session opened for that.
+    Files,
     /// End this attempt if it is running or waiting; its end is `Cancelled`.
     Cancel {
         task: TaskRef,
@@ -231,6 +233,7 @@ impl ToSession {
                 &mut w
             }
             Self::Ping => w.u8(10),
+            Self::Files => w.u8(11),
         };
         w.into_bytes()
     }
@@ -248,6 +251,7 @@ impl ToSession {
             8 => Self::Finish,
             9 => Self::Renew(Signed::read(&mut r, 1024)?),
             10 => Self::Ping,
+            11 => Self::Files,
             other => return Err(unknown("message", other)),
         };
         r.finish()?;

@@ -11,6 +11,8 @@ pub enum Domain {
     Warrant,
     Renewal,
     Batch,
+    /// A request to a session that does file work.
+    Files,
     /// Signed by a host's launcher with the host's own key.
     Proof,
     /// Signs the supervisor's audit up to a record.
@@ -25,6 +27,7 @@ impl Domain {
             Self::Warrant => b"stead warrant 1\0",
             Self::Renewal => b"stead renewal 1\0",
             Self::Batch => b"stead batch 1\0",
+            Self::Files => b"stead files 1\0",
             Self::Proof => b"stead proof 1\0",
             Self::Checkpoint => b"stead checkpoint 1\0",
             Self::SealingKey => b"stead sealing key 1\0",

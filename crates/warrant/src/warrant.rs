@@ -48,7 +48,7 @@ impl Mode {
 pub enum Purpose {
     /// Run tasks of the job.
     Run,
-    /// Show files beneath the job's folder.
+    /// Do file work that the supervisor asks for in signed requests ([`crate::files`]); never a command.
     Read,
     /// Remove what is beneath the job's folder; root then removes the emptied folder itself.
     Clean,

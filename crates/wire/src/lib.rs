@@ -157,6 +157,9 @@ pub struct Abilities {
     pub cgroup_cpu: bool,
     pub cgroup_pids: bool,
     pub throwaway: bool,
+    /// Sessions for file work.
+    #[serde(default)]
+    pub files: bool,
 }
 
 /// Worker → supervisor on the channel.
@@ -191,6 +194,12 @@ pub enum FromWorker {
         task: Task,
         hundredths: Option<u32>,
         status: Option<String>,
+    },
+    /// Answer of a session to [`ToWorker::Files`]. Payload: a [`warrant::files::FileAnswer`].
+    Answered {
+        session: u64,
+        /// Of the request; 0: the session did not take it.
+        sequence: u64,
     },
     /// Answer to [`ToWorker::Lookup`].
     LookedUp {
@@ -230,6 +239,10 @@ pub enum ToWorker {
     Batch {
         session: u64,
         sequence: u64,
+    },
+    /// File work for a session that was opened for it. Payload: the signed [`warrant::files::FileRequest`].
+    Files {
+        session: u64,
     },
     /// Payload: the signed renewal.
     Renew {

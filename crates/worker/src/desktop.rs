@@ -123,7 +123,7 @@ impl Desktop {
     pub(crate) fn launch(&mut self, farm: &Farm, asked: Asked, signed: &[u8]) -> Result<Started, Refusal> {
         let warrant = self.check(farm, asked, signed)?;
         let run_as = self.read_back()?;
-        let folder = self.folder(warrant.job)?;
+        let folder = self.folder(&warrant)?;
         let started = self.start(farm, &warrant, &folder, run_as).map_err(|e| stage("exec", &e))?;
         let living = Living { pidfd: Arc::clone(&started.watch.pidfd), lease_until: warrant.lease_until };
         self.living.insert(warrant.session, living);
@@ -140,7 +140,7 @@ impl Desktop {
             (warrant.not_after >= host::tick(), "warrant is no longer valid"),
             (warrant.session == asked.session && warrant.job == asked.job, "warrant is for another session"),
             (warrant.mode == Mode::Desktop, "warrant is for another mode than desktop"),
-            (warrant.purpose == Purpose::Run, "warrant is not for running tasks"),
+            (warrant.purpose != Purpose::Clean, "warrant is not for a session"),
             (!self.used.contains(&warrant.sequence), "warrant was used before"),
         ];
         if let Some((_, text)) = checks.iter().find(|(holds, _)| !holds) {
@@ -181,12 +181,13 @@ impl Desktop {
         }
     }
 
-    /// The job's folder, the owner's alone.
-    fn folder(&self, job: u64) -> Result<PathBuf, Refusal> {
-        let folder = self.work.join(job.to_string());
-        let made = match DirBuilder::new().mode(0o700).create(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => is_own_folder(&folder, self.owner.uid),
-            other => other,
+    /// The job's folder, the owner's alone. Only what runs tasks makes it.
+    fn folder(&self, warrant: &Warrant) -> Result<PathBuf, Refusal> {
+        let folder = self.work.join(warrant.job.to_string());
+        let made = match (warrant.purpose == Purpose::Run).then(|| DirBuilder::new().mode(0o700).create(&folder)) {
+            None => is_own_folder(&folder, self.owner.uid),
+            Some(Err(e)) if e.kind() == io::ErrorKind::AlreadyExists => is_own_folder(&folder, self.owner.uid),
+            Some(other) => other,
         };
         made.map(|()| folder).map_err(|e| stage("folder", &e))
     }
@@ -198,6 +199,9 @@ impl Desktop {
         let orders = packets::sealed("stead-orders", &orders(farm, warrant).encode())?;
         let mut command = Command::new(&self.session_program);
         command.args(["adopt", &format!("{:04o}", warrant.umask)]);
+        if warrant.purpose == Purpose::Read {
+            command.arg("files");
+        }
         command.stdin(Stdio::from(theirs)).stdout(Stdio::from(orders)).stderr(Stdio::inherit());
         command.current_dir(folder).env_clear().envs(self.environment(folder));
         let pid = leftovers::spawn(&mut command)?;

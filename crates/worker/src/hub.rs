@@ -275,7 +275,10 @@ impl Hub {
                 (hex(&w.incarnation), Some(hex(&w.host_key)), abilities(w.abilities), sealing_key(w), None)
             }
             Host::Service { welcome: None, .. } => (String::new(), None, Abilities::default(), None, None),
-            Host::Desktop(d) => (hex(&d.incarnation()), None, Abilities::default(), None, Some(d.owner().clone())),
+            Host::Desktop(d) => {
+                let abilities = Abilities { files: true, ..Abilities::default() };
+                (hex(&d.incarnation()), None, abilities, None, Some(d.owner().clone()))
+            }
         };
         Hello {
             version: wire::VERSION,
@@ -307,6 +310,7 @@ impl Hub {
             ToWorker::Open { session, job, .. } => self.open(session, job, payload, false),
             ToWorker::Clean { session, job } => self.open(session, job, payload, true),
             ToWorker::Batch { session, .. } => self.batch(session, payload),
+            ToWorker::Files { session } => self.files(session, payload),
             ToWorker::Renew { session } => self.renew(session, payload),
             ToWorker::Cancel { session, task } => self.send(session, ToSession::Cancel { task: task.into() }),
             ToWorker::Recall { session, through, number } => {
@@ -477,6 +481,14 @@ impl Hub {
                 tracing::error!(session, "failed to hold a batch: {e}; the session is ended");
                 self.kill(session);
             }
+        }
+    }
+
+    /// A request that can't be handed on is answered by nobody: whoever asked has a deadline.
+    fn files(&mut self, session: u64, payload: &[u8]) {
+        match sealed("stead-files", payload) {
+            Ok(memfd) => self.order(session, Order::Send(ToSession::Files, Some(memfd))),
+            Err(e) => tracing::error!(session, "failed to hold a request: {e}"),
         }
     }
 
@@ -761,6 +773,7 @@ fn abilities(a: HostAbilities) -> Abilities {
         cgroup_cpu: a.cgroup_cpu,
         cgroup_pids: a.cgroup_pids,
         throwaway: a.throwaway,
+        files: true,
     }
 }
 

@@ -39,14 +39,14 @@ pub(crate) enum FromLink {
 /// The link's end of [`Link`].
 #[derive(Debug)]
 struct FromHandle {
-    messages: mpsc::Receiver<FromWorker>,
+    messages: mpsc::Receiver<(FromWorker, Bytes)>,
     again: mpsc::Receiver<()>,
 }
 
 /// The worker's side of the link.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    to: mpsc::Sender<FromWorker>,
+    to: mpsc::Sender<(FromWorker, Bytes)>,
     /// Say hello again; asked twice is asked once.
     again: mpsc::Sender<()>,
 }
@@ -66,11 +66,16 @@ impl Link {
         (Self { to, again }, FromHandle { messages, again: asked })
     }
 
-    /// Sends if there is room. Progress that finds none is worth nothing later; anything else is said by the hello
-    /// of a new connection.
+    /// Sends if there is room. Progress that finds none is worth nothing later, and whoever waits for an answer asks
+    /// again; anything else is said by the hello of a new connection.
     pub(crate) fn send(&self, message: FromWorker) {
-        if let Err(TrySendError::Full(message)) = self.to.try_send(message)
-            && !matches!(message, FromWorker::Progress { .. })
+        self.send_with(message, Bytes::new());
+    }
+
+    /// The same with a payload.
+    pub(crate) fn send_with(&self, message: FromWorker, payload: Bytes) {
+        if let Err(TrySendError::Full((message, _))) = self.to.try_send((message, payload))
+            && !matches!(message, FromWorker::Progress { .. } | FromWorker::Answered { .. })
         {
             self.reconnect();
         }
@@ -138,7 +143,7 @@ async fn talk(
     let (ask, hello) = oneshot::channel();
     events(FromLink::Hello(ask));
     let Ok(hello) = hello.await else { return Ok(()) };
-    send(&mut socket, &FromWorker::Hello(hello)).await?;
+    send(&mut socket, &FromWorker::Hello(hello), &[]).await?;
     let (welcome, payload) = timeout(PATIENCE, receive(&mut socket)).await.map_err(|_| LinkError::Slow)??;
     match welcome {
         ToWorker::Welcome { .. } => events(FromLink::Message(welcome, payload)),
@@ -159,9 +164,9 @@ async fn converse(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => send(socket, &FromWorker::Tick { tick: host::tick() }).await?,
+            _ = ticks.tick() => send(socket, &FromWorker::Tick { tick: host::tick() }, &[]).await?,
             message = from.messages.recv() => match message {
-                Some(message) => send(socket, &message).await?,
+                Some((message, payload)) => send(socket, &message, &payload).await?,
                 None => return Ok(()),
             },
             Some(()) = from.again.recv() => return Err(LinkError::Asked),
@@ -181,8 +186,8 @@ async fn open(endpoint: &Endpoint) -> Result<Socket, LinkError> {
     Ok(client_async_with_config(url, stream, Some(config)).await?.0)
 }
 
-async fn send(socket: &mut Socket, message: &FromWorker) -> Result<(), LinkError> {
-    let frame = wire::encode_frame(message, &[])?;
+async fn send(socket: &mut Socket, message: &FromWorker, payload: &[u8]) -> Result<(), LinkError> {
+    let frame = wire::encode_frame(message, payload)?;
     Ok(socket.send(Message::Binary(frame.into())).await?)
 }
 
@@ -220,7 +225,7 @@ mod tests {
         assert!(from.again.try_recv().is_err(), "once");
         while from.messages.try_recv().is_ok() {}
         link.send(FromWorker::Panic { reason: None });
-        assert!(matches!(from.messages.try_recv(), Ok(FromWorker::Panic { .. })));
+        assert!(matches!(from.messages.try_recv(), Ok((FromWorker::Panic { .. }, _))));
         assert!(from.again.try_recv().is_err(), "there was room");
     }
 }

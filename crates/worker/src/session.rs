@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use warrant::files::{ANSWER_MAX, Piece};
 use warrant::session_wire::{Event, Events, ToSession};
 use wire::{FromWorker, Keep, Report, Task};
 
@@ -110,6 +111,7 @@ pub(crate) async fn run(setup: Setup) {
         ending: None,
         discarded: false,
         progress: BTreeMap::new(),
+        answer: Vec::new(),
     };
     actor.live(setup.orders, &mut uploads).await;
     uploads.shutdown().await;
@@ -143,6 +145,8 @@ struct Actor<'a> {
     ending: Option<Ending>,
     discarded: bool,
     progress: BTreeMap<Task, (Option<u32>, Option<String>)>,
+    /// The answer to a request for file work, as far as it is here.
+    answer: Vec<u8>,
 }
 
 struct Failing {
@@ -271,6 +275,9 @@ impl Actor<'_> {
         if self.closed.is_some() || self.discarded {
             return;
         }
+        if Piece::is(packet) {
+            return self.take_piece(packet);
+        }
         match Events::decode(packet) {
             Ok(events) => {
                 self.notice(&events);
@@ -278,6 +285,22 @@ impl Actor<'_> {
                 self.store();
             }
             Err(e) => self.broke_protocol(&e.to_string()),
+        }
+    }
+
+    /// An answer is passed on when it is whole, and kept nowhere: whoever asked asks again.
+    fn take_piece(&mut self, packet: &[u8]) {
+        let piece = match Piece::decode(packet) {
+            Ok(piece) => piece,
+            Err(e) => return self.broke_protocol(&e.to_string()),
+        };
+        if self.answer.len() + piece.data.len() > ANSWER_MAX {
+            return self.broke_protocol("an answer is too long");
+        }
+        self.answer.extend_from_slice(&piece.data);
+        if piece.last {
+            let (session, sequence) = (self.session, piece.sequence);
+            self.link.send_with(FromWorker::Answered { session, sequence }, std::mem::take(&mut self.answer).into());
         }
     }
 
@@ -419,6 +442,9 @@ impl Actor<'_> {
     fn drain(&mut self) -> io::Result<()> {
         while let Some(channel) = self.channel.as_ref().filter(|_| self.closed.is_none() && !self.discarded) {
             let Ok(Some(packet)) = channel.try_recv() else { break };
+            if Piece::is(&packet.bytes) {
+                continue;
+            }
             match Events::decode(&packet.bytes) {
                 Ok(events) => {
                     self.notice(&events);

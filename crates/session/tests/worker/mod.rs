@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use warrant::files::{FileAnswer, FileRequest, FileWork, Piece, Root};
 use warrant::session_wire::{Event, Events, Orders, PACKET_MAX, ToSession};
 use warrant::{Batch, Item, SecretKey, Signed, TaskRef};
 
@@ -31,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) keep_root: bool,
     /// Handed its descriptors as standard input and output, as a desktop worker does.
     pub(crate) adopts: bool,
+    /// For file work, with this home.
+    pub(crate) files: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -42,6 +45,7 @@ impl Default for Options {
             wrapper: vec![],
             keep_root: false,
             adopts: false,
+            files: None,
         }
     }
 }
@@ -86,6 +90,9 @@ impl Worker {
         for (name, value) in BASE {
             command.env(name, value);
         }
+        if let Some(home) = &options.files {
+            command.env("HOME", home);
+        }
         if is_root() && !options.keep_root {
             std::os::unix::fs::chown(&job_dir, Some(UNALLOCATED), Some(UNALLOCATED)).unwrap();
             become_unallocated(&mut command);
@@ -95,6 +102,9 @@ impl Worker {
             command.stdin(theirs.try_clone().unwrap()).stdout(memfd.try_clone().unwrap());
         } else {
             give(&mut command, [(theirs.as_raw_fd(), 3), (memfd.as_raw_fd(), 4)]);
+        }
+        if options.files.is_some() {
+            command.arg("files");
         }
         let child = command.spawn().unwrap();
         let mut worker = Self {
@@ -183,6 +193,41 @@ impl Worker {
     pub(crate) fn run_batch(&mut self, batch: &Batch) -> Vec<Event> {
         let sequence = self.send_batch(batch);
         self.until(|e| e.contains(&Event::BatchDone { sequence }))
+    }
+
+    /// A right request with the next number.
+    pub(crate) fn next_request(&self, root: Root, work: FileWork) -> FileRequest {
+        let (sequence, not_after) = (self.sequence + 1, boot_ms() + 600_000);
+        FileRequest { farm: FARM, session: SESSION, sequence, not_after, root, work }
+    }
+
+    /// Has file work done, and receives its answer.
+    pub(crate) fn ask(&mut self, root: Root, work: FileWork) -> FileAnswer {
+        let request = self.next_request(root, work);
+        self.sequence = request.sequence;
+        let (sequence, answer) = self.ask_signed(&request.sign(&self.key));
+        assert_eq!(sequence, self.sequence);
+        answer
+    }
+
+    pub(crate) fn ask_signed(&mut self, signed: &Signed) -> (u64, FileAnswer) {
+        self.send_with(&ToSession::Files, &sealed(&signed.encode()));
+        let mut whole = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "no answer");
+            let Some(packet) = receive(self.channel.as_ref().unwrap(), Duration::from_millis(200)) else { continue };
+            if !Piece::is(&packet) {
+                let events = Events::decode(&packet).unwrap();
+                self.log.extend(events.events);
+                continue;
+            }
+            let piece = Piece::decode(&packet).unwrap();
+            whole.extend(piece.data);
+            if piece.last {
+                return (piece.sequence, FileAnswer::decode(&whole).unwrap());
+            }
+        }
     }
 
     // ---- hearing ----

@@ -10,6 +10,7 @@ use policy::Refusal;
 use schemars::JsonSchema;
 use serde::Serialize;
 use store::StoreError;
+use warrant::files::FileRule;
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
@@ -131,6 +132,14 @@ impl From<ServiceError> for ApiError {
                 Self { rule: Some("oidc_provider".to_owned()), ..plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable") }
                     .hint("try again later; the supervisor's log says more to its administrator")
             }
+            ServiceError::FilesAway(_) => {
+                Self { rule: Some("files_away".to_owned()), ..plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable") }
+                    .hint("files are where the job ran: they can be had while that worker is connected")
+            }
+            ServiceError::File { rule, .. } => {
+                let (status, code) = of_file(rule);
+                Self { rule: Some(rule.as_str().to_owned()), ..plain(status, code) }
+            }
             ServiceError::Conflict(_) => plain(StatusCode::CONFLICT, "not_possible"),
             ServiceError::Scope(scope) => Self {
                 rule: Some("scope".to_owned()),
@@ -160,6 +169,16 @@ impl From<ServiceError> for ApiError {
                     .hint("nothing was done; try again when the supervisor's disk is in order")
             }
         }
+    }
+}
+
+/// What the account's own session said.
+fn of_file(rule: FileRule) -> (StatusCode, &'static str) {
+    match rule {
+        FileRule::Path => (StatusCode::BAD_REQUEST, "invalid"),
+        FileRule::Missing => (StatusCode::NOT_FOUND, "not_found"),
+        FileRule::LeadsOut | FileRule::Denied => (StatusCode::FORBIDDEN, "refused"),
+        _ => (StatusCode::CONFLICT, "not_possible"),
     }
 }
 

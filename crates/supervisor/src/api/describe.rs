@@ -303,6 +303,18 @@ impl MadeKind for Output {
     }
 }
 
+/// A file, byte for byte.
+pub(crate) struct Contents;
+
+impl MadeKind for Contents {
+    const DESCRIPTION: &str = "The file, byte for byte. A connection that breaks off was no whole file.";
+    const HEADERS: &[(&str, &str)] = &[("X-Stead-Size", "Bytes of the whole file, when it was opened.")];
+
+    fn content(_: &mut Schemas) -> Option<(&'static str, Value)> {
+        Some(("application/octet-stream", json!({ "type": "string", "format": "binary" })))
+    }
+}
+
 /// Numbers, as Prometheus reads them.
 pub(crate) struct Figures;
 

@@ -7,6 +7,7 @@ mod audit;
 mod bodies;
 mod describe;
 mod document;
+mod files;
 mod logon;
 pub(crate) mod logs;
 mod oidc;
@@ -343,6 +344,10 @@ pub(crate) fn routes() -> Vec<Page> {
         .refuses(&[409]),
         Page::new("GET", "/api/v1/jobs/{id}/tasks", "tasks", "List the tasks of a job, with their attempts.", tasks),
         Page::new("GET", "/api/v1/jobs/{id}/logs", "logs", "Read what tasks printed; follow it.", logs::logs),
+        Page::new("GET", "/api/v1/jobs/{id}/files", "files", "List what lies in a job's folder.", files::files)
+            .refuses(&[400, 409, 503]),
+        Page::new("GET", "/api/v1/jobs/{id}/file", "file", "Take a file of a job's folder.", files::file)
+            .refuses(&[400, 409, 503]),
         Page::new("GET", "/api/v1/jobs/{id}/wait", "wait", "Wait until a job is over, for a while.", wait),
         Page::new(
             "GET",

@@ -60,6 +60,8 @@ acts! {
     Modify = "modify",
     ViewLog = "view_log",
     Download = "download",
+    /// A folder, or what a file is.
+    FileView = "file_view",
 
     Warrant = "warrant",
     SessionEnd = "session_end",

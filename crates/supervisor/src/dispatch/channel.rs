@@ -81,7 +81,10 @@ async fn send_all(mut queue: mpsc::Receiver<Vec<u8>>, to_worker: &mut SplitSink<
 async fn hear_all(dispatcher: &Dispatcher, name: &str, connection: u64, from_worker: &mut SplitStream<WebSocket>) {
     while let Some(message) = next(from_worker).await {
         let heard = match decode_frame::<FromWorker>(&message) {
-            Ok((message, _)) => dispatcher.hear(name, connection, message).await,
+            Ok((header, payload)) => {
+                let payload = message.slice_ref(payload);
+                dispatcher.hear(name, connection, header, payload).await
+            }
             Err(error) => return tracing::warn!(worker = name, %error, "a message is not understood"),
         };
         if let Err(error) = heard {

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::configuration::GivenByFile;
 use crate::events::Event;
 use crate::scheduler::{self, Resources};
+use bytes::Bytes;
 use policy::{Logons, Place};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -149,6 +150,8 @@ pub(crate) struct Live {
     pub(crate) withdrawn: bool,
     /// Who waits for it to say so, and by which recall it was told. Gone with it: a session that is over starts nothing.
     pub(crate) awaited: Vec<(u64, oneshot::Sender<()>)>,
+    /// It does file work, and this is who waits for its answers: it takes no slot, and makes room for nobody.
+    pub(crate) files: Option<mpsc::Sender<(u64, Bytes)>>,
 }
 
 impl Live {
@@ -209,7 +212,7 @@ impl Farm {
     pub(crate) fn for_scheduler(&self) -> Vec<scheduler::Worker> {
         let mut taken: HashMap<&str, (u32, Resources)> = HashMap::new();
         let mut leaving: HashMap<&str, u32> = HashMap::new();
-        for (id, live) in &self.sessions {
+        for (id, live) in self.sessions.iter().filter(|(_, live)| live.files.is_none()) {
             if self.leaving.contains(id) {
                 let before = leaving.entry(&live.worker).or_default();
                 *before += 1;
@@ -261,7 +264,7 @@ impl Farm {
     /// Living sessions of each job.
     pub(crate) fn sessions_by_job(&self) -> HashMap<u64, u32> {
         let mut count = HashMap::new();
-        for live in self.sessions.values() {
+        for live in self.sessions.values().filter(|live| live.files.is_none()) {
             *count.entry(live.job).or_default() += 1;
         }
         count
@@ -312,11 +315,13 @@ impl Farm {
             age: live.since.elapsed(),
             yielding: live.yielding,
         };
-        self.sessions.iter().filter(|(id, _)| !self.leaving.contains(id)).map(running).collect()
+        let counts = |(id, live): &(&u64, &Live)| !self.leaving.contains(id) && live.files.is_none();
+        self.sessions.iter().filter(counts).map(running).collect()
     }
 
     pub(crate) fn used(&self, worker: &str) -> usize {
-        self.sessions.iter().filter(|(id, s)| s.worker == worker && !self.leaving.contains(id)).count()
+        let counts = |(id, s): &(&u64, &Live)| s.worker == worker && !self.leaving.contains(id) && s.files.is_none();
+        self.sessions.iter().filter(counts).count()
     }
 
     /// Takes out a session that has no process any more.
@@ -398,6 +403,7 @@ mod tests {
             held_up: None,
             withdrawn: false,
             awaited: Vec::new(),
+            files: None,
         };
         Farm {
             workers: BTreeMap::from([("desk".to_owned(), worker)]),

@@ -11,6 +11,7 @@ mod batch;
 mod channel;
 mod configure;
 mod farm;
+mod files;
 mod jobs;
 mod logon;
 mod misfires;
@@ -26,6 +27,7 @@ mod token;
 pub(crate) use channel::channel;
 pub(crate) use configure::KnownWorker;
 pub(crate) use farm::Progress;
+pub(crate) use files::{FileError, FilePlace};
 pub(crate) use jobs::{Job, JobsError, Needs, who};
 pub(crate) use pin::{PinError, pinned_key};
 #[cfg(test)]
@@ -45,6 +47,7 @@ use crate::metrics::Metrics;
 use crate::room::Room;
 use crate::scheduler;
 use crate::workshop::Workshop;
+use bytes::Bytes;
 use farm::{Farm, Live, Outbox, Worker};
 use futures_util::future::join_all;
 use job::{JobAction, JobState};
@@ -139,6 +142,7 @@ struct Inner {
     url: String,
     room: Room,
     metrics: Metrics,
+    files: files::Pool,
     /// A worker has taken over its settings.
     settled: Notify,
     wake: Notify,
@@ -200,6 +204,7 @@ impl Dispatcher {
             url,
             room,
             metrics,
+            files: files::Pool::default(),
             settled,
             wake,
             woken,
@@ -907,6 +912,7 @@ impl Dispatcher {
         if farm.sessions.contains_key(&row.id) {
             return;
         }
+        let is_for_files = row.purpose == store::Purpose::Read;
         let (to_driver, inbox) = mpsc::unbounded_channel();
         farm.sessions.insert(
             row.id,
@@ -926,9 +932,15 @@ impl Dispatcher {
                 held_up: None,
                 withdrawn: false,
                 awaited: Vec::new(),
+                files: is_for_files.then(|| mpsc::channel(1).0),
             },
         );
         drop(farm);
+        if is_for_files {
+            // Whoever asked is gone with the former supervisor.
+            tokio::spawn(self.clone().bury(row.id, row.worker.clone(), inbox));
+            return;
+        }
         let is_errand = row.purpose != store::Purpose::Run;
         let driver = Driver::new(self.clone(), row.id, row.job, row.worker.clone(), inbox).kept(row);
         tokio::spawn(if is_errand { driver.working_alone().drive(None) } else { driver.drive(None) });
@@ -946,7 +958,13 @@ impl Dispatcher {
     }
 
     /// A message on the channel. Nothing in it is about identity or about what must not be lost.
-    async fn hear(&self, name: &str, connection: u64, message: FromWorker) -> Result<(), DispatchError> {
+    async fn hear(
+        &self,
+        name: &str,
+        connection: u64,
+        message: FromWorker,
+        payload: Bytes,
+    ) -> Result<(), DispatchError> {
         {
             let mut farm = self.farm();
             let Some(worker) = farm.workers.get_mut(name).filter(|w| w.connection == connection) else {
@@ -991,6 +1009,14 @@ impl Dispatcher {
                     let progressed = farm.progress(name, message);
                     drop(farm);
                     progressed.into_iter().for_each(|event| self.0.events.say(event));
+                    return Ok(());
+                }
+                FromWorker::Answered { session, sequence } => {
+                    let live = farm.sessions.get(session).filter(|live| live.worker == name);
+                    if let Some(to) = live.and_then(|live| live.files.as_ref()) {
+                        // More than are waited for are nobody's.
+                        let _ = to.try_send((*sequence, payload));
+                    }
                     return Ok(());
                 }
                 FromWorker::Hello(_) => return Ok(()),
@@ -1135,17 +1161,19 @@ impl Dispatcher {
         let skip = reported.saturating_sub(first);
         let new = reports.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default();
         let summary = Summary::of(new);
-        let excludes = new.iter().any(|r| matches!(r, Report::Refused { .. }));
-        let launch = new.iter().find_map(Launch::of);
+        // What becomes of file work says nothing of the job, nor of where it may run.
+        let is_jobs_own = row.purpose != store::Purpose::Read;
+        let excludes = is_jobs_own && new.iter().any(|r| matches!(r, Report::Refused { .. }));
+        let launch = new.iter().find_map(Launch::of).filter(|_| is_jobs_own);
         let logged_on = new.iter().any(|r| matches!(r, Report::Started { .. } | Report::Refused { .. }));
-        let held_up = new.iter().find_map(held_up);
+        let held_up = new.iter().find_map(held_up).filter(|_| is_jobs_own);
         let answered = new.iter().filter_map(answered_recall).max();
-        let bad_proxy = new.iter().find_map(|r| bad_proxy(&row, r));
+        let bad_proxy = new.iter().find_map(|r| bad_proxy(&row, r)).filter(|_| is_jobs_own);
         let failures: Vec<String> = new.iter().filter_map(failed_stage).collect();
         let (count, ended) = (new.len() as u64, summary.ended());
         let reported = self.store().report(session, &worker, first, reports, clock::now()).await?;
         // In proxy mode it is the worker's account that is refused, and no job's.
-        let is_jobs = row.mode != "proxy";
+        let is_jobs = row.mode != "proxy" && is_jobs_own;
         self.count_reports(count, ended, &failures, is_jobs);
         {
             let mut farm = self.farm();

@@ -92,6 +92,7 @@ impl Dispatcher {
                 held_up: None,
                 withdrawn: false,
                 awaited: Vec::new(),
+                files: None,
             };
             let mut farm = self.farm();
             farm.sessions.insert(session, live);
@@ -162,8 +163,8 @@ impl Dispatcher {
     ) -> Result<bool, DispatchError> {
         let written = self.0.audit.write(self.record(session, job, worker, terms)).await;
         let password = match terms.purpose {
-            Purpose::Run => self.password_for(worker, &terms.plan.account).await,
-            Purpose::Read | Purpose::Clean => Ok(None),
+            Purpose::Run | Purpose::Read => self.password_for(worker, &terms.plan.account).await,
+            Purpose::Clean => Ok(None),
         };
         // Whatever keeps it from being sent: the session is taken back.
         let sent = match (&written, password) {

@@ -221,6 +221,7 @@ impl Dispatcher {
             held_up: None,
             withdrawn: false,
             awaited: Vec::new(),
+            files: None,
         };
         self.farm().sessions.insert(session, live);
         if self.issue(session, job, worker, to, &terms).await? {

@@ -304,6 +304,8 @@ impl FakeWorker {
                 let account = (account != "ghost").then(|| self.account(&account));
                 return Some(FromWorker::LookedUp { id, account, error: None });
             }
+            // Its software is older, and says so.
+            ToWorker::Files { .. } => panic!("it does no file work"),
             ToWorker::Refused { reason } => self.seen().refused = Some(reason),
         }
         None

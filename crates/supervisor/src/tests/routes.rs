@@ -60,6 +60,7 @@ fn table() -> Vec<Row> {
     // The job's own people. The record stays to whoever submitted it, what was printed doesn't.
     let record = [401, 401, 404, 200, 200, 200, 403, 200];
     let output = [401, 401, 404, 200, 200, 200, 403, 403];
+    let files = [401, 401, 404, 503, 403, 503, 403, 403];
     let own = [401, 401, 403, 200, 200, 200, 403, 200];
     let admin = [401, 401, 403, 403, 200, 403, 403, 403];
     // The act itself isn't possible in the job's state: whoever may act is told so, nobody else is told anything.
@@ -122,6 +123,9 @@ fn table() -> Vec<Row> {
         row("POST", "/api/v1/jobs/{id}/kill", none(), [401, 401, 404, 409, 409, 409, 403, 200]),
         row("GET", "/api/v1/jobs/{id}/tasks", none(), output),
         row("GET", "/api/v1/jobs/{id}/logs", none(), output),
+        // As the job's user only; nothing can be asked here.
+        row("GET", "/api/v1/jobs/{id}/files", none(), files),
+        row("GET", "/api/v1/jobs/{id}/file", none(), files).asking("?path=x"),
         row("GET", "/api/v1/jobs/{id}/wait", none(), record).asking("?timeout_s=0"),
         row("GET", "/api/v1/jobs/{id}/explain", none(), record),
         row("GET", "/api/v1/explain", none(), known),

@@ -331,7 +331,7 @@ fn nothing_unsigned_or_meant_for_others_becomes_a_process() {
         ("warrant", Warrant { session: 9, ..good.clone() }, "another session"),
         ("warrant", Warrant { job: 6, ..good.clone() }, "another session"),
         ("warrant", Warrant { mode: Mode::User, ..good.clone() }, "another mode"),
-        ("warrant", Warrant { purpose: Purpose::Clean, ..good.clone() }, "not for running"),
+        ("warrant", Warrant { purpose: Purpose::Clean, ..good.clone() }, "not for a session"),
         ("account", Warrant { account: other_account("somebody-else", None), ..good.clone() }, "only"),
         ("account", Warrant { account: other_account(&own, Some(uid + 1)), ..good.clone() }, "only"),
         ("account", Warrant { account: Account::Throwaway, ..good.clone() }, "only"),

@@ -121,6 +121,13 @@ impl Browser {
         self.sure("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
+    /// What a script gives to its last argument, sooner or later.
+    #[track_caller]
+    #[must_use]
+    pub fn js_later(&self, script: &str) -> Value {
+        self.sure("/execute/async", &json!({ "script": script, "args": [] }))
+    }
+
     /// The text of the page as it is seen.
     #[must_use]
     pub fn text(&self) -> String {

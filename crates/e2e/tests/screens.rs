@@ -126,7 +126,7 @@ fn broken_render(farm: &Farm) -> JobId {
                  echo \"Error: /proj/sq040/tex/oak_bark.1007.tif: no such file\" >&2; exit 3 ;; esac\n";
     let text = text.replace(begins, &format!("{fails}{begins}"));
     std::fs::write(farm.path("/tmp/sq040.yaml"), text).expect("a template");
-    farm.submit("bob", &["/tmp/sq040.yaml", "-p", "Frames=24", "-p", "Width=96", "-p", "Height=54", "--priority", "60"])
+    farm.submit("ada", &["/tmp/sq040.yaml", "-p", "Frames=24", "-p", "Width=96", "-p", "Height=54", "--priority", "60"])
 }
 
 /// Submits what a farm has on a Tuesday, each job as its artist.
@@ -207,6 +207,7 @@ fn every_screen_of_a_farm_in_use() {
         (&job, "job", "exit 3"),
         (&format!("{job}/ran-as"), "ran-as", "as decided"),
         (&log, "log", "oak_bark"),
+        (&format!("{job}/results?path=frames"), "results", "0024.png"),
         ("/workers", "workers", "lin-30"),
         ("/workers/lin-21", "worker", "qubeproxy"),
         ("/account-check?account=carol", "account-check", "the same"),
@@ -226,6 +227,11 @@ fn every_screen_of_a_farm_in_use() {
     ] {
         look(page, name, said);
     }
+    browser.go(&format!("{origin}{job}/results"));
+    // What ran as the proxy account lies in another folder.
+    let shown = "const all = [...document.querySelectorAll('#contacts img')]; \
+                 return all.length > 9 && all.every(i => i.complete && i.naturalWidth == 96)";
+    browser.until_js(&format!("document.querySelector('#contacts')?.scrollIntoView({{ block: 'end' }}); {shown}"));
     browser.go(&format!("{origin}/jobs/new"));
     browser.write("#command", "render shot_040.blend --frame {frame}");
     browser.write("#frames", "1-96");

@@ -98,6 +98,57 @@ fn a_template_is_uploaded_and_its_parameters_are_fields() {
     browser.has_no_complaints();
 }
 
+/// A contact sheet of what the job left in a folder that nobody else may enter; what only calls itself a picture is none.
+#[test]
+fn frames_are_shown_as_pictures_under_the_jobs_own_account() {
+    if !can_run() {
+        return;
+    }
+    const DOT: &str =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let farm = Farm::user_mode().start();
+    let script = format!(
+        "mkdir -p frames; echo {DOT} | base64 -d > frames/frame-{{frame}}.png; chmod 600 frames/*; \
+         echo '<script>document.title=\"owned\"</script>' > frames/evil.png; echo fine > 'frames/<b>notes.txt'"
+    );
+    let job = farm.submit_sh("ada", &["--name", "shot", "--frames", "1-3"], &script);
+    farm.complete(job);
+    let browser = Browser::start();
+    let at = browser.enter(&farm, "ada");
+    browser.go(&format!("{at}/jobs/{job}"));
+    browser.click(".tabs a[href$='/results']");
+    // All that there is lies in one folder.
+    browser.until_js("return location.search == '?path=frames'");
+    browser.until_js(
+        "return [...document.querySelectorAll('#contacts img')].filter(i => i.complete && i.naturalWidth == 1).length == 3",
+    );
+    browser.until_said("<b>notes.txt");
+    browser.until_said("read as ada");
+    browser.is_accessible();
+    let asked = |path: &str| {
+        let script = "const done = arguments[0]; fetch('PATH').then(async r => done([r.status, \
+                      r.headers.get('content-type'), r.headers.get('x-content-type-options'), \
+                      r.headers.get('content-security-policy')]))";
+        browser.js_later(&script.replace("PATH", path))
+    };
+    let evil = asked(&format!("/jobs/{job}/picture?path=frames/evil.png"));
+    assert_eq!(evil[0], 400, "{evil}");
+    let good = asked(&format!("/jobs/{job}/picture?path=frames/frame-1.png"));
+    assert_eq!((&good[0], &good[1], &good[2]), (&200.into(), &"image/png".into(), &"nosniff".into()), "{good}");
+    assert!(good[3].as_str().is_some_and(|policy| policy.contains("default-src 'none'")), "{good}");
+    assert_ne!(browser.js("return document.title"), "owned");
+    let chain = std::fs::read_to_string(farm.path(format!("{}/supervisor/audit/chain", farm.data()))).expect("audit");
+    assert!(chain.contains("\"act\":\"download\"") && chain.contains("frames/frame-1.png"), "it is on record");
+    // It is nobody else's, whatever they ask for.
+    let bob = Browser::start();
+    let _ = bob.enter(&farm, "bob");
+    for page in ["results", "results?path=frames", "picture?path=frames/frame-1.png"] {
+        bob.go(&format!("{at}/jobs/{job}/{page}"));
+        bob.until_said("Not here");
+    }
+    browser.has_no_complaints();
+}
+
 /// What is wanted of a long log is on the screen, wherever in it it is.
 #[test]
 fn a_long_log_is_searched_and_its_first_error_found() {

@@ -23,6 +23,7 @@ mod live;
 mod log;
 mod me;
 mod people;
+mod results;
 mod settings;
 mod sign_in;
 mod submit;
@@ -80,6 +81,8 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/jobs/{id}/ran-as", get(job::ran_as)),
         ("GET", "/jobs/{id}/log", get(log::page)),
         ("GET", "/jobs/{id}/log/events", get(log::events)),
+        ("GET", "/jobs/{id}/results", get(results::page)),
+        ("GET", "/jobs/{id}/picture", get(results::picture)),
         ("GET", "/users", get(people::users)),
         ("POST", "/users", post(people::add_user)),
         ("GET", "/users/{user}", get(people::user)),

@@ -78,6 +78,9 @@ const TABLE: &[Row] = &[
     ("GET", "/jobs/{id}/ran-as", "", [401, 401, 404, 200, 200]),
     ("GET", "/jobs/{id}/log", "", [401, 401, 404, 200, 200]),
     ("GET", "/jobs/{id}/log/events", "", [401, 401, 404, 200, 200]),
+    // It has not run, so nothing lies anywhere; and files are read as the job's user, whom the operator isn't.
+    ("GET", "/jobs/{id}/results", "", [401, 401, 404, 503, 403]),
+    ("GET", "/jobs/{id}/picture", "", [401, 401, 404, 503, 403]),
     // Whoever is no administrator is shown their grants instead.
     ("GET", "/users", "", [401, 401, 303, 303, 200]),
     ("POST", "/users", "name=comp&type=proxy", [401, 401, 403, 403, 303]),

@@ -42,6 +42,7 @@ pub enum Tab {
     Tasks,
     RanAs,
     Log,
+    Results,
 }
 
 /// The head alone, for a page that would be costly to make again.

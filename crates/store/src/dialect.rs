@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 use crate::error::StoreError;
 
 pub(crate) type Conn = sqlx::SqliteConnection;
 pub(crate) type Engine = sqlx::Sqlite;
-pub(crate) type Pool = sqlx::SqlitePool;
 pub(crate) type Row = sqlx::sqlite::SqliteRow;
 
 /// A deferred transaction would fail at its first write, without waiting, when another one writes.
@@ -44,7 +43,6 @@ pub fn numbers_again(table: &str) -> String {
 
 /// "STED": tells our file from somebody else's.
 const APPLICATION_ID: i64 = 0x5354_4544;
-const READERS: u32 = 4;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -81,10 +79,8 @@ impl Place {
         self.options.connect().await.map_err(|e| self.explain(e))
     }
 
-    pub(crate) async fn readers(&self) -> Result<Pool, StoreError> {
-        let options = self.options.clone().pragma("query_only", "on");
-        let pool = SqlitePoolOptions::new().max_connections(READERS).min_connections(1);
-        pool.connect_with(options).await.map_err(|e| self.explain(e))
+    pub(crate) async fn connect_to_read(&self) -> Result<Conn, StoreError> {
+        self.options.clone().pragma("query_only", "on").connect().await.map_err(|e| self.explain(e))
     }
 
     /// Brings the schema up to date, after a look whether it is ours at all.
@@ -134,9 +130,6 @@ impl Place {
 
     /// The cause behind a database error.
     pub(crate) fn explain(&self, error: sqlx::Error) -> StoreError {
-        if matches!(error, sqlx::Error::PoolClosed) {
-            return StoreError::Closed;
-        }
         let path = self.path.clone();
         let Some((extended, detail)) = code_of(&error) else {
             return StoreError::Database(Arc::new(error));

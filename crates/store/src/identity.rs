@@ -1,11 +1,11 @@
 //! Who may act as whom, read. The tables are edited by hand, too: see `cell`.
 
 use job::JobState;
-use sqlx::{Row as _, query};
+use sqlx::{Connection as _, Row as _, query};
 
 use crate::cell::{Cells, Raw, Table};
 use crate::convert::{get, i, unknown};
-use crate::dialect::{Conn, Pool, Row};
+use crate::dialect::{Conn, Row};
 use crate::people::List;
 use crate::people::{AccountRow, AssociationRow, GrantFilter, GrantRow, IdentityRows, Stamp, TokenRow, UserRow};
 use crate::{JobRow, Result, Store};
@@ -150,65 +150,64 @@ const IDENTITY: &str = concat!(
 impl Store {
     /// What now holds.
     pub async fn identity_stamp(&self) -> Result<Stamp> {
-        stamp(&self.readers).await.map_err(|e| self.explain(e))
+        stamp(&mut *self.reader().await?).await.map_err(|e| self.explain(e))
     }
 
     /// All that it is decided by whether the login user may act as `target`, or, without one, as whom he is associated
     /// with; and the stamp of that moment.
     pub async fn identity(&self, login_user: &str, target: Option<&str>) -> Result<(Stamp, IdentityRows)> {
-        identity(&self.readers, login_user, target).await.map_err(|e| self.explain(e))
+        identity(&mut *self.reader().await?, login_user, target).await.map_err(|e| self.explain(e))
     }
 
     pub async fn user(&self, name: &str) -> Result<Option<Raw<UserRow>>> {
-        user(&self.readers, name).await.map_err(|e| self.explain(e))
+        user(&mut *self.reader().await?, name).await.map_err(|e| self.explain(e))
     }
 
     /// By name, from behind `after` on. Rows whose name isn't text are on the first page, or nowhere.
     pub async fn users(&self, limit: u32, after: Option<&str>) -> Result<Vec<Raw<UserRow>>> {
-        users(&self.readers, limit, after).await.map_err(|e| self.explain(e))
+        users(&mut *self.reader().await?, limit, after).await.map_err(|e| self.explain(e))
     }
 
     /// All of one of the two lists, by name, and whether they may.
     pub async fn listed(&self, list: List) -> Result<Vec<Raw<(String, bool)>>> {
-        listed(&self.readers, list).await.map_err(|e| self.explain(e))
+        listed(&mut *self.reader().await?, list).await.map_err(|e| self.explain(e))
     }
 
     pub async fn grant(&self, id: u64) -> Result<Option<Raw<GrantRow>>> {
-        grant(&self.readers, id).await.map_err(|e| self.explain(e))
+        grant(&mut *self.reader().await?, id).await.map_err(|e| self.explain(e))
     }
 
     pub async fn grants(&self, filter: GrantFilter) -> Result<Vec<Raw<GrantRow>>> {
-        grants(&self.readers, filter).await.map_err(|e| self.explain(e))
+        grants(&mut *self.reader().await?, filter).await.map_err(|e| self.explain(e))
     }
 
     /// All grants to a login user, or to one of these groups (named without `group:`), that weren't revoked.
     pub async fn grants_for(&self, login_user: &str, groups: &[String]) -> Result<Vec<Raw<GrantRow>>> {
-        let mut snapshot = self.snapshot().await?;
-        let found = grants_for(&mut snapshot, login_user, groups).await.map_err(|e| self.explain(e));
-        self.done_with(snapshot).await;
-        found
+        let mut reader = self.reader().await?;
+        let mut moment = reader.begin().await.map_err(|e| self.explain(e.into()))?;
+        grants_for(&mut moment, login_user, groups).await.map_err(|e| self.explain(e))
     }
 
     /// All, or those with one proxy user; by login user.
     pub async fn associations(&self, proxy_user: Option<&str>) -> Result<Vec<Raw<AssociationRow>>> {
-        associations(&self.readers, proxy_user).await.map_err(|e| self.explain(e))
+        associations(&mut *self.reader().await?, proxy_user).await.map_err(|e| self.explain(e))
     }
 
     /// Revoked and expired ones, too.
     pub async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<Raw<TokenRow>>> {
-        token_by_hash(&self.readers, hash).await.map_err(|e| self.explain(e))
+        token_by_hash(&mut *self.reader().await?, hash).await.map_err(|e| self.explain(e))
     }
 
     pub async fn token(&self, id: u64) -> Result<Option<Raw<TokenRow>>> {
-        token(&self.readers, id).await.map_err(|e| self.explain(e))
+        token(&mut *self.reader().await?, id).await.map_err(|e| self.explain(e))
     }
 
     pub async fn tokens(&self, login_user: &str) -> Result<Vec<Raw<TokenRow>>> {
-        tokens(&self.readers, login_user).await.map_err(|e| self.explain(e))
+        tokens(&mut *self.reader().await?, login_user).await.map_err(|e| self.explain(e))
     }
 
     pub async fn account(&self, name: &str) -> Result<Option<Raw<AccountRow>>> {
-        account(&self.readers, name).await.map_err(|e| self.explain(e))
+        account(&mut *self.reader().await?, name).await.map_err(|e| self.explain(e))
     }
 
     /// Jobs that run as `user` by a grant: those of one login user, or of all (a group's grant serves many). Newest
@@ -229,13 +228,13 @@ impl Store {
             after,
             reach: None,
         };
-        crate::read::jobs_by_grant(&self.readers, filter).await.map_err(|e| self.explain(e))
+        crate::read::jobs_by_grant(&mut *self.reader().await?, filter).await.map_err(|e| self.explain(e))
     }
 }
 
-async fn stamp(pool: &Pool) -> Result<Stamp> {
+async fn stamp(conn: &mut Conn) -> Result<Stamp> {
     let row = query(concat!("SELECT ", stamp_columns!(), " FROM identity_changes WHERE id = 1"));
-    stood(row.fetch_optional(pool).await?.as_ref().and_then(|row| stamp_at(row, 0)))
+    stood(row.fetch_optional(&mut *conn).await?.as_ref().and_then(|row| stamp_at(row, 0)))
 }
 
 fn stamp_at(row: &Row, first: usize) -> Option<Stamp> {
@@ -247,8 +246,8 @@ fn stood(stamp: Option<Stamp>) -> Result<Stamp> {
     stamp.ok_or_else(|| unknown("the count of identity changes", "no number"))
 }
 
-async fn identity(pool: &Pool, login_user: &str, target: Option<&str>) -> Result<(Stamp, IdentityRows)> {
-    let rows = query(IDENTITY).bind(login_user).bind(target).fetch_all(pool).await?;
+async fn identity(conn: &mut Conn, login_user: &str, target: Option<&str>) -> Result<(Stamp, IdentityRows)> {
+    let rows = query(IDENTITY).bind(login_user).bind(target).fetch_all(&mut *conn).await?;
     let (mut stamp, mut found) = (None, IdentityRows::default());
     for row in &rows {
         let of = |table| Cells { row, table, first: 1 };
@@ -353,12 +352,12 @@ fn account_row(cells: &Cells<'_>) -> Raw<AccountRow> {
     })
 }
 
-async fn user(pool: &Pool, name: &str) -> Result<Option<Raw<UserRow>>> {
-    let row = query(USER).bind(name).fetch_optional(pool).await?;
+async fn user(conn: &mut Conn, name: &str) -> Result<Option<Raw<UserRow>>> {
+    let row = query(USER).bind(name).fetch_optional(&mut *conn).await?;
     Ok(row.map(|row| user_row(&whole(&row, &USERS))))
 }
 
-async fn users(pool: &Pool, limit: u32, after: Option<&str>) -> Result<Vec<Raw<UserRow>>> {
+async fn users(conn: &mut Conn, limit: u32, after: Option<&str>) -> Result<Vec<Raw<UserRow>>> {
     let all = concat!("SELECT ", user_columns!(), " FROM users ORDER BY name LIMIT $1");
     // Blobs are behind every text: they would be on every page.
     let behind = concat!(
@@ -370,18 +369,18 @@ async fn users(pool: &Pool, limit: u32, after: Option<&str>) -> Result<Vec<Raw<U
         None => query(all).bind(i64::from(limit)),
         Some(after) => query(behind).bind(i64::from(limit)).bind(after),
     };
-    let rows = select.fetch_all(pool).await?;
+    let rows = select.fetch_all(&mut *conn).await?;
     Ok(rows.iter().map(|row| user_row(&whole(row, &USERS))).collect())
 }
 
-async fn listed(pool: &Pool, list: List) -> Result<Vec<Raw<(String, bool)>>> {
+async fn listed(conn: &mut Conn, list: List) -> Result<Vec<Raw<(String, bool)>>> {
     let may_act = concat!("SELECT ", may_act_columns!(), " FROM may_act ORDER BY who");
     let may_be = concat!("SELECT ", may_be_columns!(), " FROM may_be_acted_as ORDER BY proxy_user");
     let (select, table, name) = match list {
         List::MayAct => (may_act, &MAY_ACT, "who"),
         List::MayBeActedAs => (may_be, &MAY_BE_ACTED_AS, "proxy_user"),
     };
-    let rows = query(select).fetch_all(pool).await?;
+    let rows = query(select).fetch_all(&mut *conn).await?;
     let read = |row| {
         let cells = whole(row, table);
         Ok((cells.text(name)?, cells.flag("allowed")?))
@@ -389,8 +388,8 @@ async fn listed(pool: &Pool, list: List) -> Result<Vec<Raw<(String, bool)>>> {
     Ok(rows.iter().map(read).collect())
 }
 
-async fn grant(pool: &Pool, id: u64) -> Result<Option<Raw<GrantRow>>> {
-    let row = query(GRANT).bind(i(id)).fetch_optional(pool).await?;
+async fn grant(conn: &mut Conn, id: u64) -> Result<Option<Raw<GrantRow>>> {
+    let row = query(GRANT).bind(i(id)).fetch_optional(&mut *conn).await?;
     Ok(row.map(|row| grant_row(&whole(&row, &GRANTS))))
 }
 
@@ -411,7 +410,7 @@ macro_rules! grants_where {
     };
 }
 
-async fn grants(pool: &Pool, filter: GrantFilter) -> Result<Vec<Raw<GrantRow>>> {
+async fn grants(conn: &mut Conn, filter: GrantFilter) -> Result<Vec<Raw<GrantRow>>> {
     let sql = match (&filter.login_user, &filter.proxy_user) {
         (None, None) => grants_where!(""),
         (Some(_), None) => grants_where!(" AND login_user = $4"),
@@ -422,7 +421,7 @@ async fn grants(pool: &Pool, filter: GrantFilter) -> Result<Vec<Raw<GrantRow>>> 
     for name in filter.login_user.into_iter().chain(filter.proxy_user) {
         select = select.bind(name);
     }
-    let rows = select.fetch_all(pool).await?;
+    let rows = select.fetch_all(&mut *conn).await?;
     Ok(rows.iter().map(|row| grant_row(&whole(row, &GRANTS))).collect())
 }
 
@@ -443,14 +442,14 @@ async fn grants_for(conn: &mut Conn, login_user: &str, groups: &[String]) -> Res
     Ok(found)
 }
 
-async fn associations(pool: &Pool, proxy_user: Option<&str>) -> Result<Vec<Raw<AssociationRow>>> {
+async fn associations(conn: &mut Conn, proxy_user: Option<&str>) -> Result<Vec<Raw<AssociationRow>>> {
     let rows = query(concat!(
         "SELECT ",
         association_columns!(),
         " FROM associations WHERE $1 IS NULL OR proxy_user = $1 ORDER BY login_user"
     ))
     .bind(proxy_user)
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     Ok(rows.iter().map(|row| association_row(&whole(row, &ASSOCIATIONS))).collect())
 }
@@ -458,34 +457,34 @@ async fn associations(pool: &Pool, proxy_user: Option<&str>) -> Result<Vec<Raw<A
 pub(crate) const ASSOCIATION: &str =
     concat!("SELECT ", association_columns!(), " FROM associations WHERE login_user = $1");
 
-async fn token_by_hash(pool: &Pool, hash: &[u8; 32]) -> Result<Option<Raw<TokenRow>>> {
+async fn token_by_hash(conn: &mut Conn, hash: &[u8; 32]) -> Result<Option<Raw<TokenRow>>> {
     let row = query(concat!("SELECT ", token_columns!(), " FROM tokens WHERE hash = $1"))
         .bind(&hash[..])
-        .fetch_optional(pool)
+        .fetch_optional(&mut *conn)
         .await?;
     Ok(row.map(|row| token_row(&whole(&row, &TOKENS))))
 }
 
-async fn token(pool: &Pool, id: u64) -> Result<Option<Raw<TokenRow>>> {
+async fn token(conn: &mut Conn, id: u64) -> Result<Option<Raw<TokenRow>>> {
     let row = query(concat!("SELECT ", token_columns!(), " FROM tokens WHERE id = $1"))
         .bind(i(id))
-        .fetch_optional(pool)
+        .fetch_optional(&mut *conn)
         .await?;
     Ok(row.map(|row| token_row(&whole(&row, &TOKENS))))
 }
 
-async fn tokens(pool: &Pool, login_user: &str) -> Result<Vec<Raw<TokenRow>>> {
+async fn tokens(conn: &mut Conn, login_user: &str) -> Result<Vec<Raw<TokenRow>>> {
     let rows = query(concat!("SELECT ", token_columns!(), " FROM tokens WHERE login_user = $1 ORDER BY id"))
         .bind(login_user)
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?;
     Ok(rows.iter().map(|row| token_row(&whole(row, &TOKENS))).collect())
 }
 
-async fn account(pool: &Pool, name: &str) -> Result<Option<Raw<AccountRow>>> {
+async fn account(conn: &mut Conn, name: &str) -> Result<Option<Raw<AccountRow>>> {
     let row = query(concat!("SELECT ", account_columns!(), " FROM accounts WHERE name = $1"))
         .bind(name)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *conn)
         .await?;
     Ok(row.map(|row| account_row(&whole(&row, &ACCOUNTS))))
 }
@@ -501,7 +500,12 @@ mod tests {
 
     async fn plan(store: &Store, sql: &str) -> Vec<String> {
         let explain = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
-        let rows = explain.bind("ada").bind("render").fetch_all(&store.readers).await.expect("a plan");
+        let rows = explain
+            .bind("ada")
+            .bind("render")
+            .fetch_all(&mut *store.reader().await.expect("a connection"))
+            .await
+            .expect("a plan");
         rows.iter().map(|row| row.get("detail")).collect()
     }
 

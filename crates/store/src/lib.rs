@@ -27,6 +27,7 @@ mod outside;
 mod pack;
 mod people;
 mod read;
+mod readers;
 mod report;
 mod stats;
 mod submit;
@@ -46,7 +47,9 @@ pub use people::*;
 pub use stats::{Counted, Histogram, Stats};
 pub use types::*;
 
-use dialect::{Lock, Place, Pool};
+use dialect::{Lock, Place};
+use readers::{Reader, Readers};
+use sqlx::Connection as _;
 use writer::Writer;
 
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -54,7 +57,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// A handle; clones share one store. [`Store::close`] ends it for all.
 #[derive(Debug, Clone)]
 pub struct Store {
-    readers: Pool,
+    readers: Readers,
     writer: Writer,
     place: Arc<Place>,
 }
@@ -78,10 +81,11 @@ impl Store {
         let place = Place::new(path, options.max_pages);
         let mut conn = place.connect().await?;
         place.migrate(&mut conn).await?;
-        let readers = place.readers().await?;
+        let place = Arc::new(place);
+        let readers = Readers::open(place.clone()).await?;
         dialect::sync_folder(path)?;
-        let writer = Writer::start(place.clone(), conn, lock);
-        Ok(Self { readers, writer, place: Arc::new(place) })
+        let writer = Writer::start(place.as_ref().clone(), conn, lock);
+        Ok(Self { readers, writer, place })
     }
 
     /// Commits what was accepted, closes the files and gives up the lock. Changes after it fail.
@@ -148,7 +152,7 @@ impl Store {
 
     /// Says why a pending job is pending. Never changes a state; nothing happens when the job isn't pending any more.
     pub async fn set_reason(&self, job: u64, reason: Option<String>) -> Result<()> {
-        if read::reason(&self.readers, job).await.map_err(|e| self.explain(e))? == reason {
+        if read::reason(&mut *self.reader().await?, job).await.map_err(|e| self.explain(e))? == reason {
             return Ok(());
         }
         self.writer.write(move |c| Box::pin(act::set_reason(c, job, reason))).await
@@ -178,12 +182,12 @@ impl Store {
 
     /// The same, behind one that was seen.
     pub async fn ready_after(&self, limit: usize, after: Option<ReadyAt>, now: i64) -> Result<Vec<Ready>> {
-        read::ready(&self.readers, limit, after, now).await.map_err(|e| self.explain(e))
+        read::ready(&mut *self.reader().await?, limit, after, now).await.map_err(|e| self.explain(e))
     }
 
     /// When the earliest backed-off job may be dispatched again; `None` when none waits for that.
     pub async fn next_retry(&self, now: i64) -> Result<Option<i64>> {
-        read::next_retry(&self.readers, now).await.map_err(|e| self.explain(e))
+        read::next_retry(&mut *self.reader().await?, now).await.map_err(|e| self.explain(e))
     }
 
     /// A new session with its first tasks; `None` when nothing is ready there any more. Its id is above every former one.
@@ -238,7 +242,7 @@ impl Store {
     /// Gives the sessions whose deadline has passed up, and their tasks back.
     pub async fn lost_sessions(&self, now: i64) -> Result<Vec<(SessionRow, Reported)>> {
         let mut lost = Vec::new();
-        for session in read::expired(&self.readers, now).await.map_err(|e| self.explain(e))? {
+        for session in read::expired(&mut *self.reader().await?, now).await.map_err(|e| self.explain(e))? {
             let text = "its lease ran out before it was renewed".to_owned();
             let op = self.writer.write(move |c| Box::pin(report::expired(c, session, text, now))).await?;
             if let Some(reported) = op
@@ -269,65 +273,61 @@ impl Store {
     // --- reading
 
     pub async fn job(&self, id: u64) -> Result<Option<JobRow>> {
-        read::job(&self.readers, id).await.map_err(|e| self.explain(e))
+        read::job(&mut *self.reader().await?, id).await.map_err(|e| self.explain(e))
     }
 
     pub async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>> {
-        read::jobs(&self.readers, filter).await.map_err(|e| self.explain(e))
+        read::jobs(&mut *self.reader().await?, filter).await.map_err(|e| self.explain(e))
     }
 
     /// How many jobs and tasks there are. Looks at every job.
     pub async fn by_state(&self) -> Result<ByState> {
-        read::by_state(&self.readers).await.map_err(|e| self.explain(e))
+        read::by_state(&mut *self.reader().await?).await.map_err(|e| self.explain(e))
     }
 
     /// A page of a list with its counts, of one moment.
     pub async fn job_list(&self, list: &JobList) -> Result<JobsListed> {
-        let mut snapshot = self.snapshot().await?;
-        let found = read::job_list(&mut snapshot, list).await.map_err(|e| self.explain(e));
-        self.done_with(snapshot).await;
-        found
+        let mut reader = self.reader().await?;
+        let mut moment = reader.begin().await.map_err(|e| self.explain(e.into()))?;
+        read::job_list(&mut moment, list).await.map_err(|e| self.explain(e))
     }
 
     /// The accounts that a job's sessions were for, each once, and not more than a few.
     pub async fn accounts(&self, job: u64) -> Result<Vec<String>> {
-        read::accounts(&self.readers, job).await.map_err(|e| self.explain(e))
+        read::accounts(&mut *self.reader().await?, job).await.map_err(|e| self.explain(e))
     }
 
     pub async fn steps(&self, job: u64) -> Result<Vec<StepRow>> {
-        read::steps(&self.readers, job).await.map_err(|e| self.explain(e))
+        read::steps(&mut *self.reader().await?, job).await.map_err(|e| self.explain(e))
     }
 
     pub async fn tasks(&self, job: u64, filter: TaskFilter) -> Result<Vec<TaskRow>> {
-        let mut snapshot = self.snapshot().await?;
-        let found = read::tasks(&mut snapshot, job, &filter).await.map_err(|e| self.explain(e));
-        self.done_with(snapshot).await;
-        found
+        let mut reader = self.reader().await?;
+        let mut moment = reader.begin().await.map_err(|e| self.explain(e.into()))?;
+        read::tasks(&mut moment, job, &filter).await.map_err(|e| self.explain(e))
     }
 
     /// The attempts of one task, oldest first.
     pub async fn attempts(&self, job: u64, step: u32, index: u64) -> Result<Vec<AttemptRow>> {
-        let mut snapshot = self.snapshot().await?;
-        let found = read::attempts(&mut snapshot, job, step, index, index).await.map_err(|e| self.explain(e));
-        self.done_with(snapshot).await;
-        found
+        let mut reader = self.reader().await?;
+        let mut moment = reader.begin().await.map_err(|e| self.explain(e.into()))?;
+        read::attempts(&mut moment, job, step, index, index).await.map_err(|e| self.explain(e))
     }
 
     /// Tasks with their attempts, in a number of queries that doesn't depend on the number of tasks.
     pub async fn attempts_page(&self, job: u64, filter: TaskFilter) -> Result<Vec<TaskAttempts>> {
-        let mut snapshot = self.snapshot().await?;
-        let found = read::attempts_page(&mut snapshot, job, &filter).await.map_err(|e| self.explain(e));
-        self.done_with(snapshot).await;
-        found
+        let mut reader = self.reader().await?;
+        let mut moment = reader.begin().await.map_err(|e| self.explain(e.into()))?;
+        read::attempts_page(&mut moment, job, &filter).await.map_err(|e| self.explain(e))
     }
 
     /// All sessions of a job, oldest first.
     pub async fn sessions(&self, job: u64) -> Result<Vec<SessionRow>> {
-        read::sessions(&self.readers, job).await.map_err(|e| self.explain(e))
+        read::sessions(&mut *self.reader().await?, job).await.map_err(|e| self.explain(e))
     }
 
     pub async fn session(&self, id: u64) -> Result<Option<SessionRow>> {
-        read::session(&self.readers, id).await.map_err(|e| self.explain(e))
+        read::session(&mut *self.reader().await?, id).await.map_err(|e| self.explain(e))
     }
 
     /// Those of `ids` that exist.
@@ -341,12 +341,12 @@ impl Store {
 
     /// Sessions that are launching or running, of one worker or of all.
     pub async fn live_sessions(&self, worker: Option<&str>) -> Result<Vec<SessionRow>> {
-        read::live_sessions(&self.readers, worker).await.map_err(|e| self.explain(e))
+        read::live_sessions(&mut *self.reader().await?, worker).await.map_err(|e| self.explain(e))
     }
 
     /// Sessions that are over and whose end was not said to be in the audit.
     pub async fn unaudited_ends(&self) -> Result<Vec<SessionRow>> {
-        read::unaudited_ends(&self.readers).await.map_err(|e| self.explain(e))
+        read::unaudited_ends(&mut *self.reader().await?).await.map_err(|e| self.explain(e))
     }
 
     pub async fn end_audited(&self, session: u64) -> Result<()> {
@@ -355,23 +355,23 @@ impl Store {
 
     /// The job that a person's earlier request with this id made.
     pub async fn job_of_request(&self, login_user: &str, user: &str, request: &str) -> Result<Option<u64>> {
-        read::job_of_request(&self.readers, login_user, user, request).await.map_err(|e| self.explain(e))
+        read::job_of_request(&mut *self.reader().await?, login_user, user, request).await.map_err(|e| self.explain(e))
     }
 
     /// The tasks a session holds that are to end instead of going on: what it has to be told when it is back.
     pub async fn asked(&self, session: u64) -> Result<Vec<RunningTask>> {
-        read::asked(&self.readers, session).await.map_err(|e| self.explain(e))
+        read::asked(&mut *self.reader().await?, session).await.map_err(|e| self.explain(e))
     }
 
     /// What a session holds, in the order in which it was given.
     pub async fn leases(&self, session: u64) -> Result<Vec<Lease>> {
-        read::leases(&self.readers, session).await.map_err(|e| self.explain(e))
+        read::leases(&mut *self.reader().await?, session).await.map_err(|e| self.explain(e))
     }
 
     // --- workers, exclusions, meta, retention
 
     pub async fn exclusions(&self) -> Result<Vec<Exclusion>> {
-        read::exclusions(&self.readers).await.map_err(|e| self.explain(e))
+        read::exclusions(&mut *self.reader().await?).await.map_err(|e| self.explain(e))
     }
 
     pub async fn clear_exclusions(&self, worker: &str) -> Result<()> {
@@ -385,7 +385,7 @@ impl Store {
     }
 
     pub async fn workers(&self) -> Result<Vec<WorkerRow>> {
-        read::workers(&self.readers).await.map_err(|e| self.explain(e))
+        read::workers(&mut *self.reader().await?).await.map_err(|e| self.explain(e))
     }
 
     pub async fn set_drained(&self, name: &str, drained: bool, audit: Option<AuditRef>) -> Result<()> {
@@ -405,11 +405,11 @@ impl Store {
 
     /// Whether a worker, seen at any time, runs everybody's jobs under that account.
     pub async fn is_shared_account(&self, name: &str) -> Result<bool> {
-        read::is_shared_account(&self.readers, name).await.map_err(|e| self.explain(e))
+        read::is_shared_account(&mut *self.reader().await?, name).await.map_err(|e| self.explain(e))
     }
 
     pub async fn meta(&self, key: &str) -> Result<Option<String>> {
-        read::meta(&self.readers, key).await.map_err(|e| self.explain(e))
+        read::meta(&mut *self.reader().await?, key).await.map_err(|e| self.explain(e))
     }
 
     pub async fn set_meta(&self, key: &str, value: &str) -> Result<()> {
@@ -425,7 +425,7 @@ impl Store {
 
     /// Jobs that ended before then, oldest end first.
     pub async fn retire_jobs(&self, ended_before: i64, limit: u32) -> Result<Vec<u64>> {
-        read::ended_before(&self.readers, ended_before, limit).await.map_err(|e| self.explain(e))
+        read::ended_before(&mut *self.reader().await?, ended_before, limit).await.map_err(|e| self.explain(e))
     }
 
     /// Says of a job that is over that it is to go: nothing of it runs any more.
@@ -435,7 +435,7 @@ impl Store {
 
     /// Jobs that are to go, those that have been longest first.
     pub async fn removals(&self, limit: u32) -> Result<Vec<u64>> {
-        read::removals(&self.readers, limit).await.map_err(|e| self.explain(e))
+        read::removals(&mut *self.reader().await?, limit).await.map_err(|e| self.explain(e))
     }
 
     /// Removes a job that has ended, with its history. Its id is not used again.
@@ -445,24 +445,17 @@ impl Store {
 
     /// The last audit record whose act is stored.
     pub async fn audit_tail(&self, chain: &str) -> Result<Option<(u64, [u8; 32])>> {
-        read::audit_tail(&self.readers, chain).await.map_err(|e| self.explain(e))
+        read::audit_tail(&mut *self.reader().await?, chain).await.map_err(|e| self.explain(e))
     }
 
     /// The hash of one audit record, if its act is stored.
     pub async fn audited(&self, chain: &str, sequence: u64) -> Result<Option<[u8; 32]>> {
-        read::audited(&self.readers, chain, sequence).await.map_err(|e| self.explain(e))
+        read::audited(&mut *self.reader().await?, chain, sequence).await.map_err(|e| self.explain(e))
     }
 
     /// All that is read through it is of one moment.
-    async fn snapshot(&self) -> Result<sqlx::Transaction<'static, dialect::Engine>> {
-        self.readers.begin().await.map_err(|e| self.explain(e.into()))
-    }
-
-    async fn done_with(&self, snapshot: sqlx::Transaction<'static, dialect::Engine>) {
-        if let Err(error) = snapshot.rollback().await {
-            // Nothing was written; the connection is replaced.
-            tracing::debug!(%error, "a snapshot was not ended cleanly");
-        }
+    async fn reader(&self) -> Result<Reader> {
+        self.readers.get().await
     }
 
     fn explain(&self, error: StoreError) -> StoreError {

@@ -111,14 +111,14 @@ impl Store {
     pub async fn logon(&self, name: &LogonName) -> Result<Option<LogonRow>> {
         let sql = format!("SELECT {COLUMNS} FROM logon_passwords WHERE account = $1 AND domain = $2");
         let sql = sqlx::AssertSqlSafe(sql);
-        let row = query(sql).bind(&name.account).bind(&name.domain).fetch_optional(&self.readers).await;
+        let row = query(sql).bind(&name.account).bind(&name.domain).fetch_optional(&mut *self.reader().await?).await;
         row.map_err(|e| self.explain(e.into()))?.as_ref().map(read).transpose()
     }
 
     /// All, by account and domain.
     pub async fn logons(&self) -> Result<Vec<LogonRow>> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM logon_passwords ORDER BY account, domain"));
-        let rows = query(sql).fetch_all(&self.readers).await.map_err(|e| self.explain(e.into()))?;
+        let rows = query(sql).fetch_all(&mut *self.reader().await?).await.map_err(|e| self.explain(e.into()))?;
         rows.iter().map(read).collect()
     }
 

@@ -17,8 +17,11 @@ const JOURNAL: &str = "SELECT n, CAST(of_table AS BLOB), CAST(op AS BLOB), subst
 impl Store {
     /// The first of what nobody has settled yet, in order.
     pub async fn outside(&self, limit: u32) -> Result<Vec<Outside>> {
-        let rows =
-            query(JOURNAL).bind(i64::from(limit)).fetch_all(&self.readers).await.map_err(|e| self.explain(e.into()))?;
+        let rows = query(JOURNAL)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.reader().await?)
+            .await
+            .map_err(|e| self.explain(e.into()))?;
         rows.iter().map(outside).collect::<Result<_>>().map_err(|e| self.explain(e))
     }
 

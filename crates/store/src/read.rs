@@ -1,4 +1,4 @@
-//! All that is only read, from a pool of connections that can't write.
+//! All that is only read, by connections that can't write.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use sqlx::query;
 
 use crate::Result;
 use crate::convert::{attempt_state, get, hold, i, job_state, number, small, task_state};
-use crate::dialect::{Conn, Pool, Row};
+use crate::dialect::{Conn, Row};
 use crate::edit::Counters;
 use crate::pack;
 use crate::types::{
@@ -46,10 +46,10 @@ fn job_row(row: &Row) -> Result<JobRow> {
     })
 }
 
-pub(crate) async fn job(pool: &Pool, id: u64) -> Result<Option<JobRow>> {
+pub(crate) async fn job(conn: &mut Conn, id: u64) -> Result<Option<JobRow>> {
     let row = query(concat!(job_columns!(), ", spec FROM jobs JOIN specs ON job = id WHERE id = $1"))
         .bind(i(id))
-        .fetch_optional(pool)
+        .fetch_optional(&mut *conn)
         .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(JobRow { spec: get(&row, "spec")?, ..job_row(&row)? }))
@@ -78,7 +78,7 @@ macro_rules! jobs_reached {
     };
 }
 
-pub(crate) async fn jobs(pool: &Pool, filter: JobFilter) -> Result<Vec<JobRow>> {
+pub(crate) async fn jobs(conn: &mut Conn, filter: JobFilter) -> Result<Vec<JobRow>> {
     if let (Some(user), Some(reach)) = (&filter.user, &filter.reach) {
         let mut names = vec![user.clone(), reach.login_user.clone(), globs(reach)];
         names.extend(filter.login_user.clone());
@@ -86,7 +86,7 @@ pub(crate) async fn jobs(pool: &Pool, filter: JobFilter) -> Result<Vec<JobRow>> 
             None => jobs_reached!(""),
             Some(_) => jobs_reached!(" AND login_user = $14"),
         };
-        return select_jobs(pool, sql, &filter, names).await;
+        return select_jobs(conn, sql, &filter, names).await;
     }
     let sql = match (&filter.user, &filter.login_user) {
         (None, None) => jobs_where!(""),
@@ -95,18 +95,18 @@ pub(crate) async fn jobs(pool: &Pool, filter: JobFilter) -> Result<Vec<JobRow>> 
         (Some(_), Some(_)) => jobs_where!(" AND run_user = $11 AND login_user = $12"),
     };
     let names = filter.user.iter().chain(&filter.login_user).cloned().collect();
-    select_jobs(pool, sql, &filter, names).await
+    select_jobs(conn, sql, &filter, names).await
 }
 
 const TASK_STATES: [&str; 6] = ["pending", "running", "complete", "failed", "killed", "blocked"];
 
 /// In one pass over the jobs.
-pub(crate) async fn by_state(pool: &Pool) -> Result<ByState> {
+pub(crate) async fn by_state(conn: &mut Conn) -> Result<ByState> {
     let sql = "SELECT state, count(*), sum(pending), sum(running), sum(complete), sum(failed), sum(killed), sum(blocked) \
                FROM jobs GROUP BY state";
     let mut jobs: BTreeMap<String, u64> = JobState::ALL.iter().map(|s| (s.as_str().to_owned(), 0)).collect();
     let mut tasks = TASK_STATES.map(|state| (state, 0));
-    for row in query(sql).fetch_all(pool).await? {
+    for row in query(sql).fetch_all(&mut *conn).await? {
         jobs.insert(get(&row, 0)?, number(&row, 1)?);
         for (n, (_, count)) in tasks.iter_mut().enumerate() {
             *count += number(&row, n + 2)?;
@@ -116,13 +116,13 @@ pub(crate) async fn by_state(pool: &Pool) -> Result<ByState> {
 }
 
 /// Those that run as the filter's user by a grant.
-pub(crate) async fn jobs_by_grant(pool: &Pool, filter: JobFilter) -> Result<Vec<JobRow>> {
+pub(crate) async fn jobs_by_grant(conn: &mut Conn, filter: JobFilter) -> Result<Vec<JobRow>> {
     let sql = match &filter.login_user {
         None => jobs_where!(" AND via = 'grant' AND run_user = $11"),
         Some(_) => jobs_where!(" AND via = 'grant' AND run_user = $11 AND login_user = $12"),
     };
     let names = filter.user.iter().chain(&filter.login_user).cloned().collect();
-    select_jobs(pool, sql, &filter, names).await
+    select_jobs(conn, sql, &filter, names).await
 }
 
 /// What `reach` names, as SQLite's GLOB has it: there `[` begins a set.
@@ -130,7 +130,12 @@ fn globs(reach: &Reach) -> String {
     Value::from(reach.names.iter().map(|name| name.replace('[', "[[]")).collect::<Vec<_>>()).to_string()
 }
 
-async fn select_jobs(pool: &Pool, sql: &'static str, filter: &JobFilter, names: Vec<String>) -> Result<Vec<JobRow>> {
+async fn select_jobs(
+    conn: &mut Conn,
+    sql: &'static str,
+    filter: &JobFilter,
+    names: Vec<String>,
+) -> Result<Vec<JobRow>> {
     let states = if filter.states.is_empty() { JobState::ALL } else { &filter.states };
     let mut select = query(sql).bind(filter.after.map_or(i64::MAX, i));
     for n in 0..JobState::ALL.len() {
@@ -140,7 +145,7 @@ async fn select_jobs(pool: &Pool, sql: &'static str, filter: &JobFilter, names: 
     for name in names {
         select = select.bind(name);
     }
-    select.fetch_all(pool).await?.iter().map(job_row).collect()
+    select.fetch_all(&mut *conn).await?.iter().map(job_row).collect()
 }
 
 /// What a list is of. `$1`: of whom; `$2`: run as whom; then what is asked for besides.
@@ -219,23 +224,23 @@ fn escaped(text: &str) -> String {
 }
 
 /// The accounts that a job's sessions were for, each once.
-pub(crate) async fn accounts(pool: &Pool, job: u64) -> Result<Vec<String>> {
+pub(crate) async fn accounts(conn: &mut Conn, job: u64) -> Result<Vec<String>> {
     let rows = query("SELECT DISTINCT account FROM sessions WHERE job = $1 ORDER BY account LIMIT 8")
         .bind(i(job))
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?;
     rows.iter().map(|row| get(row, "account")).collect()
 }
 
-pub(crate) async fn reason(pool: &Pool, job: u64) -> Result<Option<String>> {
-    let row = query("SELECT reason FROM jobs WHERE id = $1").bind(i(job)).fetch_optional(pool).await?;
+pub(crate) async fn reason(conn: &mut Conn, job: u64) -> Result<Option<String>> {
+    let row = query("SELECT reason FROM jobs WHERE id = $1").bind(i(job)).fetch_optional(&mut *conn).await?;
     row.as_ref().map_or(Ok(None), |row| get(row, "reason"))
 }
 
-pub(crate) async fn steps(pool: &Pool, job: u64) -> Result<Vec<StepRow>> {
+pub(crate) async fn steps(conn: &mut Conn, job: u64) -> Result<Vec<StepRow>> {
     let links = query("SELECT step, on_step FROM step_links WHERE job = $1 ORDER BY step, on_step")
         .bind(i(job))
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?;
     let links = links.iter().map(|r| Ok((small(r, "step")?, small(r, "on_step")?))).collect::<Result<Vec<_>>>()?;
     let rows = query(
@@ -244,7 +249,7 @@ pub(crate) async fn steps(pool: &Pool, job: u64) -> Result<Vec<StepRow>> {
          FROM steps JOIN jobs ON id = job WHERE job = $1 ORDER BY steps.step",
     )
     .bind(i(job))
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     rows.iter().map(|row| step_row(job, row, &links)).collect()
 }
@@ -268,7 +273,7 @@ fn step_row(job: u64, row: &Row, links: &[(u32, u32)]) -> Result<StepRow> {
 
 // --- dispatch
 
-pub(crate) async fn ready(pool: &Pool, limit: usize, after: Option<ReadyAt>, now: i64) -> Result<Vec<Ready>> {
+pub(crate) async fn ready(conn: &mut Conn, limit: usize, after: Option<ReadyAt>, now: i64) -> Result<Vec<Ready>> {
     // Within the priority first, then below it: both are ranges of the queue's index.
     let mut ready = Vec::new();
     let mut below = i64::MAX;
@@ -287,7 +292,7 @@ pub(crate) async fn ready(pool: &Pool, limit: usize, after: Option<ReadyAt>, now
         .bind(below)
         .bind(i(after.job))
         .bind(i64::from(after.step))
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?;
         ready = ready_rows(&rows)?;
     }
@@ -305,7 +310,7 @@ pub(crate) async fn ready(pool: &Pool, limit: usize, after: Option<ReadyAt>, now
     .bind(now)
     .bind(i64::try_from(left).unwrap_or(i64::MAX))
     .bind(below)
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     ready.extend(ready_rows(&rows)?);
     Ok(ready)
@@ -330,33 +335,33 @@ fn ready_rows(rows: &[Row]) -> Result<Vec<Ready>> {
         .collect()
 }
 
-pub(crate) async fn next_retry(pool: &Pool, now: i64) -> Result<Option<i64>> {
+pub(crate) async fn next_retry(conn: &mut Conn, now: i64) -> Result<Option<i64>> {
     let row =
         query("SELECT not_before FROM jobs WHERE not_before > $1 AND state IN ('pending', 'running') ORDER BY not_before LIMIT 1")
             .bind(now)
-            .fetch_optional(pool)
+            .fetch_optional(&mut *conn)
             .await?;
     row.as_ref().map(|row| get(row, "not_before")).transpose()
 }
 
-pub(crate) async fn expired(pool: &Pool, now: i64) -> Result<Vec<u64>> {
+pub(crate) async fn expired(conn: &mut Conn, now: i64) -> Result<Vec<u64>> {
     let rows =
         query("SELECT session FROM session_states WHERE alive AND lease_until <= $1 ORDER BY lease_until LIMIT $2")
             .bind(now)
             .bind(EXPIRED_MAX)
-            .fetch_all(pool)
+            .fetch_all(&mut *conn)
             .await?;
     rows.iter().map(|row| number(row, "session")).collect()
 }
 
 /// Tasks that are to end instead of going on, and are still held.
-pub(crate) async fn asked(pool: &Pool, session: u64) -> Result<Vec<RunningTask>> {
+pub(crate) async fn asked(conn: &mut Conn, session: u64) -> Result<Vec<RunningTask>> {
     let rows = query(
         "SELECT step, first, last, epoch, worker FROM leases JOIN sessions ON sessions.id = session \
          WHERE session = $1 AND asked IS NOT NULL ORDER BY leases.id",
     )
     .bind(i(session))
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     let mut tasks = Vec::new();
     for row in &rows {
@@ -367,10 +372,10 @@ pub(crate) async fn asked(pool: &Pool, session: u64) -> Result<Vec<RunningTask>>
     Ok(tasks)
 }
 
-pub(crate) async fn leases(pool: &Pool, session: u64) -> Result<Vec<Lease>> {
+pub(crate) async fn leases(conn: &mut Conn, session: u64) -> Result<Vec<Lease>> {
     let rows = query("SELECT id, job, step, first, last, epoch, session FROM leases WHERE session = $1 ORDER BY id")
         .bind(i(session))
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?;
     rows.iter()
         .map(|row| {
@@ -765,45 +770,50 @@ fn entered(json: Option<&str>) -> Result<Vec<u32>> {
     steps.map_err(|_| crate::convert::unknown("entered environments", json.unwrap_or_default()))
 }
 
-pub(crate) async fn sessions(pool: &Pool, job: u64) -> Result<Vec<SessionRow>> {
-    query(sessions_where!("job = $1")).bind(i(job)).fetch_all(pool).await?.iter().map(session_row).collect()
+pub(crate) async fn sessions(conn: &mut Conn, job: u64) -> Result<Vec<SessionRow>> {
+    query(sessions_where!("job = $1")).bind(i(job)).fetch_all(&mut *conn).await?.iter().map(session_row).collect()
 }
 
-pub(crate) async fn session(pool: &Pool, id: u64) -> Result<Option<SessionRow>> {
-    let row = query(sessions_where!("id = $1")).bind(i(id)).fetch_optional(pool).await?;
+pub(crate) async fn session(conn: &mut Conn, id: u64) -> Result<Option<SessionRow>> {
+    let row = query(sessions_where!("id = $1")).bind(i(id)).fetch_optional(&mut *conn).await?;
     row.as_ref().map(session_row).transpose()
 }
 
-pub(crate) async fn unaudited_ends(pool: &Pool) -> Result<Vec<SessionRow>> {
-    let rows = query(sessions_where!("NOT alive AND NOT end_audited")).fetch_all(pool).await?;
+pub(crate) async fn unaudited_ends(conn: &mut Conn) -> Result<Vec<SessionRow>> {
+    let rows = query(sessions_where!("NOT alive AND NOT end_audited")).fetch_all(&mut *conn).await?;
     rows.iter().map(session_row).collect()
 }
 
-pub(crate) async fn job_of_request(pool: &Pool, login_user: &str, user: &str, request: &str) -> Result<Option<u64>> {
+pub(crate) async fn job_of_request(
+    conn: &mut Conn,
+    login_user: &str,
+    user: &str,
+    request: &str,
+) -> Result<Option<u64>> {
     let row = query("SELECT job FROM requests WHERE login_user = $1 AND run_user = $2 AND request = $3")
         .bind(login_user)
         .bind(user)
         .bind(request)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *conn)
         .await?;
     row.map(|row| number(&row, "job")).transpose()
 }
 
-pub(crate) async fn live_sessions(pool: &Pool, worker: Option<&str>) -> Result<Vec<SessionRow>> {
+pub(crate) async fn live_sessions(conn: &mut Conn, worker: Option<&str>) -> Result<Vec<SessionRow>> {
     let rows = match worker {
-        Some(worker) => query(sessions_where!("alive AND worker = $1")).bind(worker).fetch_all(pool).await?,
-        None => query(sessions_where!("alive")).fetch_all(pool).await?,
+        Some(worker) => query(sessions_where!("alive AND worker = $1")).bind(worker).fetch_all(&mut *conn).await?,
+        None => query(sessions_where!("alive")).fetch_all(&mut *conn).await?,
     };
     rows.iter().map(session_row).collect()
 }
 
 // --- workers, exclusions, meta, retention, audit
 
-pub(crate) async fn workers(pool: &Pool) -> Result<Vec<WorkerRow>> {
+pub(crate) async fn workers(conn: &mut Conn) -> Result<Vec<WorkerRow>> {
     let rows = query(
         "SELECT name, mode, proxy_account, slots, labels, drained, last_seen, panic, hello FROM workers ORDER BY name",
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     rows.iter()
         .map(|row| {
@@ -823,9 +833,9 @@ pub(crate) async fn workers(pool: &Pool) -> Result<Vec<WorkerRow>> {
         .collect()
 }
 
-pub(crate) async fn exclusions(pool: &Pool) -> Result<Vec<Exclusion>> {
+pub(crate) async fn exclusions(conn: &mut Conn) -> Result<Vec<Exclusion>> {
     let rows = query("SELECT worker, account, rule, reason, at FROM exclusions ORDER BY worker, account")
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?;
     rows.iter()
         .map(|row| {
@@ -840,45 +850,47 @@ pub(crate) async fn exclusions(pool: &Pool) -> Result<Vec<Exclusion>> {
         .collect()
 }
 
-pub(crate) async fn is_shared_account(pool: &Pool, name: &str) -> Result<bool> {
+pub(crate) async fn is_shared_account(conn: &mut Conn, name: &str) -> Result<bool> {
     let row = query("SELECT 1 FROM workers WHERE mode = 'proxy' AND proxy_account = $1 LIMIT 1").bind(name);
-    Ok(row.fetch_optional(pool).await?.is_some())
+    Ok(row.fetch_optional(&mut *conn).await?.is_some())
 }
 
-pub(crate) async fn meta(pool: &Pool, key: &str) -> Result<Option<String>> {
-    let row = query("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(pool).await?;
+pub(crate) async fn meta(conn: &mut Conn, key: &str) -> Result<Option<String>> {
+    let row = query("SELECT value FROM meta WHERE key = $1").bind(key).fetch_optional(&mut *conn).await?;
     row.as_ref().map(|row| get(row, "value")).transpose()
 }
 
-pub(crate) async fn ended_before(pool: &Pool, before: i64, limit: u32) -> Result<Vec<u64>> {
+pub(crate) async fn ended_before(conn: &mut Conn, before: i64, limit: u32) -> Result<Vec<u64>> {
     let rows = query("SELECT id FROM jobs WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at, id LIMIT $2")
         .bind(before)
         .bind(i64::from(limit))
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?;
     rows.iter().map(|row| number(row, "id")).collect()
 }
 
 /// Jobs that are to go, those that have been longest first.
-pub(crate) async fn removals(pool: &Pool, limit: u32) -> Result<Vec<u64>> {
-    let rows =
-        query("SELECT job FROM removals ORDER BY at, job LIMIT $1").bind(i64::from(limit)).fetch_all(pool).await?;
+pub(crate) async fn removals(conn: &mut Conn, limit: u32) -> Result<Vec<u64>> {
+    let rows = query("SELECT job FROM removals ORDER BY at, job LIMIT $1")
+        .bind(i64::from(limit))
+        .fetch_all(&mut *conn)
+        .await?;
     rows.iter().map(|row| number(row, "job")).collect()
 }
 
-pub(crate) async fn audit_tail(pool: &Pool, chain: &str) -> Result<Option<(u64, [u8; 32])>> {
+pub(crate) async fn audit_tail(conn: &mut Conn, chain: &str) -> Result<Option<(u64, [u8; 32])>> {
     let row = query("SELECT sequence, hash FROM audited WHERE chain = $1 ORDER BY sequence DESC LIMIT 1")
         .bind(chain)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *conn)
         .await?;
     row.as_ref().map(|row| Ok((number(row, "sequence")?, hash(row)?))).transpose()
 }
 
-pub(crate) async fn audited(pool: &Pool, chain: &str, sequence: u64) -> Result<Option<[u8; 32]>> {
+pub(crate) async fn audited(conn: &mut Conn, chain: &str, sequence: u64) -> Result<Option<[u8; 32]>> {
     let row = query("SELECT hash FROM audited WHERE chain = $1 AND sequence = $2")
         .bind(chain)
         .bind(i(sequence))
-        .fetch_optional(pool)
+        .fetch_optional(&mut *conn)
         .await?;
     row.as_ref().map(hash).transpose()
 }

@@ -49,6 +49,8 @@ struct Known {
     stamp: i64,
     people: HashMap<(String, Option<String>), Remembered>,
     settings: HashMap<String, Carried>,
+    /// Which names the host had for system accounts, and when it said so.
+    systems: HashMap<String, (bool, Instant)>,
     /// Rows whose hand edit is on record.
     noticed: HashSet<(u64, [u8; 32])>,
 }
@@ -125,10 +127,15 @@ impl Identity {
         let has_groups = !wanted.is_empty();
         let of = target.map(str::to_owned).or_else(|| people.association.as_ref().map(|a| a.proxy_user.clone()));
         let by_grant = of.filter(|_| !people.grants.is_empty());
-        let is_asked = has_groups || by_grant.is_some();
-        if is_asked {
-            let of_host = self.ask_host(has_groups.then_some((login, Some(wanted))), by_grant.as_deref()).await;
-            (people.groups, people.is_system) = (of_host.0.unwrap_or(people.groups), of_host.1);
+        let believed = by_grant.as_deref().and_then(|user| self.believed(user));
+        let asked = (has_groups || by_grant.is_some()).then(|| believed.map_or_else(Instant::now, |(_, at)| at));
+        let to_ask = by_grant.filter(|_| believed.is_none());
+        if has_groups || to_ask.is_some() {
+            let told = self.ask_host(has_groups.then_some((login, Some(wanted))), to_ask.as_deref()).await;
+            (people.groups, people.is_system) = (told.0.unwrap_or(people.groups), told.1);
+        }
+        if let Some((is_system, _)) = believed {
+            people.is_system = is_system;
         }
         let people = Arc::new(people);
         if let Some(key) = question(login, target) {
@@ -136,7 +143,6 @@ impl Identity {
             if known.people.len() >= REMEMBERED {
                 known.people.clear();
             }
-            let asked = is_asked.then(Instant::now);
             known.people.insert(key, Remembered { people: people.clone(), asked });
         }
         Ok(people)
@@ -214,6 +220,11 @@ impl Identity {
         self.ask_host(None, Some(user)).await.1
     }
 
+    /// Whether the host had this name for a system account's, and when it said so, if that was a moment ago.
+    fn believed(&self, user: &str) -> Option<(bool, Instant)> {
+        self.lock().systems.get(user).filter(|(_, at)| at.elapsed() < BELIEVED).copied()
+    }
+
     /// Both by one way to a thread that may wait.
     async fn ask_host(
         &self,
@@ -224,12 +235,21 @@ impl Identity {
         let has_groups = groups_of.is_some();
         let groups_of = groups_of.map(|(login, wanted)| (login.to_owned(), wanted));
         let user = is_system.map(str::to_owned);
+        let asking = Instant::now();
         let asked = tokio::task::spawn_blocking(move || {
             let groups = |(login, wanted): (String, Option<Vec<String>>)| host.groups_of(&login, wanted.as_deref());
             let groups = groups_of.map(|asked| groups(asked).map_or_else(Groups::Unknown, Groups::Known));
             (groups, user.is_some_and(|user| host.seems_system(&user)))
         });
-        asked.await.unwrap_or_else(|error| (has_groups.then(|| Groups::Unknown(error.to_string())), false))
+        let told = asked.await;
+        if let (Some(user), Ok((_, told))) = (is_system, &told) {
+            let mut known = self.lock();
+            if known.systems.len() >= REMEMBERED {
+                known.systems.clear();
+            }
+            known.systems.insert(user.to_owned(), (*told, asking));
+        }
+        told.unwrap_or_else(|error| (has_groups.then(|| Groups::Unknown(error.to_string())), false))
     }
 
     /// Whether a name is a system account's, for what is to last: one that nobody can tell about now is refused.

@@ -262,6 +262,21 @@ async fn endless_names_fill_nothing() {
 }
 
 #[tokio::test]
+async fn nobody_acts_as_a_system_account_by_rows_written_by_hand() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut farm, _worker) = farm(dir.path()).await;
+    let rows = "INSERT INTO users (name, type) VALUES ('www-data', 'proxy'); \
+                INSERT INTO may_be_acted_as (proxy_user) VALUES ('www-data'); \
+                INSERT INTO grants (login_user, proxy_user) VALUES ('ada', 'www-data'), ('bob', 'www-data')";
+    farm.by_hand(dir.path(), rows).await;
+    // The host is asked for the first only: what it said holds for the others, too.
+    for uid in [ADA, BOB, ADA] {
+        let (status, answer) = acting(&farm, uid, "www-data", "GET", "/api/v1/jobs", Value::Null).await;
+        assert_eq!((status, &answer["error"]["rule"]), (StatusCode::FORBIDDEN, &json!("system_account")), "{uid}");
+    }
+}
+
+#[tokio::test]
 async fn proxies_are_never_chained_and_nobody_grants_themselves() {
     let dir = tempfile::tempdir().expect("dir");
     let (mut farm, _worker) = farm(dir.path()).await;

@@ -264,7 +264,7 @@ async fn endless_names_fill_nothing() {
 #[tokio::test]
 async fn nobody_acts_as_a_system_account_by_rows_written_by_hand() {
     let dir = tempfile::tempdir().expect("dir");
-    let (mut farm, _worker) = farm(dir.path()).await;
+    let (farm, _worker) = farm(dir.path()).await;
     let rows = "INSERT INTO users (name, type) VALUES ('www-data', 'proxy'); \
                 INSERT INTO may_be_acted_as (proxy_user) VALUES ('www-data'); \
                 INSERT INTO grants (login_user, proxy_user) VALUES ('ada', 'www-data'), ('bob', 'www-data')";

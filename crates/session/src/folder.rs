@@ -4,7 +4,7 @@
 use crate::sys::{self, Meta};
 use crate::text::{quoted, why};
 use std::collections::BTreeSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -151,9 +151,11 @@ fn entry(name: String, meta: &Meta) -> Entry {
 fn list(root: &OwnedFd, path: &str, after: &str, limit: u32) -> Done<FileAnswer> {
     let dir = open(root, path, FOLDER, 0)?;
     let limit = usize::try_from(limit).unwrap_or(ENTRIES_MAX).clamp(1, ENTRIES_MAX);
-    let mut names: BTreeSet<CString> = BTreeSet::new();
+    // By what they are told as, which is what `after` is: by their bytes, some that are no text would be behind it always.
+    let mut names: BTreeSet<(String, CString)> = BTreeSet::new();
     while let Some(some) = sys::next_entries(dir.as_fd()).map_err(|e| failed(path, e))? {
-        for name in some.into_iter().filter(|n| n.to_bytes() > after.as_bytes()) {
+        let told = |name: CString| (name.to_string_lossy().into_owned(), name);
+        for name in some.into_iter().map(told).filter(|(told, _)| told.as_str() > after) {
             names.insert(name);
             if names.len() > limit + 1 {
                 names.pop_last();
@@ -161,11 +163,8 @@ fn list(root: &OwnedFd, path: &str, after: &str, limit: u32) -> Done<FileAnswer>
         }
     }
     let more = names.len() > limit;
-    let shown = |name: &CStr| {
-        let meta = sys::stat_at(dir.as_fd(), name).ok()?;
-        Some(entry(name.to_string_lossy().into_owned(), &meta))
-    };
-    Ok(FileAnswer::Entries { entries: names.iter().take(limit).filter_map(|n| shown(n)).collect(), more })
+    let shown = |(told, name): (String, CString)| Some(entry(told, &sys::stat_at(dir.as_fd(), &name).ok()?));
+    Ok(FileAnswer::Entries { entries: names.into_iter().take(limit).filter_map(shown).collect(), more })
 }
 
 fn stat(root: &OwnedFd, path: &str) -> Done<FileAnswer> {

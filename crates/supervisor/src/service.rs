@@ -18,7 +18,7 @@ pub(crate) use accounts::{NewPassword, OwnPassword};
 pub(crate) use configuration::{
     ConfigurationView, ReloadView, SettingView, WorkerConfigurationView, WorkersChange, WorkersChangedView,
 };
-pub(crate) use files::{FileQuery, FilesQuery, OpenFile};
+pub(crate) use files::{FileQuery, FilesQuery, OpenFile, TOGETHER};
 pub(crate) use lists::Listing;
 pub(crate) use logon::{CheckView, GivenPassword, LogonView};
 pub(crate) use modify::Modification;
@@ -395,8 +395,9 @@ impl Service {
             .with("state", row.state);
         let by = &caller.principal.login_user;
         let reason = format!("removed by {by}: it goes once its folders on the workers are gone");
-        let removed = self.ends(record, |audit| self.store.remove_job(job, reason.clone(), audit, clock::now())).await;
-        removed?;
+        let intent = self.intent(record).await?;
+        let removed = self.store.remove_job(job, reason, Some(intent.reference()), clock::now()).await;
+        self.carried_out(&intent, removed).await?;
         self.events.say(Event::Job(job));
         self.dispatcher.removed();
         Ok(row.state)

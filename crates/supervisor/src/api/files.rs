@@ -34,7 +34,7 @@ pub(super) async fn file(
     let name = query.path.rsplit('/').next().unwrap_or_default().to_owned();
     let (file, first) = app.service.open_file(&caller, id.0, query).await?;
     let size = file.size;
-    let mut response = Response::new(output(app, caller, id.0, file, first));
+    let mut response = Response::new(handed_out(app, caller, id.0, file, first));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind_of(&name)));
     // Somebody else's file is never a page of this site.
@@ -63,7 +63,7 @@ fn kind_of(name: &str) -> &'static str {
 
 /// The first piece and those behind it, for as long as the caller may have them. An end before the end is an error, so
 /// that nobody takes a part for the whole.
-fn output(app: App, caller: Caller, job: u64, mut file: OpenFile, first: Vec<u8>) -> Body {
+pub(crate) fn handed_out(app: App, caller: Caller, job: u64, mut file: OpenFile, first: Vec<u8>) -> Body {
     let (to_client, pieces) = mpsc::channel::<io::Result<Bytes>>(2);
     tokio::spawn(async move {
         let mut asked = Instant::now();

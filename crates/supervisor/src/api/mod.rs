@@ -19,6 +19,7 @@ mod worker;
 pub(crate) use answer::{ApiError, ByRule};
 pub(crate) use bodies::Budget;
 pub use document::openapi;
+pub(crate) use files::handed_out;
 pub(crate) use people::GrantId;
 pub(crate) use sign_in::{Visitor, session_cookie};
 

@@ -155,6 +155,34 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// One that nobody asked anything of yet, and that says nothing of slots.
+    pub(crate) fn new(
+        job: u64,
+        user: String,
+        worker: String,
+        deadline: Instant,
+        to_driver: mpsc::UnboundedSender<Said>,
+    ) -> Self {
+        Self {
+            job,
+            user,
+            worker,
+            to: None,
+            priority: 0,
+            asks: Resources::default(),
+            deadline,
+            since: Instant::now(),
+            reported: 0,
+            to_driver,
+            yielding: true,
+            progress: None,
+            held_up: None,
+            withdrawn: false,
+            awaited: Vec::new(),
+            files: None,
+        }
+    }
+
     /// It has obeyed this recall, and with it all before: an answer to an earlier one says nothing of what was handed out
     /// since.
     pub(crate) fn has_given_back(&mut self, number: u64) {
@@ -273,7 +301,7 @@ impl Farm {
     /// The same of each user.
     pub(crate) fn sessions_by_user(&self) -> HashMap<String, u32> {
         let mut count = HashMap::new();
-        for live in self.sessions.values() {
+        for live in self.sessions.values().filter(|live| live.files.is_none()) {
             *count.entry(live.user.clone()).or_default() += 1;
         }
         count
@@ -387,23 +415,9 @@ mod tests {
             settling: None,
             misconfigured: None,
         };
-        let live = || Live {
-            job: 1,
-            user: "ada".to_owned(),
-            worker: "desk".to_owned(),
-            to: None,
-            priority: 0,
-            asks: Resources::default(),
-            deadline: Instant::now(),
-            since: Instant::now(),
-            reported: 0,
-            to_driver: mpsc::unbounded_channel().0,
-            yielding: false,
-            progress: None,
-            held_up: None,
-            withdrawn: false,
-            awaited: Vec::new(),
-            files: None,
+        let live = || {
+            let to_driver = mpsc::unbounded_channel().0;
+            Live::new(1, "ada".to_owned(), "desk".to_owned(), Instant::now(), to_driver)
         };
         Farm {
             workers: BTreeMap::from([("desk".to_owned(), worker)]),
@@ -442,5 +456,14 @@ mod tests {
         farm.leaving.insert(1);
         assert!(farm.running().is_empty() && farm.used("desk") == 0);
         assert!(farm.forget(1).is_some() && farm.leaving.is_empty());
+    }
+
+    #[test]
+    fn file_work_takes_nothing_of_what_jobs_may_have() {
+        let mut farm = farm(2, 2);
+        farm.sessions.get_mut(&1).expect("there").files = Some(mpsc::channel(1).0);
+        assert_eq!(farm.for_scheduler()[0].free_slots, 1);
+        assert_eq!((farm.sessions_by_job()[&1], farm.sessions_by_user()["ada"]), (1, 1));
+        assert_eq!((farm.running().len(), farm.used("desk")), (1, 1));
     }
 }

@@ -9,7 +9,6 @@ use super::open::Terms;
 use super::session::Said;
 use super::{DispatchError, Dispatcher};
 use crate::clock;
-use crate::scheduler::Resources;
 use bytes::Bytes;
 use policy::{Decision, Refusal, RunPlan, Who};
 use std::collections::HashMap;
@@ -219,21 +218,27 @@ impl Keeper {
         while idle_since.elapsed() < IDLE {
             match tokio::time::timeout(LOOK, self.requests.recv()).await {
                 Ok(Some(asked)) => {
-                    // Whoever asked may have lost patience while it waited.
-                    if !asked.answer.is_closed() {
-                        let answer = self.serve(&asked).await;
-                        let _ = asked.answer.send(answer);
-                    }
+                    self.answer(asked).await;
                     idle_since = Instant::now();
                 }
                 Ok(None) => break,
                 Err(_) => self.look().await,
             }
         }
-        // Whoever sent in this moment hears that it ended.
         self.requests.close();
+        while let Some(asked) = self.requests.recv().await {
+            self.answer(asked).await;
+        }
         if let Some(open) = self.open.take() {
             self.end(open, false);
+        }
+    }
+
+    async fn answer(&mut self, asked: Asked) {
+        // Whoever asked may have lost patience while it waited.
+        if !asked.answer.is_closed() {
+            let answer = self.serve(&asked).await;
+            let _ = asked.answer.send(answer);
         }
     }
 
@@ -384,24 +389,9 @@ impl Dispatcher {
         turn.of(session);
         let (to_driver, inbox) = mpsc::unbounded_channel();
         let (to_asker, answers) = mpsc::channel(4);
-        let live = Live {
-            job: *job,
-            user: who.user.to_string(),
-            worker: worker.clone(),
-            to: Some(to),
-            priority: 0,
-            asks: Resources::default(),
-            deadline: Instant::now() + self.settings().lease(),
-            since: Instant::now(),
-            reported: 0,
-            to_driver,
-            yielding: true,
-            progress: None,
-            held_up: None,
-            withdrawn: false,
-            awaited: Vec::new(),
-            files: Some(to_asker),
-        };
+        let deadline = Instant::now() + self.settings().lease();
+        let live = Live::new(*job, who.user.to_string(), worker.clone(), deadline, to_driver);
+        let live = Live { to: Some(to), files: Some(to_asker), ..live };
         self.farm().sessions.insert(session, live);
         if !self.issue(session, *job, worker, to, &terms).await? {
             return Err(FileError::Away(format!("worker {worker} went away just now: try again")));

@@ -914,27 +914,10 @@ impl Dispatcher {
         }
         let is_for_files = row.purpose == store::Purpose::Read;
         let (to_driver, inbox) = mpsc::unbounded_channel();
-        farm.sessions.insert(
-            row.id,
-            Live {
-                job: row.job,
-                user: row.user.clone(),
-                worker: row.worker.clone(),
-                to: None,
-                priority: 0,
-                asks: scheduler::Resources::default(),
-                deadline: Instant::now() + self.settings().lease(),
-                since: Instant::now(),
-                reported: row.reported,
-                to_driver,
-                yielding: true,
-                progress: None,
-                held_up: None,
-                withdrawn: false,
-                awaited: Vec::new(),
-                files: is_for_files.then(|| mpsc::channel(1).0),
-            },
-        );
+        let deadline = Instant::now() + self.settings().lease();
+        let live = Live::new(row.job, row.user.clone(), row.worker.clone(), deadline, to_driver);
+        let files = is_for_files.then(|| mpsc::channel(1).0);
+        farm.sessions.insert(row.id, Live { reported: row.reported, files, ..live });
         drop(farm);
         if is_for_files {
             // Whoever asked is gone with the former supervisor.

@@ -76,23 +76,14 @@ impl Dispatcher {
         turn.of(session);
         let (inbox, is_doubtful) = {
             let (to_driver, inbox) = mpsc::unbounded_channel();
+            let (user, worker) = (placement.who.user.to_string(), placement.worker.clone());
+            let deadline = Instant::now() + self.settings().lease();
             let live = Live {
-                job: placement.job,
-                user: placement.who.user.to_string(),
-                worker: placement.worker.clone(),
                 to: Some(to),
                 priority: placement.priority,
                 asks: placement.asks,
-                deadline: Instant::now() + self.settings().lease(),
-                since: Instant::now(),
-                reported: 0,
-                to_driver,
                 yielding: false,
-                progress: None,
-                held_up: None,
-                withdrawn: false,
-                awaited: Vec::new(),
-                files: None,
+                ..Live::new(placement.job, user, worker, deadline, to_driver)
             };
             let mut farm = self.farm();
             farm.sessions.insert(session, live);

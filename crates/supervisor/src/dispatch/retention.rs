@@ -7,7 +7,6 @@ use super::session::Driver;
 use super::{DispatchError, Dispatcher, who};
 use crate::audit::{Act, Outcome, Record};
 use crate::clock;
-use crate::scheduler::Resources;
 use policy::{Effect, Rule, RunPlan, Via, Who};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -205,24 +204,9 @@ impl Dispatcher {
         let Some((new, to)) = self.new_session(job, worker, &terms) else { return Ok(()) };
         let session = self.store().open_errand(new, clock::now()).await?;
         let (to_driver, inbox) = mpsc::unbounded_channel();
-        let live = Live {
-            job,
-            user: who.user.to_string(),
-            worker: worker.to_owned(),
-            to: Some(to),
-            priority: 0,
-            asks: Resources::default(),
-            deadline: Instant::now() + self.settings().lease(),
-            since: Instant::now(),
-            reported: 0,
-            to_driver,
-            yielding: true,
-            progress: None,
-            held_up: None,
-            withdrawn: false,
-            awaited: Vec::new(),
-            files: None,
-        };
+        let deadline = Instant::now() + self.settings().lease();
+        let live = Live::new(job, who.user.to_string(), worker.to_owned(), deadline, to_driver);
+        let live = Live { to: Some(to), ..live };
         self.farm().sessions.insert(session, live);
         if self.issue(session, job, worker, to, &terms).await? {
             let driver = Driver::new(self.clone(), session, job, worker.to_owned(), inbox).working_alone();

@@ -7,25 +7,20 @@
 use super::job::{head, size};
 use super::jobs::quoted;
 use super::{Fields, Html, Visit, natural, reason, see, text, times};
-use crate::api::{ApiError, App, JobId};
+use crate::api::{ApiError, App, JobId, handed_out};
 use crate::error::ServiceError;
-use crate::service::{FileQuery, FilesQuery, OpenFile};
+use crate::service::{FileQuery, FilesQuery, TOGETHER};
 use crate::views::{FileView, FilesView};
-use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
 use store::Purpose;
 use web::pages::{ResultFile, ResultsPage, Tab};
 use web::{Frame, Nav, Text};
 
 /// Bytes of the largest picture that is shown.
 const PICTURE_MAX: u64 = 32 << 20;
-/// Workers that are asked together.
-const TOGETHER: usize = 8;
 
 pub(super) async fn page(
     State(app): State<App>,
@@ -184,28 +179,12 @@ pub(super) async fn picture(
     let kind =
         kind_of(&first).ok_or_else(|| wrong("it begins as no PNG, JPEG, GIF or WebP: take it as a file".into()))?;
     let whole = file.size;
-    let mut response = Response::new(pieces(app, file, first));
+    let mut response = Response::new(handed_out(app, visit.caller, id.0, file, first));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_LENGTH, whole.into());
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     Ok(response)
-}
-
-/// One piece after the other; whether they may is decided for each. An end before the end breaks off.
-fn pieces(app: App, file: OpenFile, first: Vec<u8>) -> Body {
-    let stream = futures_util::stream::unfold((app, Some(file), Some(first)), |(app, file, first)| async {
-        let mut file = file?;
-        if let Some(first) = first {
-            return Some((Ok(Bytes::from(first)), (app, Some(file), None)));
-        }
-        match app.service.next_piece(&mut file).await {
-            Ok(piece) if piece.is_empty() => None,
-            Ok(piece) => Some((Ok(Bytes::from(piece)), (app, Some(file), None))),
-            Err(error) => Some((Err(io::Error::other(error.to_string())), (app, None, None))),
-        }
-    });
-    Body::from_stream(stream)
 }
 
 #[cfg(test)]

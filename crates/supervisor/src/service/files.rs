@@ -9,6 +9,7 @@ use crate::clock;
 use crate::dispatch::{FileError, FilePlace, who};
 use crate::error::ServiceError;
 use crate::views::{FileView, FilesView, UnreachedView};
+use futures_util::future::join_all;
 use policy::{Identified, Refusal, Request, Who};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use store::{JobRow, Purpose};
 use warrant::files::{DATA_MAX, ENTRIES_MAX, Entry, FileAnswer, FileRule, FileWork, Root};
 
 /// Workers that are asked together.
-const TOGETHER: usize = 8;
+pub(crate) const TOGETHER: usize = 8;
 const LIMIT: u32 = 200;
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -60,20 +61,19 @@ pub(crate) struct OpenFile {
 impl Service {
     /// The entries of a folder on all workers that ran the job, or what a single file is.
     pub(crate) async fn files(&self, caller: &Caller, job: u64, query: FilesQuery) -> Result<FilesView, ServiceError> {
-        let (row, who) = self.files_as(caller, job).await?;
+        let (row, who) = self.files_as(caller, job, Act::FileView).await?;
         let places = self.file_places(&row, &who, query.worker.as_deref()).await?;
         if places.len() > TOGETHER {
-            let names: Vec<&str> = places.iter().map(|p| p.worker.as_str()).collect();
-            let problem = format!("the job ran on {} workers: name one of {}", names.len(), names.join(", "));
-            return Err(ServiceError::input("worker", problem));
+            return Err(of_several(&places));
         }
         let record = Record::done(Act::FileView, caller.actor().for_user(&row.user)).grant(who.grant).job(job);
         let record = record.with("of", &row.user).with("path", &query.path).with("worker", query.worker.as_deref());
         self.audit.write(record).await?;
         let limit = query.limit.unwrap_or(LIMIT).clamp(1, u32::try_from(ENTRIES_MAX).unwrap_or(LIMIT));
         let (mut seen, mut unreached, mut refused) = (Seen::default(), Vec::new(), None);
-        for place in &places {
-            match self.listed_on(place, &query, limit).await {
+        let answers = join_all(places.iter().map(|place| self.listed_on(place, &query, limit))).await;
+        for (place, answer) in places.iter().zip(answers) {
+            match answer {
                 Ok((entries, more)) => seen.add(&place.worker, entries, more),
                 Err(FileError::Away(why) | FileError::Lost(why)) => {
                     unreached.push(UnreachedView { worker: place.worker.clone(), why });
@@ -83,7 +83,7 @@ impl Service {
         }
         match (refused, seen.is_empty()) {
             // What isn't on one worker is on another.
-            (Some(error), true) => Err(self.file_refused(caller, &row, &query.path, error).await),
+            (Some(error), true) => Err(self.file_refused(caller, Act::FileView, &row, &query.path, error).await),
             (None, true) if unreached.len() == places.len() => {
                 let why: Vec<&str> = unreached.iter().map(|u| u.why.as_str()).collect();
                 Err(ServiceError::FilesAway(why.join("; ")))
@@ -121,9 +121,9 @@ impl Service {
         job: u64,
         query: FileQuery,
     ) -> Result<(OpenFile, Vec<u8>), ServiceError> {
-        let (row, who) = self.files_as(caller, job).await?;
+        let (row, who) = self.files_as(caller, job, Act::Download).await?;
         let mut places = self.file_places(&row, &who, query.worker.as_deref()).await?;
-        if places.len() > 1 {
+        if (2..=TOGETHER).contains(&places.len()) {
             places = self.having(places, &query.path).await;
         }
         let place = match <[FilePlace; 1]>::try_from(places) {
@@ -137,12 +137,15 @@ impl Service {
         let mut file = OpenFile { place, path: query.path, at: query.offset, left, size: 0 };
         match self.next_piece(&mut file).await {
             Ok(first) => Ok((file, first)),
-            Err(error) => Err(self.file_refused(caller, &row, &file.path, error).await),
+            Err(error) => Err(self.file_refused(caller, Act::Download, &row, &file.path, error).await),
         }
     }
 
     /// The next bytes of a file; none at its end. The decision is made again for each.
     pub(crate) async fn next_piece(&self, file: &mut OpenFile) -> Result<Vec<u8>, FileError> {
+        if file.left == 0 || (file.size > 0 && file.at >= file.size) {
+            return Ok(Vec::new());
+        }
         let length = u32::try_from(file.left.min(DATA_MAX as u64)).unwrap_or(0);
         let read = FileWork::Read { path: file.path.clone(), offset: file.at, length };
         match self.dispatcher.file_work(&file.place, Root::Job, read).await? {
@@ -157,7 +160,7 @@ impl Service {
     }
 
     /// As whom the caller has the files of a job.
-    async fn files_as(&self, caller: &Caller, job: u64) -> Result<(JobRow, Who), ServiceError> {
+    async fn files_as(&self, caller: &Caller, job: u64, act: Act) -> Result<(JobRow, Who), ServiceError> {
         let row = self.open_to(caller, job).await?;
         let login = caller.principal.login_user.as_str();
         let as_now = caller.acting.as_ref().map_or(login, |acting| acting.user.as_str());
@@ -166,9 +169,7 @@ impl Service {
             let identified = self.identified(&caller.principal, caller.acting.as_ref(), &request, clock::now()).await?;
             return match identified {
                 Identified::As(who, _) => Ok((row, who)),
-                Identified::Refused(refusal, _) => {
-                    Err(self.refused_as(caller.actor(), Act::Download, None, refusal).await)
-                }
+                Identified::Refused(refusal, _) => Err(self.refused_as(caller.actor(), act, None, refusal).await),
             };
         }
         // The submitter comes by the right that the job was submitted with; it is decided about again.
@@ -184,7 +185,7 @@ impl Service {
             text: format!("the files of job {job} are {}'s, and you are {as_now} here", row.user),
             hint: format!("files are read as the job's user: act as {} if you may (`stead as`)", row.user),
         };
-        Err(self.refused_as(caller.actor(), Act::Download, None, refusal).await)
+        Err(self.refused_as(caller.actor(), act, None, refusal).await)
     }
 
     /// Where the job has a folder: on each worker, of the account that it ran as there last.
@@ -213,26 +214,31 @@ impl Service {
 
     /// Those that have the file; all, where that can't be said.
     async fn having(&self, places: Vec<FilePlace>, path: &str) -> Vec<FilePlace> {
-        let mut having = Vec::new();
-        for place in &places {
-            let stat = FileWork::Stat { path: path.to_owned() };
-            match self.dispatcher.file_work(place, Root::Job, stat).await {
-                Ok(FileAnswer::Refused { rule: FileRule::Missing, .. }) => {}
-                _ => having.push(place.clone()),
-            }
+        let stat = || FileWork::Stat { path: path.to_owned() };
+        let told = join_all(places.iter().map(|place| self.dispatcher.file_work(place, Root::Job, stat()))).await;
+        let is_missing = |told: &_| matches!(told, Ok(FileAnswer::Refused { rule: FileRule::Missing, .. }));
+        if told.iter().all(is_missing) {
+            return places.into_iter().take(1).collect();
         }
-        if having.is_empty() { places.into_iter().take(1).collect() } else { having }
+        places.into_iter().zip(&told).filter(|(_, told)| !is_missing(told)).map(|(place, _)| place).collect()
     }
 
     /// What was refused is on record, whoever refused it.
-    async fn file_refused(&self, caller: &Caller, row: &JobRow, path: &str, error: FileError) -> ServiceError {
+    async fn file_refused(
+        &self,
+        caller: &Caller,
+        act: Act,
+        row: &JobRow,
+        path: &str,
+        error: FileError,
+    ) -> ServiceError {
         let (rule, text) = match &error {
             FileError::Refused(refusal) => (refusal.rule.clone(), refusal.text.clone()),
             FileError::Answer { rule, text } => (rule.as_str().to_owned(), text.clone()),
             _ => return error.into(),
         };
         let actor = caller.actor().for_user(&row.user);
-        let record = Record::refused(Act::Download, actor).job(row.id).with("path", path);
+        let record = Record::refused(act, actor).job(row.id).with("path", path);
         match self.audit.refusal(record.with("rule", rule).with("why", text)).await {
             Ok(()) => error.into(),
             Err(error) => error.into(),
@@ -242,7 +248,7 @@ impl Service {
 
 fn of_several(places: &[FilePlace]) -> ServiceError {
     let names: Vec<&str> = places.iter().map(|p| p.worker.as_str()).collect();
-    ServiceError::input("worker", format!("the job ran on several workers: name one of {}", names.join(", ")))
+    ServiceError::input("worker", format!("the job ran on {} workers: name one of {}", names.len(), names.join(", ")))
 }
 
 /// Entries by name and worker.

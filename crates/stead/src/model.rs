@@ -219,6 +219,7 @@ pub(crate) struct Refused {
 #[serde(default)]
 pub(crate) struct Session {
     pub(crate) session: u64,
+    pub(crate) purpose: String,
     pub(crate) worker: String,
     pub(crate) mode: String,
     pub(crate) state: String,

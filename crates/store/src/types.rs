@@ -267,11 +267,14 @@ pub struct Lease {
 }
 
 /// What a session is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
+    /// Tasks.
     Run,
+    /// Work with the job's files.
     Read,
+    /// To remove the job's folder.
     Clean,
 }
 

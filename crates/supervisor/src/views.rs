@@ -470,6 +470,7 @@ impl From<&policy::Refusal> for RefusedView {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct SessionView {
     pub(crate) session: u64,
+    pub(crate) purpose: store::Purpose,
     pub(crate) worker: String,
     pub(crate) mode: String,
     pub(crate) state: store::SessionState,
@@ -491,6 +492,7 @@ impl SessionView {
         let mut decision: serde_json::Value = serde_json::from_str(&row.decision).unwrap_or_default();
         Self {
             session: row.id,
+            purpose: row.purpose,
             worker: row.worker,
             mode: row.mode,
             state: row.state,

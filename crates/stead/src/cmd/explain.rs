@@ -86,8 +86,13 @@ fn session_text(session: &Session) -> String {
         .as_ref()
         .map_or_else(|| format!("nobody (asked for: {})", out::plain(&session.account)), |r| out::plain(&r.long()));
     let reason = session.reason.as_ref().map(|r| format!(": {}", out::plain(r))).unwrap_or_default();
+    let purpose = match session.purpose.as_str() {
+        "read" => ", for its files",
+        "clean" => ", to remove its folder",
+        _ => "",
+    };
     format!(
-        "\n  session {} on {} ({} mode): as {ran}; {}{reason}{}",
+        "\n  session {} on {} ({} mode){purpose}: as {ran}; {}{reason}{}",
         session.session,
         out::plain(&session.worker),
         session.mode,
@@ -181,6 +186,10 @@ mod tests {
              attested by launcher, host key 15512da3…, record 12 of its log"
         );
         assert_eq!(session(Value::Null), "\n  session 3 on w1 (user mode): as ada; ended\n    attested by launcher");
+        let files = serde_json::json!({"session": 4, "purpose": "read", "worker": "w1", "mode": "user",
+            "state": "running", "account": "ada", "run_as": {"name": "ada"}});
+        let files = session_text(&model::read(&files).expect("session"));
+        assert_eq!(files, "\n  session 4 on w1 (user mode), for its files: as ada; running");
     }
 
     #[test]

@@ -380,6 +380,11 @@ fn happened(session: &SessionView, mut tasks: Vec<String>) -> Happened {
     let end = [&session.end, &session.reason].into_iter().flatten().cloned().collect::<Vec<_>>().join(": ");
     Happened {
         session: session.session,
+        purpose: match session.purpose {
+            store::Purpose::Run => None,
+            store::Purpose::Read => Some("for its files"),
+            store::Purpose::Clean => Some("to remove its folder"),
+        },
         state: Shown::of(session.state.as_str()),
         worker: text(&session.worker),
         mode: text(&session.mode),

@@ -69,6 +69,8 @@ pub struct RanAsPage {
 #[derive(Debug)]
 pub struct Happened {
     pub session: u64,
+    /// Where it is not for tasks.
+    pub purpose: Option<&'static str>,
     pub state: State,
     pub worker: Text,
     pub mode: Text,

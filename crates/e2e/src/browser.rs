@@ -168,6 +168,15 @@ impl Browser {
         self.sure(&format!("/element/{id}/click"), &json!({}));
     }
 
+    /// Clicks what asks first; returns what it asked, and answers so.
+    #[track_caller]
+    pub fn click_and_say(&self, css: &str, yes: bool) -> String {
+        self.click(css);
+        let asked = until("a question", || self.within("GET", "/alert/text", &Value::Null).as_str().map(str::to_owned));
+        self.sure(if yes { "/alert/accept" } else { "/alert/dismiss" }, &json!({}));
+        asked
+    }
+
     #[track_caller]
     pub fn write(&self, css: &str, text: &str) {
         let id = self.element(css);

@@ -189,6 +189,58 @@ fn a_long_log_is_searched_and_its_first_error_found() {
     browser.has_no_complaints();
 }
 
+/// What is over is tried again but held back, or goes with all that it left; both are asked about first.
+#[test]
+fn jobs_are_requeued_and_removed() {
+    if !can_run() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let jobs = ["one", "two", "three"].map(|name| farm.submit_sh("ada", &["--name", name], "echo x > left"));
+    jobs.iter().for_each(|job| farm.complete(*job));
+    let [one, two, three] = jobs;
+    let left = |job| farm.path(farm.folder(job)).exists();
+    assert!(jobs.into_iter().all(left), "each has a folder");
+    let browser = Browser::start();
+    let at = browser.enter(&farm, "ada");
+    browser.go(&format!("{at}/jobs/{one}"));
+    let asked = browser.click_and_say("button[value=requeue]", false);
+    assert!(asked.contains("nothing of it starts before somebody unblocks it"), "{asked}");
+    browser.write("#head input[name=reason]", "wrong scene");
+    let _ = browser.click_and_say("button[value=requeue]", true);
+    browser.until_said("Nothing of it starts before it is unblocked");
+    browser.until_said("requeued by ada: wrong scene");
+    browser.until_js("return !document.querySelector('#head button[value=remove]')");
+    browser.is_accessible();
+    browser.click("#head button[value=unblock]");
+    farm.complete(one);
+    browser.until_js("return !!document.querySelector('#head button[value=remove]')");
+
+    browser.go(&format!("{at}/jobs"));
+    browser.until_said("three");
+    for job in [two, three] {
+        browser.click(&format!("#job-{job} .pick input"));
+    }
+    let _ = browser.click_and_say("#act button[value=remove]", false);
+    browser.until_said("2 selected");
+    let asked = browser.click_and_say("#act button[value=remove]", true);
+    assert!(asked.contains("their folders on the workers go for good"), "{asked}");
+    browser.until_said(&format!("Removed: {three}, {two}."));
+    browser.is_accessible();
+    browser.until_js("return document.querySelectorAll('tr[data-row]').length == 1");
+    e2e::until("two folders less", || (!left(two) && !left(three)).then_some(()));
+    // By itself, too; what the audit says of it stays.
+    browser.go(&format!("{at}/jobs/{one}"));
+    let _ = browser.click_and_say("#head button[value=remove]", true);
+    browser.until_said(&format!("Removed: {one}."));
+    browser.is_accessible();
+    browser.click("#acted .only-alone a");
+    browser.until_said("No jobs yet");
+    let chain = std::fs::read_to_string(farm.path(format!("{}/supervisor/audit/chain", farm.data()))).expect("audit");
+    assert_eq!(chain.matches("\"act\":\"remove\"").count(), 3, "{chain}");
+    browser.has_no_complaints();
+}
+
 #[test]
 fn acting_is_on_every_page_until_it_is_revoked_elsewhere() {
     if !can_run() {

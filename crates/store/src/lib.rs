@@ -438,6 +438,11 @@ impl Store {
         read::removals(&mut *self.reader().await?, limit).await.map_err(|e| self.explain(e))
     }
 
+    /// Whether a job is to go.
+    pub async fn is_removed(&self, job: u64) -> Result<bool> {
+        read::is_removed(&mut *self.reader().await?, job).await.map_err(|e| self.explain(e))
+    }
+
     /// Removes a job that has ended, with its history. Its id is not used again.
     pub async fn delete_job(&self, job: u64) -> Result<()> {
         self.writer.write(move |c| Box::pin(keep::delete_job(c, job))).await

@@ -878,6 +878,11 @@ pub(crate) async fn removals(conn: &mut Conn, limit: u32) -> Result<Vec<u64>> {
     rows.iter().map(|row| number(row, "job")).collect()
 }
 
+pub(crate) async fn is_removed(conn: &mut Conn, job: u64) -> Result<bool> {
+    let row = query("SELECT 1 FROM removals WHERE job = $1").bind(i(job)).fetch_optional(&mut *conn).await?;
+    Ok(row.is_some())
+}
+
 pub(crate) async fn audit_tail(conn: &mut Conn, chain: &str) -> Result<Option<(u64, [u8; 32])>> {
     let row = query("SELECT sequence, hash FROM audited WHERE chain = $1 ORDER BY sequence DESC LIMIT 1")
         .bind(chain)

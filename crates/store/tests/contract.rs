@@ -973,6 +973,7 @@ async fn what_is_removed_stays_over_until_it_goes() {
         remove().await.expect("removed");
     }
     assert_eq!(farm.store.removals(9).await.expect("removals"), [id]);
+    assert!(farm.store.is_removed(id).await.expect("asked") && !farm.store.is_removed(id + 1).await.expect("asked"));
     assert_eq!(farm.job(id).await.reason.as_deref(), Some("by ada"));
     for action in [JobAction::Retry, JobAction::Requeue] {
         let error = farm.store.act(id, action, None, None, T0).await.expect_err("not any more");

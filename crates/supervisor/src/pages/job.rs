@@ -14,7 +14,7 @@ use job::{Body, JobAction, JobSpec, JobState, Plan, Space, TaskState};
 use policy::Sight;
 use std::collections::HashMap;
 use store::{JobRow, TaskFilter};
-use web::pages::{AttemptRow, Cell, Happened, JobHead, JobPage, RanAsPage, StepLine, Tab, TaskRow, Tasks};
+use web::pages::{Action, AttemptRow, Cell, Happened, JobHead, JobPage, RanAsPage, StepLine, Tab, TaskRow, Tasks};
 use web::{Fact, Nav, Reason, Rules, State as Shown, Text, VerdictRow, Verdicts, took};
 
 /// Rows of a page, and tasks at one glance.
@@ -32,7 +32,11 @@ pub(super) async fn head(app: &App, visit: &Visit, id: u64, tab: Tab) -> Result<
     let row = service.visible(&visit.caller, id).await?;
     let is_open = service.sight(&visit.caller, &row).await? == Sight::All;
     let accounts = service.store.accounts(id).await.map_err(ServiceError::from)?;
-    let (trouble, trouble_log) = trouble(app, visit, &row, is_open).await?;
+    let is_going = row.state.is_over() && service.store.is_removed(id).await.map_err(ServiceError::from)?;
+    let (trouble, trouble_log) = match &row.reason {
+        Some(reason) if is_going => (Some(Reason::new(reason)), None),
+        _ => trouble(app, visit, &row, is_open).await?,
+    };
     let until = row.ended_at.or_else(|| row.started_at.map(|_| clock::now()));
     Ok(JobHead {
         id,
@@ -55,23 +59,29 @@ pub(super) async fn head(app: &App, visit: &Visit, id: u64, tab: Tab) -> Result<
         took: took(row.started_at, until),
         bar: counts(&row.counts),
         facts: if is_open { facts(&row) } else { Vec::new() },
-        actions: actions(row.state, is_open),
+        actions: if is_going { Vec::new() } else { actions(row.state, is_open) },
+        is_going,
+        can_go: is_open && row.state.is_over() && !is_going,
         tab,
         is_open,
     })
 }
 
-fn actions(state: JobState, is_open: bool) -> Vec<(&'static str, &'static str)> {
-    let words = [
-        (JobAction::Retry, "Retry"),
-        (JobAction::Unblock, "Unblock"),
-        (JobAction::Resume, "Resume"),
-        (JobAction::Block, "Block"),
-        (JobAction::Suspend, "Suspend"),
-        (JobAction::Kill, "Kill"),
+fn actions(state: JobState, is_open: bool) -> Vec<Action> {
+    let plain = |action, word| (action, word, None, false);
+    let held = "Requeue this job? What is over is tried again, but nothing of it starts before somebody unblocks it.";
+    let all = [
+        plain(JobAction::Retry, "Retry"),
+        (JobAction::Requeue, "Requeue", Some(held), false),
+        plain(JobAction::Unblock, "Unblock"),
+        plain(JobAction::Resume, "Resume"),
+        plain(JobAction::Block, "Block"),
+        plain(JobAction::Suspend, "Suspend"),
+        (JobAction::Kill, "Kill", Some("Kill this job? What it has running is ended."), true),
     ];
     let may = |action| (is_open || action == JobAction::Kill) && state.after(action).is_ok();
-    words.into_iter().filter(|(action, _)| may(*action)).map(|(action, word)| (action.as_str(), word)).collect()
+    let shown = all.into_iter().filter(|(action, ..)| may(*action));
+    shown.map(|(action, word, sure, is_danger)| Action { act: action.as_str(), word, sure, is_danger }).collect()
 }
 
 /// What a person would want to know of what was submitted.

@@ -4,6 +4,7 @@ use super::{Fields, Html, Visit, badge, counts, moment, own_path, shown, text};
 use crate::api::{ApiError, App};
 use crate::ask::JobsPageQuery;
 use crate::clock;
+use crate::error::ServiceError;
 use crate::service::ActRequest;
 use axum::extract::{Query, State};
 use job::{JobAction, JobState};
@@ -75,7 +76,7 @@ pub(super) async fn list(
             page.has_more = found.rows.len() > size;
             page.rows = found.rows.iter().take(size).map(|(row, accounts)| job_row(row, accounts)).collect();
         }
-        Err(crate::error::ServiceError::Input { what, problem }) => {
+        Err(ServiceError::Input { what, problem }) => {
             page.problem = Some(Reason::new(format!("{what}: {problem}")));
         }
         Err(error) => return Err(error.into()),
@@ -124,11 +125,50 @@ fn job_row(row: &store::JobRow, accounts: &[String]) -> JobRow {
     }
 }
 
+/// What is done to each of them.
+#[derive(Debug, Clone, Copy)]
+enum Doing {
+    Act(JobAction),
+    Remove,
+}
+
+impl Doing {
+    fn parse(word: &str) -> Result<Self, ApiError> {
+        match word {
+            "remove" => Ok(Self::Remove),
+            word => JobAction::parse(word).map(Self::Act).map_err(|e| wrong("act", &e.to_string())),
+        }
+    }
+
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Act(JobAction::Kill) => "Killed",
+            Self::Act(JobAction::Retry) => "Retried",
+            Self::Act(JobAction::Block) => "Blocked",
+            Self::Act(JobAction::Unblock) => "Unblocked",
+            Self::Act(JobAction::Suspend) => "Suspended",
+            Self::Act(JobAction::Resume) => "Resumed",
+            Self::Act(JobAction::Requeue) => "Requeued",
+            Self::Remove => "Removed",
+        }
+    }
+
+    const fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Remove => Some("What is removed goes as soon as its folders on the workers are gone."),
+            Self::Act(JobAction::Requeue) => Some("Nothing of it starts before it is unblocked."),
+            Self::Act(_) => None,
+        }
+    }
+}
+
+fn wrong(what: &'static str, problem: &str) -> ApiError {
+    ApiError::from(ServiceError::input(what, problem))
+}
+
 /// Acts on each job by itself: what is refused for one says so, and doesn't keep the others.
 pub(super) async fn act(State(app): State<App>, visit: Visit, fields: Fields) -> Result<Html, ApiError> {
-    let wrong = |what, problem: &str| ApiError::from(crate::error::ServiceError::input(what, problem));
-    let action = fields.get("act").unwrap_or_default();
-    let action = JobAction::parse(action).map_err(|e| wrong("act", &e.to_string()))?;
+    let doing = Doing::parse(fields.get("act").unwrap_or_default())?;
     let jobs: Vec<&str> = fields.all("job").collect();
     if jobs.len() > AT_ONCE {
         return Err(wrong("job", &format!("at most {AT_ONCE} jobs at once")));
@@ -138,34 +178,43 @@ pub(super) async fn act(State(app): State<App>, visit: Visit, fields: Fields) ->
     if tasks.is_some() && jobs.len() != 1 {
         return Err(wrong("task", "tasks are of one job"));
     }
+    if tasks.is_some() && matches!(doing, Doing::Remove) {
+        return Err(wrong("task", "only whole jobs are removed"));
+    }
     let (mut done, mut refused) = (Vec::new(), Vec::new());
     for job in jobs {
         let request = ActRequest { reason: fields.get("reason").map(str::to_owned), tasks: tasks.clone() };
-        let acted = match job::job_number(job) {
-            Ok(id) => app.service.act(&visit.caller, id, action, request).await.map(|state| (id, state)),
-            Err(_) => Err(crate::service::no_such_job(job.escape_debug())),
-        };
-        match acted {
-            Ok((id, state)) => done.push((id, Shown::of(state.as_str()))),
+        match act_on(&app, &visit, job, doing, request).await {
+            Ok(what) => done.push(what),
             Err(error) => refused.push((Text::from(format!("job {job}")), shown(error))),
         }
     }
-    let word = match action {
-        JobAction::Kill => "Killed",
-        JobAction::Retry => "Retried",
-        JobAction::Block => "Blocked",
-        JobAction::Unblock => "Unblocked",
-        JobAction::Suspend => "Suspended",
-        JobAction::Resume => "Resumed",
-        JobAction::Requeue => "Requeued",
-    };
     Html::of(&ActedPage {
-        frame: visit.frame(word, Nav::Jobs),
-        action: word.into(),
+        frame: visit.frame(doing.done(), Nav::Jobs),
+        action: doing.done().into(),
+        note: doing.note(),
         done,
         refused,
         back: own_path(fields.get("back")).into(),
     })
+}
+
+async fn act_on(
+    app: &App,
+    visit: &Visit,
+    job: &str,
+    doing: Doing,
+    request: ActRequest,
+) -> Result<(u64, Option<Shown>), ServiceError> {
+    let id = job::job_number(job).map_err(|_| crate::service::no_such_job(job.escape_debug()))?;
+    let service = &app.service;
+    match doing {
+        Doing::Act(action) => {
+            let state = service.act(&visit.caller, id, action, request).await?;
+            Ok((id, Some(Shown::of(state.as_str()))))
+        }
+        Doing::Remove => service.remove(&visit.caller, id).await.map(|_| (id, None)),
+    }
 }
 
 #[cfg(test)]

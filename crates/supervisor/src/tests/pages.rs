@@ -390,6 +390,33 @@ async fn tokens_and_passwords_are_ones_own() {
     }
 }
 
+/// Of a job that is over; nobody else's, and no tasks by themselves. Then nothing is offered that would be refused.
+#[tokio::test]
+async fn what_is_removed_says_so_and_offers_nothing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let job = farm.submit(ADA, frames(2)).await;
+    let remove = async |uid, more: &str| post(&farm, uid, "/jobs/act", &format!("act=remove&job={job}{more}")).await;
+    let (_, text) = page(&farm, ADA, &format!("/jobs/{job}")).await;
+    assert!(!text.contains("value=\"remove\"") && !text.contains("value=\"requeue\""), "it isn't over: {text}");
+    let (_, text) = remove(ADA, "").await;
+    assert!(text.contains("said-refused") && !text.contains("Removed:"), "{text}");
+    assert!(post(&farm, ADA, "/jobs/act", &format!("act=kill&job={job}")).await.1.contains("Killed"));
+    let (_, text) = page(&farm, ADA, &format!("/jobs/{job}")).await;
+    for act in ["requeue", "remove", "retry"] {
+        assert!(text.contains(&format!("value=\"{act}\"")), "{act}: {text}");
+    }
+    assert_eq!(remove(ADA, "&task=0.0").await.0, 400);
+    let (_, text) = remove(BOB, "").await;
+    assert!(text.contains("that you may see"), "{text}");
+    let (_, text) = remove(ADA, "").await;
+    assert!(text.contains(&format!("Removed: {job}.")), "{text}");
+    // Either it has gone already, or says that it does.
+    let (status, text) = page(&farm, ADA, &format!("/jobs/{job}")).await;
+    assert!(status == 404 || text.contains("removed by ada"), "{text}");
+    assert!(!text.contains("name=\"act\""), "{text}");
+}
+
 /// The page but for the number that was asked for.
 fn without(text: &str, id: &str) -> String {
     [format!("/jobs/{id}"), format!("job {id}"), format!("%2Fjobs%2F{id}")]

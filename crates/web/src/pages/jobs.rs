@@ -92,7 +92,9 @@ impl JobsPage {
 pub struct ActedPage {
     pub frame: Frame,
     pub action: Text,
-    pub done: Vec<(u64, State)>,
+    /// `None`: it goes, and has no state any more that anybody needs.
+    pub done: Vec<(u64, Option<State>)>,
+    pub note: Option<&'static str>,
     pub refused: Vec<(Text, Reason)>,
     pub back: Text,
 }

@@ -30,11 +30,26 @@ pub struct JobHead {
     pub took: String,
     pub bar: Bar,
     pub facts: Vec<Fact>,
-    /// What can be done in this state: word of the action, word on the button.
-    pub actions: Vec<(&'static str, &'static str)>,
+    pub actions: Vec<Action>,
+    /// It can be removed.
+    pub can_go: bool,
+    /// It was: nothing can be done to it any more.
+    pub is_going: bool,
     pub tab: Tab,
     /// Not only the record.
     pub is_open: bool,
+}
+
+/// What can be done in the job's state.
+#[derive(Debug, Clone, Copy)]
+pub struct Action {
+    /// The word of the action, and the one on the button.
+    pub act: &'static str,
+    pub word: &'static str,
+    /// What is asked before it is done.
+    pub sure: Option<&'static str>,
+    /// It takes away what there is.
+    pub is_danger: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -261,6 +261,7 @@ fn from_base64(text: &str) -> Vec<u8> {
 
 /// Keys that are no characters.
 pub const ENTER: &str = "\u{e007}";
+pub const ESCAPE: &str = "\u{e00c}";
 pub const TAB: &str = "\u{e004}";
 
 impl Drop for Browser {

@@ -16,7 +16,7 @@ mod processes;
 mod stage;
 
 pub use answer::Answer;
-pub use browser::{Browser, ENTER, TAB};
+pub use browser::{Browser, ENTER, ESCAPE, TAB};
 pub use directory::{Ad, Directory, Ldap, Local, PASSWORD, Verdict, servers_or_skip};
 pub use farm::{Builder, Farm, JobId, state};
 pub use nix::sys::signal::Signal;

@@ -1,6 +1,6 @@
 //! The pages in a real browser on a real farm.
 
-use e2e::{Browser, ENTER, Farm, Role, Stage, TAB, programs_or_skip, root_or_skip, typed};
+use e2e::{Browser, ENTER, ESCAPE, Farm, Role, Stage, TAB, programs_or_skip, root_or_skip, typed};
 use std::os::unix::fs::MetadataExt as _;
 
 fn can_run() -> bool {
@@ -75,6 +75,24 @@ fn a_template_is_uploaded_and_its_parameters_are_fields() {
     let palette = "return [...document.querySelectorAll('[name=\"param.Palette\"] option')].map(o => o.value).join()";
     assert_eq!(browser.js(palette), "ember,lagoon,moss,dusk");
     browser.is_accessible();
+    // What is wrong with one is said where it is, in lines as they are, and what was typed stays.
+    let broken = farm.path("/tmp/broken.yaml");
+    std::fs::write(&broken, "specificationVersion: jobtemplate-2023-09\nname: [\n").expect("a file");
+    let whole = browser.js("return document.querySelector('#template').value");
+    browser.write("#file", &broken.display().to_string());
+    browser
+        .until_js("return document.querySelector('#problem .reason-more')?.innerText.includes('2 | name: [') ?? false");
+    assert!(!browser.text().contains('␊'), "{}", browser.text());
+    assert_eq!(browser.js("return document.querySelector('input[name=kind]:checked').value"), "template");
+    assert_eq!(
+        browser.js("return document.querySelector('#template').value.split('\\n')[1]"),
+        "name: [",
+        "as it was uploaded"
+    );
+    browser.is_accessible();
+    browser.write("#file", &template.display().to_string());
+    browser.until_js("return !!document.querySelector('#parameters')");
+    assert_eq!(browser.js("return document.querySelector('#template').value"), whole);
     let set = |field: &str, value: &str| {
         let _ = browser.js(&format!("document.querySelector('[name=\"param.{field}\"]').value = ''"));
         browser.write(&format!("[name='param.{field}']"), value);
@@ -646,6 +664,23 @@ fn what_an_administrator_looks_after() {
     browser.until_js("return location.pathname == '/workers' && document.querySelectorAll('tbody tr').length == 3");
     browser.is_accessible();
     browser.shows("workers");
+    // By the right button or the ⋮ of a row it is about that one, or about all that are selected with it; by the keyboard, too.
+    let menu = "const r = document.querySelectorAll('tbody tr'); r[1].querySelector('.name').dispatchEvent(\
+                new MouseEvent('contextmenu', { bubbles: true, cancelable: true })); \
+                return document.querySelectorAll('details.dots[open]').length";
+    assert_eq!(browser.js(menu), 1);
+    let shown = "return document.querySelector('details.dots[open] [data-picked]')?.search.split('&').length == COUNT";
+    browser.until_js(&shown.replace("COUNT", "1"));
+    browser.is_accessible();
+    browser.press(&[ESCAPE]);
+    browser.until_js("return !document.querySelector('details.dots[open]')");
+    browser.press(&["j", "x", "j", "x", "m"]);
+    browser.until_js(&shown.replace("COUNT", "2"));
+    browser.press(&[ENTER]);
+    browser.until_js(
+        "return location.pathname == '/worker-config' && document.querySelectorAll('[name=worker]').length == 2",
+    );
+    browser.go(&format!("{at}/workers"));
     // The first of them runs everybody's jobs as one account from now on.
     let name =
         browser.js("return document.querySelector('tbody .name a').innerText").as_str().expect("a name").to_owned();
@@ -676,6 +711,7 @@ fn what_an_administrator_looks_after() {
     browser.go(&format!("{at}/workers/{name}"));
     browser.until_said("/mnt/conf/qbwrk.conf");
     browser.until_js("return document.querySelector('main').innerText.includes('proxy mode qubeproxy')");
+    browser.until_js("return document.querySelector('#can-become').innerText.includes('yes')");
     browser.is_accessible();
     browser.shows("worker");
     browser.click("main button[value=drain]");

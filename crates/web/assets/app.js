@@ -7,6 +7,7 @@
 //   [data-sure]             a button that asks first
 //   [data-fill] [data-select]   a menu that is fetched when it is opened
 //   [data-reads][data-then] a file whose text goes into a field, and the button that is pressed then
+//   details.dots            the menu of a row, by its ⋮ or the right button; [data-picked] means all selected rows when it is one of them
 //   [data-copy] [data-help] [data-search] [data-key] [data-shows] [data-shown-by] [data-fragment]
 //   ol[data-log]            lines that go on; [data-wrap]
 'use strict';
@@ -17,7 +18,7 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 // --- what a person changed in a part outlives its refresh
 htmx.registerExtension('keep', {
   htmx_before_morph_attr: (element, { attrName }) =>
-    !(attrName === 'open' || attrName === 'data-here' || (attrName === 'hidden' && element.matches('[data-actions]'))),
+    !(attrName === 'open' || element.matches('details.dots[open] a') || attrName === 'data-here' || (attrName === 'hidden' && element.matches('[data-actions]'))),
 });
 
 // --- live
@@ -188,8 +189,25 @@ for (const menu of all('[data-fill]')) {
     if (part) { part.removeAttribute('id'); menu.replaceChildren(part); times(); one('button:not(:disabled), a', menu)?.focus(); }
   });
 }
+document.addEventListener('contextmenu', (event) => {
+  const row = event.target.closest('tr[data-row]'), dots = row && one('details.dots', row);
+  // With Shift the browser's own menu comes.
+  if (!dots || event.shiftKey || event.target.closest('.menu')) return;
+  event.preventDefault();
+  for (const open of all('details.dots[open]')) open.open = false;
+  dots.open = true;
+  one('a', dots).focus();
+});
+document.addEventListener('toggle', (event) => {
+  const dots = event.target;
+  if (!dots.matches('details.dots[open]')) return;
+  const row = dots.closest('tr'), own = one('.pick input', row), link = one('[data-picked]', dots);
+  const picked = own.checked ? all('tbody .pick input:checked', row.closest('table')) : [own];
+  link.href = link.dataset.picked + '?' + picked.map((box) => box.name + '=' + encodeURIComponent(box.value)).join('&');
+  if (picked.length > 1) link.dataset.many = picked.length; else delete link.dataset.many;
+}, true);
 document.addEventListener('click', (event) => {
-  for (const open of all('details.chip[open]')) if (!open.contains(event.target)) open.open = false;
+  for (const open of all('details.chip[open], details.dots[open]')) if (!open.contains(event.target)) open.open = false;
   const copy = event.target.closest('[data-copy]');
   if (copy) {
     navigator.clipboard?.writeText(one(copy.dataset.copy).textContent).then(() => {
@@ -217,7 +235,7 @@ document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const field = event.target.closest?.('input:not([type=checkbox]):not([type=radio]), textarea, select');
   if (event.key === 'Escape') {
-    for (const open of all('details.chip[open]')) { open.open = false; one('summary', open).focus(); }
+    for (const open of all('details.chip[open], details.dots[open]')) { open.open = false; one('summary', open).focus(); }
     if (field) field.blur();
     before = '';
     return;
@@ -234,6 +252,7 @@ document.addEventListener('keydown', (event) => {
     case 'x': { const box = here() && one('.pick input', here()); if (box) { box.checked = !box.checked; selected(); } break; }
     case 'Enter': { const open = here() && !event.target.closest('a, button, summary') && one('.name a', here()); if (open) { open.click(); break; } return; }
     case '/': { const search = one('[data-search]'); if (!search) return; search.focus(); search.select(); break; }
+    case 'm': { const dots = here() && one('details.dots', here()); if (!dots) return; dots.open = true; one('a', dots).focus(); break; }
     case 'u': { const chip = one('details.chip'); if (chip) { chip.open = !chip.open; one('summary', chip).focus(); } break; }
     case '?': one('#help').showModal(); break;
     default: return;

@@ -167,6 +167,8 @@ pub fn took(from: Option<i64>, until: Option<i64>) -> String {
 #[template(path = "parts/reason.html")]
 pub struct Reason {
     pub text: Text,
+    /// What it says below its first line, as it stands: where in a file, with a mark under it.
+    pub more: Vec<Text>,
     pub rule: Option<Text>,
     pub value: Option<Text>,
     pub hint: Option<Text>,

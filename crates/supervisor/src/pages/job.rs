@@ -425,6 +425,7 @@ pub(super) fn refused(refused: &RefusedView) -> Reason {
         rule: Some(text(&refused.rule)),
         value: (!refused.value.is_empty()).then(|| text(&refused.value)),
         hint: (!refused.hint.is_empty()).then(|| text(&refused.hint)),
+        ..Reason::default()
     }
 }
 

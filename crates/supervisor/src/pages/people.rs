@@ -325,7 +325,7 @@ pub(super) async fn grants(State(app): State<App>, visit: Visit, Query(query): Q
     let empty = if visit.caller.acting.is_some() {
         "Grants are always one's own: be yourself again to see them."
     } else {
-        "None. Whoever holds a grant acts as a proxy user; ask for one with the button above."
+        "None in your own name: ask for one with the button above. What a group of yours may is under your name at the top right."
     };
     let frame = live(frame(&visit, "Grants", api, cli));
     let back = frame.url.as_str().to_owned();

@@ -23,6 +23,7 @@ pub(super) async fn page(State(app): State<App>, visit: Visit) -> Result<Html, A
         rule: Some(t.check.into()),
         value: None,
         hint: Some(text(&t.hint)),
+        ..Reason::default()
     };
     let mut seen: Vec<Fact> = Vec::new();
     for file in &files.files {

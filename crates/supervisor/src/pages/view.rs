@@ -11,6 +11,9 @@ use web::{Badge, Bar, Moment, Reason, RuleLine, Rules, State, Text};
 /// The year 9999: what is written is four digits.
 const LATEST: i64 = 253_000_000_000 * 1_000_000;
 
+/// Lines that are shown of what is wrong.
+const LINES_MAX: usize = 40;
+
 pub(crate) fn text(text: &str) -> Text {
     Text::from(text)
 }
@@ -27,8 +30,10 @@ pub(crate) fn times(rfc3339: &str) -> Option<Moment> {
 
 pub(crate) fn reason(error: &ApiError) -> Reason {
     let text = |t: &Option<String>| t.as_ref().map(Text::from);
+    let mut lines = error.message.lines();
     Reason {
-        text: Text::from(&error.message),
+        text: lines.next().unwrap_or_default().into(),
+        more: lines.take(LINES_MAX).map(Text::from).collect(),
         rule: text(&error.rule),
         value: text(&error.value),
         hint: text(&error.hint),

@@ -176,6 +176,9 @@ fn together(hosts: &[AccountOnHostView]) -> Vec<AccountOnHosts> {
             None => rows.push(AccountOnHosts { workers: vec![text(&host.worker)], state, exact, why }),
         }
     }
+    for row in &mut rows {
+        row.workers.sort_by_cached_key(|worker| natural(worker.as_str()));
+    }
     rows
 }
 

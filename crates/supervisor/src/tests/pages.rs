@@ -417,6 +417,20 @@ async fn what_is_removed_says_so_and_offers_nothing() {
     assert!(!text.contains("name=\"act\""), "{text}");
 }
 
+/// What can't be shown says why and where to go, and doesn't say besides that there is nothing.
+#[tokio::test]
+async fn a_list_that_cannot_be_shown_says_why() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let _ = farm.submit(ADA, frames(1)).await;
+    let (_, text) = page(&farm, ADA, "/jobs?sort=nonsense").await;
+    assert!(text.contains("is not newest") && !text.contains("No jobs yet"), "{text}");
+    let (_, text) = page(&farm, ADA, "/jobs?page=7&sort=name").await;
+    assert!(text.contains("There is no page 7. <a href=\"/jobs?sort=name\">The first</a>"), "{text}");
+    let (_, text) = page(&farm, ADA, "/grants").await;
+    assert!(text.contains("What a group of yours may is under your name"), "{text}");
+}
+
 /// The page but for the number that was asked for.
 fn without(text: &str, id: &str) -> String {
     [format!("/jobs/{id}"), format!("job {id}"), format!("%2Fjobs%2F{id}")]

@@ -40,6 +40,21 @@ impl WorkerLine {
         format!("/workers/{}", encoded(self.name.as_str()))
     }
 
+    pub(crate) fn config(&self) -> String {
+        format!("/worker-config?worker={}", encoded(self.name.as_str()))
+    }
+
+    /// Whether it can have its jobs run as whom it should, as its host's launcher answered; `None` where nobody can say.
+    pub(crate) fn can_become(&self) -> (Option<State>, &'static str) {
+        match (self.state.word(), self.mode.word) {
+            ("panic", _) => (Some(State::of("no")), "it takes no jobs until that is put right"),
+            ("down", _) => (None, "not known while it is away"),
+            (_, "desktop") => (Some(State::of("yes")), "only the person it belongs to, who it is"),
+            (_, "proxy mode") => (Some(State::of("yes")), "its proxy account: its launcher has looked it up"),
+            _ => (Some(State::of("yes")), "the users of its jobs, as far as they have accounts there"),
+        }
+    }
+
     /// Those that somebody gave it: what each host has anyway stands on its own page.
     pub(crate) fn given_labels(&self) -> impl Iterator<Item = &Text> {
         self.labels.iter().filter(|l| !l.as_str().starts_with("host.") && l.as_str() != "cluster:/")

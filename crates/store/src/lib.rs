@@ -242,7 +242,9 @@ impl Store {
     /// Gives the sessions whose deadline has passed up, and their tasks back.
     pub async fn lost_sessions(&self, now: i64) -> Result<Vec<(SessionRow, Reported)>> {
         let mut lost = Vec::new();
-        for session in read::expired(&mut *self.reader().await?, now).await.map_err(|e| self.explain(e))? {
+        // The loop needs a reader of its own: none is kept while another is waited for.
+        let expired = read::expired(&mut *self.reader().await?, now).await.map_err(|e| self.explain(e))?;
+        for session in expired {
             let text = "its lease ran out before it was renewed".to_owned();
             let op = self.writer.write(move |c| Box::pin(report::expired(c, session, text, now))).await?;
             if let Some(reported) = op
@@ -433,9 +435,9 @@ impl Store {
         self.writer.write(move |c| Box::pin(keep::remove_job(c, job, reason, audit, now))).await
     }
 
-    /// Jobs that are to go, those that have been longest first.
-    pub async fn removals(&self, limit: u32) -> Result<Vec<u64>> {
-        read::removals(&mut *self.reader().await?, limit).await.map_err(|e| self.explain(e))
+    /// Jobs that are to go, newest first, from behind `after` on.
+    pub async fn removals(&self, limit: u32, after: Option<u64>) -> Result<Vec<u64>> {
+        read::removals(&mut *self.reader().await?, limit, after).await.map_err(|e| self.explain(e))
     }
 
     /// Whether a job is to go.
@@ -458,7 +460,6 @@ impl Store {
         read::audited(&mut *self.reader().await?, chain, sequence).await.map_err(|e| self.explain(e))
     }
 
-    /// All that is read through it is of one moment.
     async fn reader(&self) -> Result<Reader> {
         self.readers.get().await
     }

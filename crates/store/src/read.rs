@@ -869,10 +869,11 @@ pub(crate) async fn ended_before(conn: &mut Conn, before: i64, limit: u32) -> Re
     rows.iter().map(|row| number(row, "id")).collect()
 }
 
-/// Jobs that are to go, those that have been longest first.
-pub(crate) async fn removals(conn: &mut Conn, limit: u32) -> Result<Vec<u64>> {
-    let rows = query("SELECT job FROM removals ORDER BY at, job LIMIT $1")
+/// Jobs that are to go, newest first, from behind `after` on.
+pub(crate) async fn removals(conn: &mut Conn, limit: u32, after: Option<u64>) -> Result<Vec<u64>> {
+    let rows = query("SELECT job FROM removals WHERE job < $2 ORDER BY job DESC LIMIT $1")
         .bind(i64::from(limit))
+        .bind(after.map_or(i64::MAX, i))
         .fetch_all(&mut *conn)
         .await?;
     rows.iter().map(|row| number(row, "job")).collect()

@@ -972,7 +972,8 @@ async fn what_is_removed_stays_over_until_it_goes() {
     for _ in 0..2 {
         remove().await.expect("removed");
     }
-    assert_eq!(farm.store.removals(9).await.expect("removals"), [id]);
+    assert_eq!(farm.store.removals(9, None).await.expect("removals"), [id]);
+    assert!(farm.store.removals(9, Some(id)).await.expect("removals").is_empty());
     assert!(farm.store.is_removed(id).await.expect("asked") && !farm.store.is_removed(id + 1).await.expect("asked"));
     assert_eq!(farm.job(id).await.reason.as_deref(), Some("by ada"));
     for action in [JobAction::Retry, JobAction::Requeue] {
@@ -982,7 +983,7 @@ async fn what_is_removed_stays_over_until_it_goes() {
     let error = farm.store.act_on_tasks(id, vec![(0, 0)], JobAction::Retry, None, None, T0).await;
     assert!(matches!(error, Err(StoreError::Removed(_))));
     farm.store.delete_job(id).await.expect("gone");
-    assert!(farm.store.removals(9).await.expect("removals").is_empty());
+    assert!(farm.store.removals(9, None).await.expect("removals").is_empty());
 }
 
 #[tokio::test]

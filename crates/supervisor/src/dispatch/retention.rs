@@ -30,11 +30,11 @@ const DAY_US: i64 = 86_400 * 1_000_000;
 type Place = (String, String);
 
 /// What is there of a job on the workers.
-enum Folders {
-    /// Something of it is still at work: nothing can be said, or done, yet.
-    Busy,
-    /// Those that are there, with a session that made each.
-    There(BTreeMap<Place, SessionRow>),
+struct Folders {
+    /// Something of it is still at work: nothing can be done yet.
+    is_busy: bool,
+    /// Those that nobody has removed, with a session that made each.
+    there: BTreeMap<Place, SessionRow>,
 }
 
 impl Dispatcher {
@@ -54,7 +54,7 @@ impl Dispatcher {
                     tracing::error!(%error, "old jobs were not removed");
                 }
             }
-            if let Err(error) = self.remove_once(&mut sent).await {
+            if let Err(error) = self.remove_once(&mut sent, is_time).await {
                 tracing::error!(%error, "removed jobs did not go");
             }
         }
@@ -73,24 +73,37 @@ impl Dispatcher {
         }
     }
 
-    /// One look at the jobs that somebody removed.
-    async fn remove_once(&self, sent: &mut BTreeSet<(u64, Place)>) -> Result<(), DispatchError> {
+    /// One look at the jobs that somebody removed: at the newest, or at `all`, however many wait for a worker.
+    async fn remove_once(&self, sent: &mut BTreeSet<(u64, Place)>, all: bool) -> Result<(), DispatchError> {
         // Before the look: who removes one meanwhile says so again.
         self.0.removing.store(false, Ordering::Release);
-        for job in self.store().removals(AT_ONCE).await? {
-            let folders = match self.folders(job).await? {
-                Folders::There(folders) if folders.is_empty() => {
-                    self.forget(job).await?;
-                    continue;
-                }
-                Folders::There(folders) => folders,
-                Folders::Busy => BTreeMap::new(),
-            };
+        let mut after = None;
+        loop {
+            let jobs = self.store().removals(AT_ONCE, after).await?;
+            let Some(last) = jobs.last().copied() else { return Ok(()) };
+            // Before their sessions are looked at: one that ends meanwhile says so again.
             self.0.removing.store(true, Ordering::Release);
-            for (place, row) in folders {
-                if sent.insert((job, place)) {
-                    self.clean(&row).await?;
-                }
+            for job in jobs {
+                self.remove_job(job, sent).await?;
+            }
+            if !all {
+                return Ok(());
+            }
+            after = Some(last);
+        }
+    }
+
+    async fn remove_job(&self, job: u64, sent: &mut BTreeSet<(u64, Place)>) -> Result<(), DispatchError> {
+        let Folders { is_busy, there } = self.folders(job).await?;
+        if is_busy {
+            return Ok(());
+        }
+        if there.is_empty() {
+            return self.forget(job).await;
+        }
+        for (place, row) in there {
+            if sent.insert((job, place)) {
+                self.clean(&row).await?;
             }
         }
         Ok(())
@@ -107,21 +120,22 @@ impl Dispatcher {
         for job in self.store().retire_jobs(now - keep, AT_ONCE).await? {
             let ended = self.store().job(job).await?.and_then(|j| j.ended_at).unwrap_or(now);
             let is_overdue = ended < now - keep.saturating_mul(PATIENCE);
-            let folders = match self.folders(job).await? {
-                Folders::There(folders) => folders,
-                Folders::Busy if is_overdue => BTreeMap::new(),
-                Folders::Busy => continue,
-            };
-            if !folders.is_empty() && !is_overdue {
-                for row in folders.values() {
-                    self.clean(row).await?;
+            let Folders { is_busy, there } = self.folders(job).await?;
+            match (is_overdue, is_busy) {
+                (true, _) => {
+                    for place in there.into_keys() {
+                        self.left(job, place).await?;
+                    }
+                    self.forget(job).await?;
                 }
-                continue;
+                (false, true) => {}
+                (false, false) if there.is_empty() => self.forget(job).await?,
+                (false, false) => {
+                    for row in there.values() {
+                        self.clean(row).await?;
+                    }
+                }
             }
-            for place in folders.into_keys() {
-                self.left(job, place).await?;
-            }
-            self.forget(job).await?;
         }
         Ok(())
     }
@@ -153,22 +167,25 @@ impl Dispatcher {
     /// The folders of a job that no errand has removed yet.
     async fn folders(&self, job: u64) -> Result<Folders, DispatchError> {
         let mut ran: BTreeMap<Place, SessionRow> = BTreeMap::new();
-        let mut cleaned = BTreeSet::new();
+        let (mut cleaned, mut is_busy) = (BTreeSet::new(), false);
         for row in self.store().sessions(job).await? {
+            is_busy |= row.ended_at.is_none();
             match row.purpose {
-                _ if row.ended_at.is_none() => return Ok(Folders::Busy),
                 Purpose::Clean if row.end.as_deref() == Some("left") => {
                     cleaned.insert((row.worker, row.account));
                 }
                 // What was refused made no folder.
                 Purpose::Run if row.started_at.is_some() => {
-                    ran.entry((row.worker.clone(), row.account.clone())).or_insert(row);
+                    let whose = (row.worker.clone(), row.account.clone());
+                    // It was tried again since.
+                    cleaned.remove(&whose);
+                    ran.entry(whose).or_insert(row);
                 }
                 Purpose::Clean | Purpose::Run | Purpose::Read => {}
             }
         }
         ran.retain(|whose, _| !cleaned.contains(whose));
-        Ok(Folders::There(ran))
+        Ok(Folders { is_busy, there: ran })
     }
 
     /// One errand, as the account that owns the folder and in the mode that it was made in, whatever became of the

@@ -600,6 +600,47 @@ async fn old_jobs_go_with_their_folders_and_logs() {
     assert_eq!(warrant.purpose, warrant::Purpose::Clean);
 }
 
+/// An errand removed what a job had left; then somebody tried it again.
+#[tokio::test]
+async fn a_folder_that_was_made_again_is_removed_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, frames(1)).await;
+    farm.over(job).await;
+    let idle = async || farm.get("/api/v1/farm").await["sessions_live"] == 0;
+    eventually("its session is over", idle).await;
+    let dispatcher = farm.running.app.service.dispatcher.clone();
+    let in_a_month = crate::clock::now() + 31 * 86_400 * 1_000_000;
+    dispatcher.retire_for_tests(in_a_month).await;
+    eventually("its folder is gone", async || worker.seen().cleaned.len() == 1 && idle().await).await;
+    farm.ask(ADA, "POST", &format!("/api/v1/jobs/{job}/retry"), json!({})).await;
+    farm.over(job).await;
+    eventually("its session is over", idle).await;
+    dispatcher.retire_for_tests(in_a_month).await;
+    eventually("an errand is sent again", async || worker.seen().cleaned.len() == 2).await;
+}
+
+/// It went nevertheless, and the audit has where its folder is.
+#[tokio::test]
+async fn a_folder_that_nobody_could_remove_is_on_record_though_an_errand_is_under_way() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits::of_ada("desk"));
+    let job = farm.submit(ADA, frames(1)).await;
+    farm.over(job).await;
+    eventually("its session is over", async || farm.get("/api/v1/farm").await["sessions_live"] == 0).await;
+    worker.habits().is_silent = true;
+    let dispatcher = farm.running.app.service.dispatcher.clone();
+    let days = |n: i64| crate::clock::now() + n * 86_400 * 1_000_000;
+    dispatcher.retire_for_tests(days(31)).await;
+    eventually("an errand is under way", async || worker.seen().cleaned == [job]).await;
+    dispatcher.retire_for_tests(days(61)).await;
+    assert_eq!(farm.call(Peer::Unix { uid: ADA }, "GET", &format!("/api/v1/jobs/{job}"), Value::Null).await.0, 404);
+    let left = farm.ask(operator(), "GET", "/api/v1/audit?act=folder_left", Value::Null).await;
+    assert!(left.to_string().contains(&format!("remove the folder of job {job} that is ada's")), "{left}");
+}
+
 /// A house around frames, and a room around those of the first of two steps.
 const FRAMES_IN_ENVIRONMENTS: &str = r"
 specificationVersion: jobtemplate-2023-09

@@ -314,9 +314,19 @@ impl Farm {
     /// Has the sessions of a job start nothing more. What to wait for until each has said so; nothing of one whose worker
     /// isn't there.
     pub(crate) fn withdraw(&mut self, job: u64) -> Vec<Option<oneshot::Receiver<()>>> {
+        let sessions = self.sessions_of(job);
+        self.withdraw_some(sessions)
+    }
+
+    /// Living sessions of a job, with their workers.
+    pub(crate) fn sessions_of(&self, job: u64) -> Vec<(u64, String)> {
+        self.sessions.iter().filter(|(_, l)| l.job == job).map(|(id, l)| (*id, l.worker.clone())).collect()
+    }
+
+    /// The same of these sessions, as far as they live.
+    pub(crate) fn withdraw_some(&mut self, mut sessions: Vec<(u64, String)>) -> Vec<Option<oneshot::Receiver<()>>> {
         self.holds += 1;
-        let sessions: Vec<(u64, String)> =
-            self.sessions.iter().filter(|(_, l)| l.job == job).map(|(id, l)| (*id, l.worker.clone())).collect();
+        sessions.retain(|(session, _)| self.sessions.contains_key(session));
         let withdraw = |(session, worker): (u64, String)| {
             let recall = self.recall(session, &worker);
             let live = self.sessions.get_mut(&session)?;

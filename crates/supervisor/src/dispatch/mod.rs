@@ -596,16 +596,40 @@ impl Dispatcher {
     /// False: one has not said so in time, or its worker isn't there to be asked.
     pub(crate) async fn withdrawn(&self, job: u64, until: Instant) -> bool {
         let awaited = self.farm().withdraw(job);
-        let mut all = true;
-        for heard in awaited {
-            // An end without a word is the end of the session.
-            let said = match heard {
-                Some(heard) => tokio::time::timeout_at(until.into(), heard).await.is_ok(),
-                None => false,
-            };
-            all &= said;
+        all_heard(awaited, until).await
+    }
+
+    /// The same of some sessions; `kill`: what runs in them ends, too.
+    pub(crate) async fn withdrawn_there(&self, sessions: Vec<(u64, String)>, kill: bool, until: Instant) -> bool {
+        let awaited = {
+            let mut farm = self.farm();
+            let awaited = farm.withdraw_some(sessions.clone());
+            for (session, worker) in sessions.iter().filter(|_| kill) {
+                farm.send_to(worker, &ToWorker::Kill { session: *session }, &[]);
+            }
+            awaited
+        };
+        all_heard(awaited, until).await
+    }
+
+    /// A right ended: what is being opened asks again, wherever that is.
+    pub(crate) fn right_has_ended(&self) {
+        self.farm().holds += 1;
+    }
+
+    /// Sessions of a job that may go on, but not on the workers where they are; or nobody can say.
+    pub(crate) async fn out_of_reach(&self, job: u64, who: &Who, name: &str) -> Result<Vec<(u64, String)>, StoreError> {
+        let mut sessions = self.farm().sessions_of(job);
+        if sessions.is_empty() {
+            return Ok(sessions);
         }
-        all
+        let (people, now) = (self.people(who).await?, clock::now());
+        let reaches = |w: &Worker| {
+            let wanted = policy::For { job: Some(name), place: Some(&w.place) };
+            policy::right(who, wanted, &people, now).is_ok()
+        };
+        sessions.retain(|(_, worker)| self.with_worker(worker, reaches) != Some(true));
+        Ok(sessions)
     }
 
     /// Jobs whose account no worker has are refused once and for all.
@@ -1440,6 +1464,20 @@ impl Dispatcher {
     pub(crate) async fn retire_for_tests(&self, now: i64) {
         self.retire_once(now).await.expect("retired");
     }
+}
+
+/// Whether each has said so in time.
+async fn all_heard(awaited: Vec<Option<oneshot::Receiver<()>>>, until: Instant) -> bool {
+    let mut all = true;
+    for heard in awaited {
+        // An end without a word is the end of the session.
+        let said = match heard {
+            Some(heard) => tokio::time::timeout_at(until.into(), heard).await.is_ok(),
+            None => false,
+        };
+        all &= said;
+    }
+    all
 }
 
 /// When a right ends by itself, if it does.

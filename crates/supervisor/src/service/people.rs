@@ -640,7 +640,8 @@ impl Service {
         let login = (!row.login_user.starts_with("group:")).then_some(row.login_user.as_str());
         // What is blocked may still run: by hand, or because the dispatcher saw the grant's end first.
         let states = [JobState::Pending, JobState::Running, JobState::Suspended, JobState::Blocked];
-        let (mut after, mut held) = (None, Vec::new());
+        let (mut after, mut held, mut elsewhere) = (None, Vec::new(), Vec::new());
+        self.dispatcher.right_has_ended();
         loop {
             let jobs = self.store.jobs_of_pair(login, &row.proxy_user, &states, JOBS_AT_ONCE, after).await?;
             for job in &jobs {
@@ -655,7 +656,12 @@ impl Service {
                         }
                         continue;
                     }
-                    Ok(_) | Err(NoRight::NotHere(_)) => continue,
+                    // By another grant, and not on every worker perhaps.
+                    Ok(_) | Err(NoRight::NotHere(_)) => {
+                        let there = self.dispatcher.out_of_reach(job.id, &who, &job.name).await?;
+                        elsewhere.extend((!there.is_empty()).then_some((job.id, there)));
+                        continue;
+                    }
                 };
                 let reason = format!("{}; {}", refusal.text, refusal.hint);
                 let was_blocked = job.state == JobState::Blocked;
@@ -677,9 +683,12 @@ impl Service {
         }
         // What was decided before the end may be on its way: after the answer nothing starts any more.
         let until = Instant::now() + SETTLES;
-        let settled = join_all(held.iter().map(|job| self.dispatcher.withdrawn(*job, until))).await;
-        ended.unsettled =
-            held.into_iter().zip(settled).filter(|(_, is_settled)| !is_settled).map(|(job, _)| job).collect();
+        let (settled, settled_there) = tokio::join!(
+            join_all(held.iter().map(|job| self.dispatcher.withdrawn(*job, until))),
+            join_all(elsewhere.iter().map(|(_, of)| self.dispatcher.withdrawn_there(of.clone(), kill, until))),
+        );
+        let all = held.into_iter().zip(settled).chain(elsewhere.into_iter().map(|(job, _)| job).zip(settled_there));
+        ended.unsettled = all.filter(|(_, is_settled)| !is_settled).map(|(job, _)| job).collect();
         Ok(ended)
     }
 

@@ -91,6 +91,44 @@ async fn what_runs_when_a_grant_ends_outlives_a_connection() {
     assert_eq!((seen.ran.len(), seen.killed.as_slice()), (1, &[][..]), "it was left alone, and nothing followed it");
 }
 
+/// Another grant lets the job go on, but not on this worker: what was handed out here comes back before the answer.
+#[tokio::test]
+async fn what_another_grant_lets_go_on_elsewhere_starts_nothing_more_here() {
+    let dir = tempfile::tempdir().expect("dir");
+    let running = Running::start(dir.path()).await;
+    let narrow = json!({ "login_user": "ada", "proxy_user": "render", "workers": "elsewhere" });
+    running.farm.ask(operator(), "POST", "/api/v1/grants", narrow).await;
+    running.worker.habits().is_slow = true;
+    let plain = running.revoke(false);
+    running.recalls(1).await;
+    running.job().await;
+    assert!(!plain.is_finished(), "it is waited for");
+    running.worker.pass_recall();
+    let settled = json!({ "grant": running.grant, "blocked": [], "killed": [] });
+    assert_eq!(plain.await.expect("answered"), settled);
+    running.worker.habits().is_slow = false;
+    running.worker.permit(10);
+    let idle = async || running.farm.get("/api/v1/workers").await[0]["state"] == "idle";
+    eventually("what ran came to its end, and its session", idle).await;
+    let job = running.job().await;
+    assert_eq!((&job["tasks"]["complete"], &job["tasks"]["pending"]), (&json!(1), &json!(2)), "{job}");
+    assert_eq!(running.worker.seen().started.len(), 1);
+}
+
+/// And with `--kill` what runs here ends, and waits for a worker where it may run.
+#[tokio::test]
+async fn what_another_grant_lets_go_on_elsewhere_is_killed_here_alone() {
+    let dir = tempfile::tempdir().expect("dir");
+    let running = Running::start(dir.path()).await;
+    let narrow = json!({ "login_user": "ada", "proxy_user": "render", "workers": "elsewhere" });
+    running.farm.ask(operator(), "POST", "/api/v1/grants", narrow).await;
+    let settled = json!({ "grant": running.grant, "blocked": [], "killed": [] });
+    assert_eq!(running.revoke(true).await.expect("answered"), settled);
+    eventually("it was killed", async || running.worker.seen().killed.len() == 1).await;
+    eventually("the job waits", async || running.job().await["tasks"]["pending"] == 3).await;
+    assert_eq!(running.worker.seen().ran.len(), 0);
+}
+
 /// Nobody can tell whether ada is in the group: that is no reason to let go on what the revoked grant let run.
 #[tokio::test]
 async fn a_grant_can_be_revoked_while_the_directory_is_down() {

@@ -415,7 +415,7 @@ pub(crate) struct FileView {
     pub(crate) worker: String,
 }
 
-/// A worker that has files of the job and couldn't be asked.
+/// A worker that has files of the job and couldn't be asked, or doesn't show them.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct UnreachedView {
     pub(crate) worker: String,

@@ -33,7 +33,7 @@ pub(super) async fn file(
 ) -> Result<Made<Contents>, ApiError> {
     let name = query.path.rsplit('/').next().unwrap_or_default().to_owned();
     let (file, first) = app.service.open_file(&caller, id.0, query).await?;
-    let size = file.size;
+    let size = file.size();
     let mut response = Response::new(handed_out(app, caller, id.0, file, first));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind_of(&name)));

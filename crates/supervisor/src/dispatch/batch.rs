@@ -26,8 +26,13 @@ const NOT_AFTER_MS: u64 = 30_000;
 
 /// How long a batch may start items, in ms, when the right to them ends at `ends`. What has not begun then comes back.
 pub(crate) fn starts_within(ends: Option<i64>, now: i64) -> u64 {
+    within(NOT_AFTER_MS, ends, now)
+}
+
+/// So many ms, or what is left until `ends`.
+pub(crate) fn within(ms: u64, ends: Option<i64>, now: i64) -> u64 {
     let left = ends.map(|ends| u64::try_from(ends.saturating_sub(now) / 1000).unwrap_or_default());
-    left.map_or(NOT_AFTER_MS, |left| left.min(NOT_AFTER_MS))
+    left.map_or(ms, |left| left.min(ms))
 }
 
 /// What a session's tasks took so far.

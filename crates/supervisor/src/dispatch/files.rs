@@ -4,10 +4,11 @@
 //! for a short while between requests, for this login user, this user, this job and this worker only. It takes no slot,
 //! and what becomes of it says nothing of the job. Nothing of a file is kept here.
 
+use super::batch::within;
 use super::farm::Live;
 use super::open::Terms;
 use super::session::Said;
-use super::{DispatchError, Dispatcher};
+use super::{DispatchError, Dispatcher, Ends};
 use crate::clock;
 use bytes::Bytes;
 use policy::{Decision, Refusal, RunPlan, Who};
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use store::Purpose;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use warrant::files::{FileAnswer, FileRequest, FileRule, FileWork, Root};
 use warrant::{Account, Limits};
@@ -110,10 +112,19 @@ impl Dispatcher {
     /// Has one piece of file work done.
     pub(crate) async fn file_work(&self, place: &FilePlace, root: Root, work: FileWork) -> Done<FileAnswer> {
         let (answer, answered) = oneshot::channel();
-        let to = self.keeper(place)?;
-        let asked = Asked { place: place.clone(), root, work, answer };
         let gone = || FileError::Away("the session for file work ended just now: try again".to_owned());
-        to.try_send(asked).map_err(|_| gone())?;
+        let mut asked = Asked { place: place.clone(), root, work, answer };
+        // A keeper whose time is over takes no more: the next one does.
+        while let Err(refused) = self.keeper(place)?.try_send(asked) {
+            asked = match refused {
+                TrySendError::Closed(asked) => asked,
+                TrySendError::Full(_) => {
+                    let text =
+                        format!("{WAITING} requests for files of job {} on {} wait already", place.job, place.worker);
+                    return Err(FileError::Away(format!("{text}: try again in a moment")));
+                }
+            };
+        }
         answered.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -143,17 +154,18 @@ impl Dispatcher {
         Ok(to)
     }
 
-    /// Whether the work may be done now, and as whom.
-    async fn file_decision(&self, place: &FilePlace, is_open: bool) -> Done<(RunPlan, Vec<policy::Rule>)> {
+    /// Whether the work may be done now, as whom, and until when.
+    async fn file_decision(&self, place: &FilePlace, is_open: bool) -> Done<(RunPlan, Vec<policy::Rule>, Ends)> {
         let FilePlace { who, name, worker, .. } = place;
-        let decision = if is_open {
-            self.decide(who, name, worker).await?.map(|(decision, _)| decision)
+        let decided = if is_open {
+            self.decide(who, name, worker).await?
         } else {
-            self.decide_new(who, name, worker).await?
+            self.decide_new(who, name, worker).await?.map(|decision| (decision, None))
         };
         let away = || FileError::Away(format!("worker {worker} is not connected, and the files are there"));
-        match decision.ok_or_else(away)? {
-            Decision::Run(plan, rules) if named(&plan.account) == place.account => Ok((plan, rules)),
+        let (decision, ends) = decided.ok_or_else(away)?;
+        match decision {
+            Decision::Run(plan, rules) if named(&plan.account) == place.account => Ok((plan, rules, ends)),
             Decision::Run(plan, _) => Err(FileError::Refused(Refusal {
                 rule: "files_account".to_owned(),
                 value: named(&plan.account).to_owned(),
@@ -248,7 +260,7 @@ impl Keeper {
         let is_over = std::iter::from_fn(|| open.inbox.try_recv().ok())
             .any(|said| matches!(said, Said::Over | Said::Reconnected));
         let may_stay =
-            self.dispatcher.file_decision(&open.place, true).await.is_ok_and(|(plan, _)| plan.account == open.account);
+            self.dispatcher.file_decision(&open.place, true).await.is_ok_and(|(plan, ..)| plan.account == open.account);
         if (is_over || !may_stay)
             && let Some(open) = self.open.take()
         {
@@ -281,7 +293,7 @@ impl Keeper {
     }
 
     async fn try_serve(&mut self, asked: &Asked) -> Done<FileAnswer> {
-        let (plan, rules) = self.dispatcher.file_decision(&asked.place, self.open.is_some()).await?;
+        let (plan, rules, _) = self.dispatcher.file_decision(&asked.place, self.open.is_some()).await?;
         if let Some(open) = self.open.take_if(|open| open.account != plan.account || open.place.who != asked.place.who)
         {
             self.end(open, true);
@@ -290,19 +302,37 @@ impl Keeper {
             Some(open) => open,
             None => self.dispatcher.open_files(&asked.place, &plan, &rules).await?,
         };
-        let answer = open.ask(&self.dispatcher, asked).await;
+        let answer = self.ask(&mut open, asked).await;
         match answer {
             Ok(_) => self.open = Some(open),
             Err(_) => self.end(open, true),
         }
         answer
     }
+
+    /// Decided about when it is sent, and again when the answer is here: a launch, or the account's file system, may take
+    /// longer than the right lasts.
+    async fn ask(&self, open: &mut Open, asked: &Asked) -> Done<FileAnswer> {
+        let ends = self.still(open).await?;
+        let answer = open.ask(&self.dispatcher, asked, ends).await?;
+        if !asked.work.changes() {
+            self.still(open).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Whether what it was opened by lasts, and until when.
+    async fn still(&self, open: &Open) -> Done<Ends> {
+        let (plan, _, ends) = self.dispatcher.file_decision(&open.place, true).await?;
+        let changed = || FileError::Away("the account was changed just now: try again".to_owned());
+        if plan.account == open.account { Ok(ends) } else { Err(changed()) }
+    }
 }
 
 impl Open {
-    async fn ask(&mut self, dispatcher: &Dispatcher, asked: &Asked) -> Done<FileAnswer> {
+    async fn ask(&mut self, dispatcher: &Dispatcher, asked: &Asked, ends: Ends) -> Done<FileAnswer> {
         self.sequence += 1;
-        self.send(dispatcher, asked)?;
+        self.send(dispatcher, asked, ends)?;
         let lost = |how: &str| {
             let unknown = if asked.work.changes() { "; it isn't known whether the change was made" } else { "" };
             FileError::Lost(format!("the session for file work on {} {how}{unknown}", self.place.worker))
@@ -331,7 +361,7 @@ impl Open {
     }
 
     /// Signed under the same lock as it is withdrawn: a request is on its way before the recall, or never.
-    fn send(&self, dispatcher: &Dispatcher, asked: &Asked) -> Done<()> {
+    fn send(&self, dispatcher: &Dispatcher, asked: &Asked, ends: Ends) -> Done<()> {
         let session = self.session;
         let farm = dispatcher.farm();
         if farm.is_withdrawn(session) {
@@ -342,7 +372,7 @@ impl Open {
                 farm: dispatcher.keys().farm,
                 session,
                 sequence: self.sequence,
-                not_after: worker.clock.now() + NOT_AFTER_MS,
+                not_after: worker.clock.now() + within(NOT_AFTER_MS, ends, clock::now()),
                 root: asked.root,
                 work: asked.work.clone(),
             };

@@ -172,13 +172,13 @@ pub(super) async fn picture(
     let worker = fields.get("worker").map(str::to_owned);
     let asked = FileQuery { path: path.clone(), worker, length: Some(PICTURE_MAX), ..FileQuery::default() };
     let (file, first) = app.service.open_file(&visit.caller, id.0, asked).await?;
-    if file.size > PICTURE_MAX {
-        let (size, max) = (size(file.size), size(PICTURE_MAX));
+    if file.size() > PICTURE_MAX {
+        let (size, max) = (size(file.size()), size(PICTURE_MAX));
         return Err(wrong(format!("it has {size}, and no picture of more than {max} is shown: take it as a file")));
     }
     let kind =
         kind_of(&first).ok_or_else(|| wrong("it begins as no PNG, JPEG, GIF or WebP: take it as a file".into()))?;
-    let whole = file.size;
+    let whole = file.size();
     let mut response = Response::new(handed_out(app, visit.caller, id.0, file, first));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

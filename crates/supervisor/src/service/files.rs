@@ -55,7 +55,13 @@ pub(crate) struct OpenFile {
     at: u64,
     left: u64,
     /// Of the whole file, when its first piece was read.
-    pub(crate) size: u64,
+    size: Option<u64>,
+}
+
+impl OpenFile {
+    pub(crate) fn size(&self) -> u64 {
+        self.size.unwrap_or_default()
+    }
 }
 
 impl Service {
@@ -70,7 +76,7 @@ impl Service {
         let record = record.with("of", &row.user).with("path", &query.path).with("worker", query.worker.as_deref());
         self.audit.write(record).await?;
         let limit = query.limit.unwrap_or(LIMIT).clamp(1, u32::try_from(ENTRIES_MAX).unwrap_or(LIMIT));
-        let (mut seen, mut unreached, mut refused) = (Seen::default(), Vec::new(), None);
+        let (mut seen, mut unreached, mut refused) = (Seen::default(), Vec::new(), Vec::new());
         let answers = join_all(places.iter().map(|place| self.listed_on(place, &query, limit))).await;
         for (place, answer) in places.iter().zip(answers) {
             match answer {
@@ -78,21 +84,24 @@ impl Service {
                 Err(FileError::Away(why) | FileError::Lost(why)) => {
                     unreached.push(UnreachedView { worker: place.worker.clone(), why });
                 }
-                Err(error) => refused = Some(error),
+                Err(error) => refused.push((&place.worker, error)),
             }
         }
-        match (refused, seen.is_empty()) {
-            // What isn't on one worker is on another.
-            (Some(error), true) => Err(self.file_refused(caller, Act::FileView, &row, &query.path, error).await),
-            (None, true) if unreached.len() == places.len() => {
-                let why: Vec<&str> = unreached.iter().map(|u| u.why.as_str()).collect();
-                Err(ServiceError::FilesAway(why.join("; ")))
-            }
-            _ => {
-                let (entries, more) = seen.merged(limit as usize);
-                Ok(FilesView { job, path: query.path, entries, more, unreached })
-            }
+        // What isn't on one worker is on another: only where it is nowhere is that an answer.
+        refused.sort_by_key(|(_, error)| is_missing(error));
+        if seen.is_empty() {
+            let why: Vec<&str> = unreached.iter().map(|u| u.why.as_str()).collect();
+            return Err(match refused.into_iter().next() {
+                Some((_, error)) => self.file_refused(caller, Act::FileView, &row, &query.path, error).await,
+                None => ServiceError::FilesAway(why.join("; ")),
+            });
         }
+        for (worker, error) in refused.into_iter().filter(|(_, error)| !is_missing(error)) {
+            let why = self.file_refused(caller, Act::FileView, &row, &query.path, error).await.to_string();
+            unreached.push(UnreachedView { worker: worker.clone(), why });
+        }
+        let (entries, more) = seen.merged(limit as usize);
+        Ok(FilesView { job, path: query.path, entries, more, unreached })
     }
 
     async fn listed_on(
@@ -134,24 +143,32 @@ impl Service {
         let record = record.run_as(&place.account).with("of", &row.user).with("path", &query.path);
         self.audit.write(record.with("worker", &place.worker)).await?;
         let left = query.length.unwrap_or(u64::MAX);
-        let mut file = OpenFile { place, path: query.path, at: query.offset, left, size: 0 };
+        let mut file = OpenFile { place, path: query.path, at: query.offset, left, size: None };
         match self.next_piece(&mut file).await {
             Ok(first) => Ok((file, first)),
             Err(error) => Err(self.file_refused(caller, Act::Download, &row, &file.path, error).await),
         }
     }
 
-    /// The next bytes of a file; none at its end. The decision is made again for each.
+    /// The next bytes of a file, as long as it was at first; none at its end. The decision is made again for each.
     pub(crate) async fn next_piece(&self, file: &mut OpenFile) -> Result<Vec<u8>, FileError> {
-        if file.left == 0 || (file.size > 0 && file.at >= file.size) {
+        let left = file.size.map_or(file.left, |size| file.left.min(size.saturating_sub(file.at)));
+        if left == 0 {
             return Ok(Vec::new());
         }
-        let length = u32::try_from(file.left.min(DATA_MAX as u64)).unwrap_or(0);
+        let length = u32::try_from(left.min(DATA_MAX as u64)).unwrap_or(0);
         let read = FileWork::Read { path: file.path.clone(), offset: file.at, length };
         match self.dispatcher.file_work(&file.place, Root::Job, read).await? {
+            // The account's own word: it may be anything.
+            FileAnswer::Data { data, .. } if data.len() > length as usize => {
+                Err(FileError::Lost(format!("more of {:?} was given than was asked for", file.path)))
+            }
             FileAnswer::Data { data, size } => {
-                file.size = size;
-                file.at += data.len() as u64;
+                let promised = *file.size.get_or_insert(size);
+                if data.is_empty() && file.at < promised {
+                    return Err(FileError::Lost(format!("{:?} became shorter while it was read", file.path)));
+                }
+                file.at = file.at.saturating_add(data.len() as u64);
                 file.left -= data.len() as u64;
                 Ok(data)
             }
@@ -244,6 +261,10 @@ impl Service {
             Err(error) => error.into(),
         }
     }
+}
+
+fn is_missing(error: &FileError) -> bool {
+    matches!(error, FileError::Answer { rule: FileRule::Missing, .. })
 }
 
 fn of_several(places: &[FilePlace]) -> ServiceError {

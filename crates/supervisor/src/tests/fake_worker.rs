@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_tungstenite::tungstenite::Message;
+use warrant::files::{FileAnswer, FileRequest, REQUEST_MAX};
 use warrant::proof::{Fact, Proof, RunAs};
 use warrant::{Batch, Item, ItemKind, PublicKey, SecretKey, Signed, Warrant, hex, unhex};
 use wire::{Account, End, FromWorker, Hello, Keep, Report, Reported, Reports, SessionEnd, Task, ToWorker};
@@ -116,6 +117,8 @@ pub(crate) struct Seen {
     /// Session and number of those that are on their way.
     pub(crate) recalls: VecDeque<(u64, u64)>,
     pub(crate) suspensions: usize,
+    /// Requests for file work, answered by [`FakeWorker::answer`].
+    pub(crate) asked: Vec<FileRequest>,
     pub(crate) refused: Option<String>,
     pub(crate) hellos: usize,
     /// Mode and account of the settings that were sent, in order.
@@ -151,7 +154,7 @@ pub(crate) struct FakeWorker {
     seen: Arc<Mutex<Seen>>,
     socket: PathBuf,
     stop: watch::Sender<bool>,
-    words: broadcast::Sender<FromWorker>,
+    words: broadcast::Sender<(FromWorker, Vec<u8>)>,
 }
 
 impl FakeWorker {
@@ -199,7 +202,13 @@ impl FakeWorker {
 
     /// Says something on the channel.
     pub(crate) fn say(&self, message: FromWorker) {
-        self.words.send(message).expect("connected");
+        self.words.send((message, Vec::new())).expect("connected");
+    }
+
+    /// A session answers a request for file work.
+    pub(crate) fn answer(&self, request: &FileRequest, answer: &FileAnswer) {
+        let (session, sequence) = (request.session, request.sequence);
+        self.words.send((FromWorker::Answered { session, sequence }, answer.encode())).expect("connected");
     }
 
     /// The connection ends for good; sessions are forgotten, as after a reboot.
@@ -230,7 +239,8 @@ impl FakeWorker {
             let message = tokio::select! {
                 message = from.next() => message,
                 word = words.recv() => {
-                    to.send(say(word.expect("not too many"))).await.ok()?;
+                    let (word, payload) = word.expect("not too many");
+                    to.send(Message::Binary(wire::encode_frame(&word, &payload).expect("frame").into())).await.ok()?;
                     continue;
                 }
                 _ = tick.tick() => {
@@ -304,8 +314,12 @@ impl FakeWorker {
                 let account = (account != "ghost").then(|| self.account(&account));
                 return Some(FromWorker::LookedUp { id, account, error: None });
             }
-            // Its software is older, and says so.
-            ToWorker::Files { .. } => panic!("it does no file work"),
+            ToWorker::Files { session } => {
+                assert!(self.habits().hello.abilities.files, "its software is older, and says so");
+                let request = FileRequest::open(&signed(REQUEST_MAX), &self.seen().keys).expect("request");
+                assert_eq!(request.session, session);
+                self.seen().asked.push(request);
+            }
             ToWorker::Refused { reason } => self.seen().refused = Some(reason),
         }
         None

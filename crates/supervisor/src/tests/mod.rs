@@ -6,6 +6,7 @@ mod credentials;
 mod document;
 mod fake_worker;
 mod farm;
+mod files;
 mod foresight;
 mod foretold;
 mod inside;

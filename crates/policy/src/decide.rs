@@ -77,11 +77,24 @@ fn source(place: &Place) -> String {
     format!("worker {}", place.worker)
 }
 
+/// What stands for an id that no account has: in rows, records and proofs, too.
+const THROWAWAY: &str = "throwaway";
+
 fn account(who: &Who, place: &Place, people: &People, trail: &mut Trail) -> Result<RunPlan, Refusal> {
-    match place.mode {
+    let plan = match place.mode {
         Mode::User => user_mode(who, place, people, trail),
         Mode::Proxy => proxy_mode(place, trail),
         Mode::Desktop => desktop_mode(who, place, trail),
+    }?;
+    match &plan.account {
+        Account::Named { name, .. } if name.as_str() == THROWAWAY => Err(Refusal {
+            rule: "account_reserved".into(),
+            value: THROWAWAY.into(),
+            text: "the name throwaway stands for an id that no account has, and no account of that name runs anything"
+                .into(),
+            hint: "give the account another name".into(),
+        }),
+        _ => Ok(plan),
     }
 }
 
@@ -200,7 +213,7 @@ fn setting(place: &Place, what: &str) -> String {
 fn excluded(plan: &RunPlan, place: &Place) -> Option<Refusal> {
     let account = match &plan.account {
         Account::Named { name, .. } => name.as_str(),
-        Account::Throwaway => "throwaway",
+        Account::Throwaway => THROWAWAY,
     };
     let reason = &place.excluded.iter().find(|e| e.account == account)?.reason;
     Some(Refusal {

@@ -160,6 +160,17 @@ fn only_the_account_that_a_host_excluded_is_excluded_there() {
     }
 }
 
+/// Else what a session's row or a proof says of `throwaway` could be of either.
+#[test]
+fn no_account_has_the_name_of_the_throwaway_one() {
+    let own = names("throwaway", "throwaway", Via::Own);
+    let desktop = Place { owner: Some(account("throwaway")), accept: Accept::Any, ..place(Mode::Desktop) };
+    for (who, place) in [(own, place(Mode::User)), (names("ada", "ada", Via::Own), desktop)] {
+        let (why, _) = refused(decide(&who, Some(JOB), &place, &bare(), NOW));
+        assert_eq!((why.rule.as_str(), why.value.as_str()), ("account_reserved", "throwaway"));
+    }
+}
+
 /// The worker and its setting stand in each trail.
 #[test]
 fn a_trail_names_the_worker_and_what_is_set_there() {

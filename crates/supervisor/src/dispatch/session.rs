@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::{Lease, SessionRow};
 use tokio::sync::mpsc;
-use warrant::{Account, Item};
+use warrant::{Account, Batch, Item};
 use wire::{End, Report, Task, ToWorker};
 
 /// What a driver hears.
@@ -481,11 +481,16 @@ impl Driver {
             self.stage = Stage::Finished;
             return Ok(());
         }
+        let settings = self.settings.clone();
+        let mut batch = batch::batch(self.dispatcher.keys().farm, self.session, 0, job, &settings, 0, items);
+        if job.spec.convert_paths {
+            batch = self.with_its_paths(batch).await;
+        }
         self.sequence += 1;
         self.open.insert(self.sequence);
         let (session, sequence) = (self.session, self.sequence);
         let fresh = self.fresh_token.take();
-        let (d, settings) = (&self.dispatcher, self.settings.clone());
+        let d = &self.dispatcher;
         let is_exits = self.stage == Stage::Leaving;
         let farm = d.farm();
         // Under the same lock as it is withdrawn: a batch is on its way before the recall, or never.
@@ -499,15 +504,8 @@ impl Driver {
         let sent = farm.workers.get(&self.worker).map(|worker| {
             // A task that a grant lets run begins before the grant's end. What is entered is left all the same.
             let ends = self.ends.filter(|_| !is_exits);
-            let not_after = worker.clock.now() + batch::starts_within(ends, crate::clock::now());
-            let mut batch = batch::batch(d.keys().farm, session, sequence, job, &settings, not_after, items);
-            if job.spec.convert_paths && !paths::convert(&mut batch, &worker.path_map) {
-                tracing::warn!(
-                    job = job.id,
-                    worker = self.worker,
-                    "its paths are not converted: too much would be sent"
-                );
-            }
+            batch.sequence = sequence;
+            batch.not_after = worker.clock.now() + batch::starts_within(ends, crate::clock::now());
             if job.spec.token {
                 batch::hand_token(&mut batch, d.url(), fresh);
             }
@@ -521,6 +519,29 @@ impl Driver {
             tracing::debug!(session, sequence, "a batch was not sent");
         }
         Ok(())
+    }
+
+    /// As its worker's host has paths. Megabytes of them take long: not under the farm's lock, and not on a thread that
+    /// others wait for.
+    async fn with_its_paths(&self, mut batch: Batch) -> Batch {
+        let map = self.dispatcher.with_worker(&self.worker, |worker| worker.path_map.clone());
+        let Some(map) = map.filter(|map| !map.is_empty()) else { return batch };
+        let work = move || {
+            let is_done = paths::convert(&mut batch, &map);
+            (batch, is_done)
+        };
+        let (batch, is_done) = match tokio::task::spawn_blocking(work).await {
+            Ok(converted) => converted,
+            Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+        };
+        if !is_done {
+            tracing::warn!(
+                job = batch.job,
+                worker = self.worker,
+                "its paths are not converted: too much would be sent"
+            );
+        }
+        batch
     }
 
     /// It is of no use any more; this is for those who look at the table.

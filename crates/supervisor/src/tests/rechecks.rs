@@ -97,6 +97,9 @@ async fn ends(by: By, how: Ends, said: &str) {
     worker.permit(1);
     until_blocked(&farm, running, said).await;
     until_blocked(&farm, queued, said).await;
+    // What was handed out is called back: with a permit at hand before it hears that, it would begin.
+    eventually("what was handed out is over, or back", async || job(&farm, running).await["tasks"]["running"] == 0)
+        .await;
     let counts = job(&farm, running).await["tasks"].clone();
     let complete = counts["complete"].as_u64().expect("a number");
     assert!(complete <= 1, "{said}: what ran came to its end, and no more: {counts}");

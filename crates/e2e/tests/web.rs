@@ -126,8 +126,9 @@ fn frames_are_shown_as_pictures_under_the_jobs_own_account() {
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
     let farm = Farm::user_mode().start();
     let script = format!(
-        "mkdir -p frames; echo {DOT} | base64 -d > frames/frame-{{frame}}.png; chmod 600 frames/*; \
-         echo '<script>document.title=\"owned\"</script>' > frames/evil.png; echo fine > 'frames/<b>notes.txt'"
+        "mkdir -p frames; echo {DOT} | base64 -d > frames/frame-{{frame}}.png; chmod 600 frames/*.png; \
+         mkdir -p frames/more; cp frames/frame-{{frame}}.png frames/more/; \
+         head -c 9000000 /dev/zero > frames/heavy.png; echo '<script>document.title=\"owned\"</script>' > frames/evil.png; echo fine > 'frames/<b>notes.txt'"
     );
     let job = farm.submit_sh("ada", &["--name", "shot", "--frames", "1-3"], &script);
     farm.complete(job);
@@ -156,7 +157,15 @@ fn frames_are_shown_as_pictures_under_the_jobs_own_account() {
     assert!(good[3].as_str().is_some_and(|policy| policy.contains("default-src 'none'")), "{good}");
     assert_ne!(browser.js("return document.title"), "owned");
     let chain = std::fs::read_to_string(farm.path(format!("{}/supervisor/audit/chain", farm.data()))).expect("audit");
-    assert!(chain.contains("\"act\":\"download\"") && chain.contains("frames/frame-1.png"), "it is on record");
+    // The sheet is on record, once; what isn't on it is by itself, and what is no picture of it not at all.
+    let downloads = |chain: &str| chain.matches("\"act\":\"download\"").count();
+    assert!(chain.contains("\"first\":\"evil.png\"") && chain.contains("\"pictures\":4"), "{chain}");
+    assert_eq!(downloads(&chain), 1, "{chain}");
+    assert!(browser.text().contains("show its 8 M"), "{}", browser.text());
+    let other = asked(&format!("/jobs/{job}/picture?path=frames/more/frame-1.png"));
+    assert_eq!(other[0], 200, "{other}");
+    let chain = std::fs::read_to_string(farm.path(format!("{}/supervisor/audit/chain", farm.data()))).expect("audit");
+    assert!(downloads(&chain) == 2 && chain.contains("frames/more/frame-1.png"), "{chain}");
     // It is nobody else's, whatever they ask for.
     let bob = Browser::start();
     let _ = bob.enter(&farm, "bob");
@@ -727,6 +736,16 @@ fn what_an_administrator_looks_after() {
     browser.click("tbody tr:first-child summary");
     browser.is_accessible();
     browser.shows("audit");
+    browser.go(&format!("{at}/settings"));
+    browser.write("#check-text", "lease_second = 60");
+    browser.click("#check-it");
+    browser.until_said("did you mean \"lease_seconds\"?");
+    browser.is_accessible();
+    let _ = browser.js("document.querySelector('#check-text').value = ''");
+    browser.write("#check-text", "lease_seconds = 60");
+    browser.click("#check-it");
+    browser.until_said("lease_seconds: 300 → 60");
+    browser.is_accessible();
     browser.go(&format!("{at}/me"));
     browser.write("#token-name", "nightly build");
     browser.click("#new-token button");

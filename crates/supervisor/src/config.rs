@@ -163,7 +163,8 @@ impl Settings {
         Self::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// What a file would say; it isn't read by this.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let settings: Self = toml::from_str(text).map_err(|e| malformed(path, text, &e))?;
         let out_of_range =
             |key, value, allowed| Err(ConfigError::OutOfRange { path: path.to_owned(), key, value, allowed });
@@ -225,9 +226,53 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Each setting, as it holds: what it is called, what it says and what it means.
+    pub(crate) fn words(&self) -> Vec<(&'static str, String, &'static str)> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map_or_else(none, |p| p.display().to_string());
+        let yes = |is: bool| if is { "true" } else { "false" }.to_owned();
+        let Self { oidc, linkis, .. } = self;
+        let anchor = self.audit_anchor.as_ref().map_or_else(none, |anchor| match anchor {
+            AnchorTo::Syslog => "syslog".to_owned(),
+            AnchorTo::File(path) => format!("file:{}", path.display()),
+        });
+        let number = |n: u64| n.to_string();
+        vec![
+            ("listen", self.listen.clone(), "where people's HTTP listens besides the socket: loopback only"),
+            ("jobs_keep_days", number(self.jobs_keep_days), "how long ended jobs stay, with their folders"),
+            ("logs_keep_days", number(self.logs_keep_days), "how long logs stay; at most as long as their job"),
+            ("batch_target_ms", number(self.batch_target_ms), "about how much work a session is given at once"),
+            ("lease_seconds", number(self.lease_seconds), "how long a session lives without a renewal"),
+            ("log_max_mib", number(self.log_max_mib), "most output kept of one session"),
+            ("audit_anchor", anchor, "where the audit's checkpoints are kept besides"),
+            ("audit_file_mib", number(self.audit_file_mib), "how large a file of the audit grows"),
+            ("disk_ballast_mib", number(self.disk_ballast_mib), "kept back for endings when the disk is full"),
+            ("disk_floor_mib", number(self.disk_floor_mib), "with less free than this nothing is begun"),
+            ("connections_max", number(self.connections_max), "connections of people at once"),
+            ("connections_per_uid", number(self.connections_per_uid), "of one account on the socket"),
+            ("connections_per_address", number(self.connections_per_address), "of one address on the port"),
+            ("bodies_per_user_mib", number(self.bodies_per_user_mib), "requests of one person in work"),
+            ("bodies_max_mib", number(self.bodies_max_mib), "the same of everybody"),
+            ("grants_need_approval", yes(self.grants_need_approval), "only grants that somebody else approved count"),
+            ("own_accounts", yes(self.own_accounts), "passwords are the farm's own instead of the host's"),
+            ("session_idle_minutes", number(self.session_idle_minutes), "a session unused for so long has ended"),
+            ("session_max_days", number(self.session_max_days), "how long a session lasts at most"),
+            ("token_max_days", number(self.token_max_days), "how long a token lasts at most"),
+            ("proxy_users_sign_in", yes(self.proxy_users_sign_in), "proxy users may sign in by themselves"),
+            ("enforce_password", yes(self.enforce_password), "nobody submits without a password that may be good"),
+            ("qb_conf", path(&self.qb_conf), "Qube!'s qb.conf, for the supervisor"),
+            ("qbwrk_conf", path(&self.qbwrk_conf), "Qube!'s qbwrk.conf, for its workers"),
+            ("oidc", oidc.as_ref().map_or_else(none, |o| o.issuer.clone()), "the provider that people sign in at"),
+            ("linkis", yes(linkis.is_on), "whether clients of Linkis's are served"),
+        ]
+    }
+
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
     }
+}
+
+fn none() -> String {
+    "none".to_owned()
 }
 
 fn malformed(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
@@ -284,6 +329,12 @@ mod tests {
         assert!(error("[oidc]\nissuer = \"https://id.example\"\n").contains("client_id"));
         let open = error("[oidc]\nissuer = \"http://id.example\"\nclient_id = \"stead\"\n");
         assert!(open.starts_with("supervisor.toml: [oidc]: issuer = "), "{open}");
+    }
+
+    #[test]
+    fn every_setting_is_shown() {
+        let shown: std::collections::BTreeSet<_> = Settings::default().words().iter().map(|(key, ..)| *key).collect();
+        assert_eq!(shown, KEYS.into_iter().collect());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod logon;
 mod modify;
 mod oidc;
 mod people;
+mod sheets;
 mod sign_in;
 mod submitting;
 
@@ -28,6 +29,7 @@ pub(crate) use people::{
 };
 pub(crate) use submitting::Submitting;
 
+pub(crate) use sheets::Sheets;
 pub(crate) use sign_in::{LoginCodes, LoginRequest, TokenRequest};
 
 use crate::audit::{Act, Actor, Audit, AuditError, Ending, Intent, Outcome, Record};
@@ -85,6 +87,7 @@ pub(crate) struct Service {
     pub(crate) submitting: Submitting,
     pub(crate) login_codes: LoginCodes,
     pub(crate) verified: Verified,
+    pub(crate) sheets: Sheets,
 }
 
 /// What doesn't change while the supervisor runs.

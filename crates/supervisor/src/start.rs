@@ -18,7 +18,7 @@ use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::oidc::Oidc;
 use crate::room::Room;
-use crate::service::{Facts, LoginCodes, Service, Submitting};
+use crate::service::{Facts, LoginCodes, Service, Sheets, Submitting};
 use crate::workshop::Workshop;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
@@ -209,6 +209,7 @@ pub(crate) async fn start_with(
         room: room.clone(),
         login_codes: LoginCodes::default(),
         verified: Verified::default(),
+        sheets: Sheets::default(),
     };
     let credentials = Credentials::new(store.clone(), &service.settings);
     let bodies = Budget::new(service.settings.bodies_per_user_mib, service.settings.bodies_max_mib);

@@ -101,6 +101,7 @@ pub(crate) fn routes() -> Vec<Route> {
         ("GET", "/audit", get(audit::page)),
         ("POST", "/audit/verify", post(audit::verify)),
         ("GET", "/settings", get(settings::page)),
+        ("POST", "/settings/check", post(settings::check)),
         ("POST", "/settings/reload", post(settings::reload)),
         ("GET", "/me", get(me::page)),
         ("POST", "/me/tokens", post(me::make_token)),

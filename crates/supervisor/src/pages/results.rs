@@ -21,6 +21,8 @@ use web::{Frame, Nav, Text};
 
 /// Bytes of the largest picture that is shown.
 const PICTURE_MAX: u64 = 32 << 20;
+/// Of one that a sheet shows by itself; a larger one comes when it is asked for.
+const AT_SIGHT_MAX: u64 = 8 << 20;
 
 pub(super) async fn page(
     State(app): State<App>,
@@ -64,6 +66,11 @@ pub(super) async fn page(
                 return Ok(see(&page.folder(folder)));
             }
             page.read_as = read_as(&page, &accounts);
+            let shown = page.pictures.iter().filter(|p| !p.is_heavy);
+            let shown: BTreeSet<(String, String)> = shown.map(|p| (p.worker.clone(), p.name.clone())).collect();
+            if !shown.is_empty() {
+                app.service.open_sheet(&visit.caller, id, &page.path, shown).await?;
+            }
         }
         Err(error @ ServiceError::NoSuchJob(_)) => return Err(error.into()),
         Err(error) => {
@@ -140,6 +147,7 @@ fn file(entry: &FileView, is_on_several: bool) -> ResultFile {
         modified: times(&entry.modified_at),
         worker: entry.worker.clone(),
         is_on_several,
+        is_heavy: entry.size > AT_SIGHT_MAX,
     }
 }
 
@@ -171,7 +179,7 @@ pub(super) async fn picture(
     let wrong = |problem: String| ApiError::from(ServiceError::input("path", problem));
     let worker = fields.get("worker").map(str::to_owned);
     let asked = FileQuery { path: path.clone(), worker, length: Some(PICTURE_MAX), ..FileQuery::default() };
-    let (file, first) = app.service.open_file(&visit.caller, id.0, asked).await?;
+    let (file, first) = app.service.open_picture(&visit.caller, id.0, asked).await?;
     if file.size() > PICTURE_MAX {
         let (size, max) = (size(file.size()), size(PICTURE_MAX));
         return Err(wrong(format!("it has {size}, and no picture of more than {max} is shown: take it as a file")));

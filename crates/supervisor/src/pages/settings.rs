@@ -2,20 +2,26 @@
 //! farm still lacks. What is in files is changed there; they can be read again from here.
 
 use super::workers::setting_line;
-use super::{Html, Visit, see, text};
+use super::{Fields, Html, Visit, see, text};
 use crate::api::{ApiError, App};
 use crate::ask::JobsQuery;
+use crate::config::Settings;
 use crate::service::UsersQuery;
-use crate::views::{ConfigView, FarmView};
+use crate::views::FarmView;
 use axum::extract::State;
 use axum::response::Response;
-use web::pages::{Check, SettingsPage};
+use std::path::Path;
+use web::pages::{Check, OwnSetting, SettingsPage, WouldBe};
 use web::{Fact, Frame, Nav, Reason, Text};
 
 /// Users looked at for one with the role.
 const USERS: u32 = 1000;
 
 pub(super) async fn page(State(app): State<App>, visit: Visit) -> Result<Html, ApiError> {
+    shown(&app, &visit, None).await
+}
+
+async fn shown(app: &App, visit: &Visit, checked: Option<WouldBe>) -> Result<Html, ApiError> {
     let files = app.service.configuration(&visit.caller)?;
     let farm = app.service.farm(&visit.caller).await?;
     let trouble = |t: &crate::health::Trouble| Reason {
@@ -36,8 +42,10 @@ pub(super) async fn page(State(app): State<App>, visit: Visit) -> Result<Html, A
     Html::of(&SettingsPage {
         frame: Frame { api: Some("/api/v1/farm".into()), cli: Some("stead doctor".into()), ..frame },
         troubles: farm.troubles.iter().flatten().map(trouble).collect(),
-        checks: checks(&app, &visit).await?,
+        checks: checks(app, visit).await?,
         facts: facts(&farm),
+        own: own(&app.service.settings),
+        checked,
         files: seen,
         warnings: files.warnings.iter().map(Text::from).collect(),
         settings: files.settings.iter().map(setting_line).collect(),
@@ -45,38 +53,44 @@ pub(super) async fn page(State(app): State<App>, visit: Visit) -> Result<Html, A
 }
 
 fn facts(farm: &FarmView) -> Vec<Fact> {
-    let days = |n: u64| if n == 0 { "for good".to_owned() } else { format!("{n} days") };
-    let mut facts = vec![
+    vec![
         Fact::new("Version", farm.version),
         Fact::new("Farm", &*farm.farm),
         Fact::new("Address", &*farm.url),
         Fact::new("Operator", farm.operator.as_deref().unwrap_or("nobody by name")),
         Fact::new("Folder", farm.data.as_deref().unwrap_or("–")),
-    ];
-    if let Some(config) = &farm.config {
-        let ConfigView {
-            listen,
-            jobs_keep_days,
-            logs_keep_days,
-            enforce_password,
-            batch_target_ms,
-            lease_seconds,
-            log_max_mib,
-        } = config;
-        facts.extend([
-            Fact::new("listen", &**listen),
-            Fact::new("jobs_keep_days", days(*jobs_keep_days)),
-            Fact::new("logs_keep_days", days(*logs_keep_days)),
-            Fact::new(
-                "enforce_password",
-                if *enforce_password { "yes: nobody submits without a password that may be good" } else { "no" },
-            ),
-            Fact::new("batch_target_ms", batch_target_ms.to_string()),
-            Fact::new("lease_seconds", lease_seconds.to_string()),
-            Fact::new("log_max_mib", log_max_mib.to_string()),
-        ]);
-    }
-    facts
+    ]
+}
+
+/// What stands in `supervisor.toml`, or is built in.
+fn own(settings: &Settings) -> Vec<OwnSetting> {
+    let built_in = Settings::default().words();
+    let line = |((key, value, means), (_, default, _)): ((_, String, _), (_, String, _))| OwnSetting {
+        key,
+        is_built_in: value == default,
+        value: value.into(),
+        built_in: default.into(),
+        means,
+    };
+    settings.words().into_iter().zip(built_in).map(line).collect()
+}
+
+/// What the supervisor would make of a `supervisor.toml` at its next start. Nothing is read, kept or changed by it.
+pub(super) async fn check(State(app): State<App>, visit: Visit, fields: Fields) -> Result<Html, ApiError> {
+    visit.caller.needs_admin("see the configuration")?;
+    let text = fields.get("text").unwrap_or_default();
+    let checked = match Settings::parse(Path::new("supervisor.toml"), &text.replace("\r\n", "\n")) {
+        Err(error) => WouldBe { problem: Some(Reason::new(error.to_string())), changes: Vec::new() },
+        Ok(then) => {
+            let now = app.service.settings.words();
+            let pairs = now.into_iter().zip(then.words());
+            let changed = pairs.filter(|((_, now, _), (_, then, _))| now != then);
+            let change =
+                |((key, now, _), (_, then, _)): ((_, String, _), (_, String, _))| (key, now.into(), then.into());
+            WouldBe { problem: None, changes: changed.map(change).collect() }
+        }
+    };
+    shown(&app, &visit, Some(checked)).await
 }
 
 /// In the order in which a farm is set up.

@@ -3,6 +3,7 @@
 //! as it now, or submitted the job and still may.
 
 use super::Service;
+use super::sheets::Looker;
 use crate::audit::{Act, Record};
 use crate::caller::Caller;
 use crate::clock;
@@ -13,7 +14,8 @@ use futures_util::future::join_all;
 use policy::{Identified, Refusal, Request, Who};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 use store::{JobRow, Purpose};
 use warrant::files::{DATA_MAX, ENTRIES_MAX, Entry, FileAnswer, FileRule, FileWork, Root};
 
@@ -130,6 +132,43 @@ impl Service {
         job: u64,
         query: FileQuery,
     ) -> Result<(OpenFile, Vec<u8>), ServiceError> {
+        self.open(caller, job, query, false).await
+    }
+
+    /// The same for a picture that a contact sheet may show: that sheet is on record already.
+    pub(crate) async fn open_picture(
+        &self,
+        caller: &Caller,
+        job: u64,
+        query: FileQuery,
+    ) -> Result<(OpenFile, Vec<u8>), ServiceError> {
+        self.open(caller, job, query, true).await
+    }
+
+    /// Somebody is shown a page of a folder's pictures, which their browser will ask for: one record for all of them.
+    pub(crate) async fn open_sheet(
+        &self,
+        caller: &Caller,
+        job: u64,
+        folder: &str,
+        pictures: BTreeSet<(String, String)>,
+    ) -> Result<(), ServiceError> {
+        let (row, who) = self.files_as(caller, job, Act::Download).await?;
+        let names: BTreeSet<&String> = pictures.iter().map(|(_, name)| name).collect();
+        let record = Record::done(Act::Download, caller.actor().for_user(&row.user)).grant(who.grant).job(job);
+        let record = record.with("of", &row.user).with("path", folder).with("pictures", pictures.len());
+        self.audit.write(record.with("first", names.first()).with("last", names.last())).await?;
+        self.sheets.open(looker(caller, job), folder, pictures, Instant::now());
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        caller: &Caller,
+        job: u64,
+        query: FileQuery,
+        is_picture: bool,
+    ) -> Result<(OpenFile, Vec<u8>), ServiceError> {
         let (row, who) = self.files_as(caller, job, Act::Download).await?;
         let mut places = self.file_places(&row, &who, query.worker.as_deref()).await?;
         if (2..=TOGETHER).contains(&places.len()) {
@@ -139,9 +178,13 @@ impl Service {
             Ok([place]) => place,
             Err(several) => return Err(of_several(&several)),
         };
-        let record = Record::done(Act::Download, caller.actor().for_user(&row.user)).grant(who.grant).job(job);
-        let record = record.run_as(&place.account).with("of", &row.user).with("path", &query.path);
-        self.audit.write(record.with("worker", &place.worker)).await?;
+        let is_on_sheet =
+            is_picture && self.sheets.shows(&looker(caller, job), &place.worker, &query.path, Instant::now());
+        if !is_on_sheet {
+            let record = Record::done(Act::Download, caller.actor().for_user(&row.user)).grant(who.grant).job(job);
+            let record = record.run_as(&place.account).with("of", &row.user).with("path", &query.path);
+            self.audit.write(record.with("worker", &place.worker)).await?;
+        }
         let left = query.length.unwrap_or(u64::MAX);
         let mut file = OpenFile { place, path: query.path, at: query.offset, left, size: None };
         match self.next_piece(&mut file).await {
@@ -265,6 +308,12 @@ impl Service {
 
 fn is_missing(error: &FileError) -> bool {
     matches!(error, FileError::Answer { rule: FileRule::Missing, .. })
+}
+
+fn looker(caller: &Caller, job: u64) -> Looker {
+    let login = caller.principal.login_user.as_str();
+    let user = caller.acting.as_ref().map_or(login, |acting| acting.user.as_str());
+    Looker { login_user: login.to_owned(), user: user.to_owned(), job }
 }
 
 fn of_several(places: &[FilePlace]) -> ServiceError {

@@ -101,6 +101,7 @@ const TABLE: &[Row] = &[
     ("GET", "/audit", "", [401, 401, 403, 403, 200]),
     ("POST", "/audit/verify", "", [401, 401, 403, 403, 303]),
     ("GET", "/settings", "", [401, 401, 403, 403, 200]),
+    ("POST", "/settings/check", "text=lease_seconds+%3D+60", [401, 401, 403, 403, 200]),
     ("POST", "/settings/reload", "", [401, 401, 403, 403, 303]),
     ("GET", "/me", "", [401, 401, 200, 200, 200]),
     ("POST", "/me/tokens", "name=x&scope=read", [401, 401, 200, 200, 200]),
@@ -429,6 +430,30 @@ async fn a_list_that_cannot_be_shown_says_why() {
     assert!(text.contains("There is no page 7. <a href=\"/jobs?sort=name\">The first</a>"), "{text}");
     let (_, text) = page(&farm, ADA, "/grants").await;
     assert!(text.contains("What a group of yours may is under your name"), "{text}");
+}
+
+/// A file is looked at before it would keep the supervisor from its next start; nothing is changed by that.
+#[tokio::test]
+async fn a_settings_file_is_checked_before_it_holds() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let op = operator();
+    let checked = async |text: &str| {
+        let (status, text) = post(&farm, op, "/settings/check", &format!("text={}", web::encoded(text))).await;
+        assert_eq!(status, 200);
+        let (_, part) = text.split_once("id=\"checked\"").expect("its part");
+        part.split("</section>").next().expect("an end").to_owned()
+    };
+    let text = checked("listen = \"127.0.0.1:1\"\r\nlease_second = 5\r\n").await;
+    assert!(text.contains("supervisor.toml:2: ") && text.contains("did you mean"), "{text}");
+    let text = checked("lease_seconds = 1").await;
+    assert!(text.contains("10 to 86400 is allowed"), "{text}");
+    let text = checked("token_max_days = 12\nqb_conf = \"/etc/<b>\"").await;
+    assert!(text.contains("<code>token_max_days</code>") && text.contains("<bdi>12</bdi>"), "{text}");
+    assert!(text.contains("/etc/&#60;b&#62;") || text.contains("/etc/&lt;b&gt;"), "{text}");
+    let (_, text) = page(&farm, op, "/settings").await;
+    let (_, row) = text.split_once("<code>token_max_days</code>").expect("a row of each");
+    assert!(row.split("</tr>").next().expect("a row").contains("<bdi>366</bdi>"), "only looked at: {row}");
 }
 
 /// The page but for the number that was asked for.

@@ -42,6 +42,8 @@ pub struct ResultFile {
     pub worker: String,
     /// Another one of that name is elsewhere.
     pub is_on_several: bool,
+    /// Too large to be shown before it is asked for.
+    pub is_heavy: bool,
 }
 
 impl ResultsPage {

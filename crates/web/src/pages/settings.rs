@@ -14,6 +14,10 @@ pub struct SettingsPage {
     pub troubles: Vec<Reason>,
     pub checks: Vec<Check>,
     pub facts: Vec<Fact>,
+    /// What stands in its own file, or is built in.
+    pub own: Vec<OwnSetting>,
+    /// What would become of a file that was given to be looked at.
+    pub checked: Option<WouldBe>,
     /// Qube!'s files, with what they hash to.
     pub files: Vec<Fact>,
     pub warnings: Vec<Text>,
@@ -28,4 +32,22 @@ pub struct Check {
     /// As it is, or what does it.
     pub how: Text,
     pub href: Option<&'static str>,
+}
+
+/// A setting of the supervisor's own.
+#[derive(Debug)]
+pub struct OwnSetting {
+    pub key: &'static str,
+    pub value: Text,
+    pub built_in: Text,
+    pub is_built_in: bool,
+    pub means: &'static str,
+}
+
+/// A settings file that was only looked at.
+#[derive(Debug)]
+pub struct WouldBe {
+    pub problem: Option<Reason>,
+    /// Setting, as it is now and as it would be.
+    pub changes: Vec<(&'static str, Text, Text)>,
 }

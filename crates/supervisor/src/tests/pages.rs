@@ -523,6 +523,112 @@ async fn a_name_is_text() {
     }
 }
 
+/// What is hostile in a template, in a reason or in a note is text to whoever looks, an administrator above all.
+#[tokio::test]
+async fn what_others_wrote_is_text_to_an_administrator() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, _) = peopled(dir.path()).await;
+    let op = operator();
+    let evil = "\"><img src=x onerror=alert(1)></td></textarea><script>alert(1)</script>";
+    let q = web::encoded(evil);
+    let template = json!({
+        "specificationVersion": "jobtemplate-2023-09", "name": "<script>alert(1)</script>{{Param.P}}", "description": evil,
+        "parameterDefinitions": [
+            { "name": "P", "type": "STRING", "description": evil, "default": "<img src=x", "allowedValues": ["<img src=x", evil] },
+        ],
+        "steps": [{
+            "name": "<img src=x onerror=alert(1)>", "description": evil,
+            "parameterSpace": { "taskParameterDefinitions": [{ "name": "T", "type": "STRING", "range": [evil, "b"] }] },
+            "script": { "actions": { "onRun": { "command": evil, "args": [evil] } } },
+        }],
+    });
+    let template = web::encoded(&template.to_string());
+    let form = format!("kind=template&template={template}&param.P={q}&request_id=r");
+    let mut seen = Vec::new();
+    let (_, text) = post(&farm, ADA, "/jobs/new/parameters", &form).await;
+    assert!(text.contains("name=\"param.P\""), "it is understood: {text}");
+    seen.push(("parameters".to_owned(), text));
+    seen.push(("preview".to_owned(), post(&farm, ADA, "/jobs/new/preview", &form).await.1));
+    let (status, text) = post(&farm, ADA, "/jobs/new", &form).await;
+    assert_eq!(status, 303, "it is taken: {text}");
+    let jobs = farm.get("/api/v1/jobs").await;
+    let newest = jobs.as_array().expect("jobs").iter().filter_map(|j| j["id"].as_u64()).max().expect("a job");
+    let acted = post(&farm, ADA, "/jobs/act", &format!("act=block&job={newest}&reason={q}&back={q}")).await;
+    seen.push(("acted".to_owned(), acted.1));
+    farm.ask(op, "POST", "/api/v1/users", json!({ "name": "render", "note": evil })).await;
+    farm.ask(op, "POST", "/api/v1/grants", json!({ "login_user": "bob", "proxy_user": "render", "reason": evil }))
+        .await;
+    seen.push(("token".to_owned(), post(&farm, ADA, "/me/tokens", &format!("name={q}&scope=read")).await.1));
+    for (who, path) in [
+        (op, "/jobs".to_owned()),
+        (op, format!("/jobs/{newest}")),
+        (op, format!("/jobs/{newest}?state={q}&at={q}&after={q}")),
+        (op, format!("/jobs/{newest}/ran-as")),
+        (op, format!("/jobs/{newest}/log?q={q}&step={q}&task={q}&attempt={q}&stream={q}&at={q}")),
+        (ADA, format!("/jobs/{newest}/results?path={q}&worker={q}&after={q}")),
+        (ADA, format!("/jobs/{newest}/picture?path={q}&worker={q}")),
+        (op, "/users".to_owned()),
+        (op, "/users/render".to_owned()),
+        (op, format!("/users/{q}")),
+        (op, "/grants".to_owned()),
+        (op, "/grants/2/revoke".to_owned()),
+        (op, "/grants/matrix".to_owned()),
+        (op, "/may-act".to_owned()),
+        (op, "/audit".to_owned()),
+        (op, format!("/audit?actor={q}&as={q}&act={q}&outcome={q}&object={q}&job={q}&since={q}&until={q}&before={q}")),
+        (op, format!("/workers/{q}")),
+        (op, format!("/worker-config?worker={q}")),
+        (op, "/settings".to_owned()),
+        (ADA, "/me".to_owned()),
+        (ADA, format!("/{q}")),
+    ] {
+        seen.push((path.clone(), page(&farm, who, &path).await.1));
+    }
+    for (path, text) in &seen {
+        assert!(text.contains("</html>"), "{path} is a page: {text}");
+        for bad in ["<script>alert", "<img src=x", "</td></textarea>"] {
+            assert!(!text.contains(bad), "{bad} in {path}: {text}");
+        }
+    }
+    for path in [format!("/jobs/{newest}"), "/users/render".to_owned(), "/grants".to_owned()] {
+        let text = &seen.iter().find(|(p, _)| *p == path).expect("seen").1;
+        assert!(text.contains("onerror=alert(1)"), "it is shown, as text, on {path}: {text}");
+    }
+}
+
+/// Whoever asks about a name that isn't theirs learns the same of one that there is as of one that there isn't.
+#[tokio::test]
+async fn whom_there_is_is_told_to_nobody() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, _) = peopled(dir.path()).await;
+    farm.ask(operator(), "POST", "/api/v1/users", json!({ "name": "zzyzx", "type": "proxy" })).await;
+    for (method, path, form) in [
+        ("POST", "/as", "proxy_user=NAME"),
+        ("GET", "/what-if?as=NAME", ""),
+        ("GET", "/what-if?user=NAME", ""),
+        ("GET", "/what-if?user=ada&as=NAME", ""),
+        ("GET", "/grants?proxy_user=NAME", ""),
+        ("GET", "/grants?login_user=NAME", ""),
+        ("GET", "/users/NAME", ""),
+        ("GET", "/jobs?user=NAME", ""),
+        ("GET", "/jobs?login_user=NAME", ""),
+        ("GET", "/credentials?account=NAME", ""),
+        ("POST", "/credentials/check", "account=NAME"),
+        ("POST", "/jobs/new/preview", "kind=command&command=true&user=NAME&request_id=r"),
+    ] {
+        let told = async |name: &str| {
+            let (path, form) = (path.replace("NAME", name), form.replace("NAME", name));
+            let (status, _, text) =
+                ask(&farm, Asked { peer: Peer::Unix { uid: BOB }, method, path: &path, headers: &[], form: &form })
+                    .await;
+            (status, text.replace(name, "NAME"))
+        };
+        // A proxy user that there is, and one of as many letters that there isn't; neither is an account of this host.
+        let (is, is_not) = (told("zzyzx").await, told("zzyzy").await);
+        assert_eq!(is, is_not, "{method} {path} {form}");
+    }
+}
+
 #[tokio::test]
 async fn an_error_is_a_page_in_the_same_words_as_the_api() {
     let dir = tempfile::tempdir().expect("dir");

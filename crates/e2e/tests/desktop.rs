@@ -106,3 +106,85 @@ fn keep_picture(farm: &Farm) {
         assert!(copied.is_ok_and(|s| s.success()));
     }
 }
+
+/// A worker of a person's own for a farm that is not theirs; ended with the test.
+struct Desk(Child);
+
+impl Desk {
+    fn of_ada(farm: &Farm, screen: &Screen) -> Self {
+        let mut worker = farm.command_as("ada", "stead");
+        worker.args(["worker", "run", "--mode", "desktop", "--data", &farm.data()]);
+        worker.env("HOME", "/home/ada").env("DISPLAY", &screen.display).env("XAUTHORITY", screen.cookie);
+        Self(worker.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("stead starts"))
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The line of `worker list` that is about desktop mode, as its state.
+fn desk_line(farm: &Farm) -> Option<(String, String)> {
+    let workers = farm.stead_as("bob", &["worker", "list", "--json"]).ok().json();
+    let workers = workers.as_array().expect("workers").clone();
+    let desk = workers.into_iter().find(|w| w["mode"] == "desktop")?;
+    Some((desk["name"].as_str()?.to_owned(), format!("{} of {}", desk["state"].as_str()?, desk["owner"].as_str()?)))
+}
+
+/// One command each way, and only for whom root named.
+#[test]
+fn a_host_is_switched_to_desktop_mode_and_back() {
+    if !root_or_skip() || !programs_or_skip(&["Xvfb", "xauth", "mcookie"]) {
+        return;
+    }
+    let stage = Stage::raise();
+    let screen = Screen::on(&stage);
+    let farm = Farm::user_mode().on(stage).start();
+    let data = farm.data();
+    let mode = |who: &str, words: &[&str]| farm.stead_as(who, &[&["worker", "mode", "--data", &data], words].concat());
+    let worker = |who: &str, more: &[&str]| {
+        farm.stead_as(who, &[&["worker", "run", "--mode", "desktop", "--data", &data], more].concat())
+    };
+
+    assert_eq!(mode("bob", &[]).ok().out().trim(), "service");
+    let _ = mode("ada", &["desktop", "--user", "ada"]).exits(3).complains(&["worker_mode_needs_root", "use sudo"]);
+    let _ = worker("ada", &[]).exits(3).complains(&["desktop_owner_listed", "stead worker mode desktop --user ada"]);
+    let _ = mode("root", &["desktop"]).exits(2).complains(&["--user is not said"]);
+    let _ = mode("root", &["desktop", "--user", "root"]).exits(3).complains(&["desktop_owner_is_a_person"]);
+
+    let switched = mode("root", &["desktop", "--user", "ada"]).ok().out();
+    assert!(switched.contains("desktop-owners: ada (uid 1501)"), "{switched}");
+    let entry = std::fs::read_to_string(farm.path("/etc/xdg/autostart/stead-desktop-worker.desktop")).expect("entry");
+    assert!(entry.contains("\"worker\" \"run\" \"--mode\" \"desktop\" \"--with-login\""), "{entry}");
+    assert_eq!(mode("bob", &[]).ok().out().trim(), "desktop: ada (uid 1501)");
+    let _ = worker("bob", &[]).exits(3).complains(&["desktop_owner_listed"]);
+
+    let desk = Desk::of_ada(&farm, &screen);
+    let (name, state) = until("ada's worker", || desk_line(&farm));
+    assert!(name.ends_with("-ada"), "{name}");
+    assert_eq!(state, "idle of ada");
+    let on_desk = &["--requires", "host.worker_mode=desktop,host.screen=1"];
+    let printed = farm.output_of("ada", on_desk, "id -un; echo $DISPLAY $STEAD_WORKER");
+    assert_eq!(printed.split_whitespace().take(2).collect::<Vec<_>>(), ["ada", &screen.display]);
+    let bobs = farm.submit_sh("bob", on_desk, "true");
+    let refused = farm.until_job(bobs, "a reason", |job| job["reason"].is_string());
+    assert!(
+        refused["reason"].as_str().expect("text").contains("desktop worker of ada does not take jobs of bob"),
+        "{refused}"
+    );
+    assert_eq!(farm.output_of("bob", &[], "id -un").trim(), "bob", "the service works on");
+
+    let back = mode("root", &["service"]).ok().out();
+    assert!(back.contains("remove /etc/xdg/autostart/stead-desktop-worker.desktop"), "{back}");
+    until("ada's worker to be sent away", || (desk_line(&farm)?.1 == "down of ada").then_some(()));
+    let _ = worker("ada", &[]).exits(3).complains(&["desktop_owner_listed"]);
+    assert!(!farm.path("/etc/xdg/autostart/stead-desktop-worker.desktop").exists());
+    drop(desk);
+    let records = || farm.stead_as("root", &["audit", "search", "--act", "desktop_owners", "--json"]).ok().out();
+    let changes = |record: &str| record.matches("\"act\":\"desktop_owners\"").count();
+    let record = until("both changes on record", || Some(records()).filter(|record| changes(record) == 2));
+    assert!(record.contains("ada 1501"), "{record}");
+}

@@ -1074,6 +1074,47 @@ Examples:
   stead worker drain render-3
   stead worker drain render-3 --undo")]
     Drain(Drain),
+    /// Switch this host between a service for everybody and a worker of whoever is logged in
+    #[command(after_help = "\
+Examples:
+  stead worker mode                                 which it is, and whose
+  sudo stead worker mode desktop --user ada         ada's jobs only, as ada, with her screen, while she is logged in
+  sudo stead worker mode desktop --user everybody   the same for each who logs in
+  sudo stead worker mode service                    back to the service")]
+    Mode(WorkerMode),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HostMode {
+    /// Started with the host, in user or proxy mode
+    Service,
+    /// Started at log-in, as the person who logs in
+    Desktop,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerMode {
+    /// Left out, it says which one it is
+    #[arg(value_enum)]
+    pub(crate) mode: Option<HostMode>,
+    /// Whose desktop it is: all who may have a worker here, and no others (`everybody`: each who logs in)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) user: Vec<String>,
+    /// Lets that worker take these people's jobs, too; they run as its owner (`any`: everybody's)
+    #[arg(long, value_name = "USER", value_delimiter = ',')]
+    pub(crate) accept: Vec<String>,
+    /// Don't wait for what the service still runs: it is given up, and run again elsewhere
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// The farm's folder [default: /var/lib/stead]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -1095,7 +1136,7 @@ pub(crate) struct WorkerRun {
     /// Settings (worker.toml); options given here come first
     #[arg(long, value_name = "FILE")]
     pub(crate) conf: Option<PathBuf>,
-    /// Its name in the farm [default: the host's]
+    /// Its name in the farm [default: the host's; of a person's worker: the host's and theirs]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Service mode: the socket of the host's launcher
@@ -1125,6 +1166,9 @@ pub(crate) struct WorkerRun {
     /// Read /etc/qb.conf if it is there
     #[arg(long)]
     pub(crate) qube: bool,
+    /// Desktop mode: end with the login session in which it was started
+    #[arg(long)]
+    pub(crate) with_login: bool,
     /// End with the process that started it
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) with_parent: Option<i32>,

@@ -147,6 +147,7 @@ pub(crate) struct Worker {
     pub(crate) state: String,
     pub(crate) mode: String,
     pub(crate) proxy_account: Option<String>,
+    pub(crate) owner: Option<String>,
     pub(crate) slots: u64,
     pub(crate) used: u64,
     /// Who said what its settings are.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::cli::{ModeArg, Supervisor, WorkerRun};
 use crate::failure::Failure;
-use crate::farm::{Ready, Shutdown, host_name, with_parent};
+use crate::farm::{Login, Ready, Shutdown, host_name, with_parent};
 
 const DATA: &str = "/var/lib/stead";
 const LAUNCHER_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,6 +51,11 @@ pub(crate) fn worker(options: &WorkerRun) -> Result<(), Failure> {
     with_parent(options.with_parent)?;
     let file = options.conf.as_deref().map(WorkerFile::load).transpose()?.unwrap_or_default();
     let config = worker_config(options, file)?;
+    let login = if options.with_login { Some(Login::of_process()?) } else { None };
+    let is_desktop = matches!(config.mode, worker::Mode::Desktop { .. });
+    if login.is_some() && !is_desktop {
+        return Err(Failure::usage("--with-login has a meaning in desktop mode only"));
+    }
     crate::single_threaded(async {
         let mut shutdown = Shutdown::new()?;
         if let worker::Mode::Service { launcher, .. } = &config.mode {
@@ -59,7 +64,16 @@ pub(crate) fn worker(options: &WorkerRun) -> Result<(), Failure> {
                 () = shutdown.asked() => return Ok(()),
             }
         }
-        let ended = worker::run(config, async move { shutdown.asked().await }).await;
+        let asked = async move {
+            match login {
+                Some(login) => tokio::select! {
+                    () = login.ended() => {}
+                    () = shutdown.asked() => {}
+                },
+                None => shutdown.asked().await,
+            }
+        };
+        let ended = worker::run(config, asked).await;
         ended.map_err(|e| match e {
             // Whoever starts it again could only hear the same.
             worker::WorkerError::Name { .. }
@@ -80,20 +94,23 @@ async fn there(launcher: &Path) {
 
 fn worker_config(options: &WorkerRun, file: WorkerFile) -> Result<worker::Config, Failure> {
     let data = options.data.clone().or(file.data.clone()).unwrap_or_else(|| DATA.into());
-    let name = options.name.clone().or(file.name.clone()).unwrap_or_else(host_name);
+    let desk = Desk::at(&data, options, &file)?;
+    let name = options.name.clone().or(file.name.clone());
+    let name = name.or_else(|| desk.as_ref().map(|desk| desk.name.clone())).unwrap_or_else(host_name);
     let (own, has_file) = own(options, &file)?;
     let settings = own_settings(&name, &own)?;
     let mode = mode(options, &file, &own, has_file, &settings)?;
     let (cores, memory) = worker::this_host();
     let mut labels = file.labels.clone();
     labels.extend(options.label.iter().cloned());
-    let spool = if is_name(&name) { data.join("worker").join(&name) } else { data.join("worker/unnamed") };
+    let folder = desk.as_ref().map_or(&data, |desk| &desk.folder);
+    let spool = folder.join("worker").join(if is_name(&name) { &name } else { "unnamed" });
     Ok(worker::Config {
         endpoint: worker::Endpoint::Unix(data.join("run/worker.socket")),
         spool,
-        work: data.join("work"),
+        work: folder.join("work"),
         mode: match mode {
-            ModeArg::Desktop => desktop(options, &file)?,
+            ModeArg::Desktop => desktop(options, &file, desk.as_ref())?,
             service => service_mode(service, options, &file, &own, &data),
         },
         slots: settings.slots.unwrap_or(cores).max(1),
@@ -198,7 +215,56 @@ fn mode(
     })
 }
 
-fn desktop(options: &WorkerRun, file: &WorkerFile) -> Result<worker::Mode, Failure> {
+/// A person's worker for a farm that is not theirs.
+struct Desk {
+    /// What it keeps is not in the farm's folder, but in one of the person's own.
+    folder: PathBuf,
+    name: String,
+    accept: Vec<String>,
+}
+
+impl Desk {
+    /// `None` where the farm is the person's own, or in service mode.
+    fn at(data: &Path, options: &WorkerRun, file: &WorkerFile) -> Result<Option<Self>, Failure> {
+        use std::os::unix::fs::MetadataExt as _;
+        let said = options.mode.map(|mode| mode == ModeArg::Desktop);
+        let is_desktop = said.unwrap_or_else(|| file.mode.as_deref() == Some("desktop"));
+        let uid = nix::unistd::geteuid();
+        let is_ours = std::fs::metadata(data.join("worker")).map_or(true, |m| m.uid() == uid.as_raw());
+        if !is_desktop || is_ours || uid.is_root() {
+            return Ok(None);
+        }
+        let user = User::from_uid(uid).map_err(|e| Failure::system("look up your own account", e))?;
+        let name =
+            user.map(|user| user.name).ok_or_else(|| Failure::Identity(format!("uid {uid} has no name here")))?;
+        let desks = supervisor::Desks::read(data, 0).map_err(|e| Failure::usage(e.to_string()))?;
+        if !desks.takes(uid.as_raw()) {
+            return Err(Failure::Refused {
+                rule: "desktop_owner_listed",
+                text: format!("{name} may not run a desktop worker for the farm in {}", data.display()),
+                hint: format!("root of this host can let them: `stead worker mode desktop --user {name}`"),
+            });
+        }
+        let listed = desks.people.iter().find(|desk| desk.uid == uid.as_raw());
+        let accept = listed.map(|desk| desk.accept.clone()).unwrap_or_default();
+        Ok(Some(Self { folder: state_folder()?, name: supervisor::desk_name(&name), accept }))
+    }
+}
+
+fn state_folder() -> Result<PathBuf, Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
+    let folder = state.map(|state| state.join("stead")).ok_or_else(|| Failure::Usage {
+        text: "there is no place for what the worker keeps: neither HOME nor XDG_STATE_HOME is an absolute path".into(),
+        hint: Some("start it from your own login".into()),
+    })?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|e| Failure::file("create the folder", &folder, e))?;
+    Ok(folder)
+}
+
+fn desktop(options: &WorkerRun, file: &WorkerFile, desk: Option<&Desk>) -> Result<worker::Mode, Failure> {
     let beside = || {
         let own = std::env::current_exe().map_err(|e| Failure::system("find this program's own file", e))?;
         Ok(own.with_file_name("stead-session"))
@@ -206,6 +272,10 @@ fn desktop(options: &WorkerRun, file: &WorkerFile) -> Result<worker::Mode, Failu
     let session = options.session.clone().or(file.session.clone());
     let mut accept = file.accept.clone();
     accept.extend(options.accept.iter().cloned());
+    // What root lets it take, unless the person wants less.
+    if let Some(desk) = desk.filter(|_| accept.is_empty()) {
+        accept.clone_from(&desk.accept);
+    }
     Ok(worker::Mode::Desktop { accept, session_program: session.map_or_else(beside, Ok)? })
 }
 
@@ -319,6 +389,7 @@ mod tests {
             session: None,
             qb_conf: None,
             qube: false,
+            with_login: false,
             with_parent: None,
         };
         let config = worker_config(&options, file).expect("config");
@@ -355,6 +426,7 @@ mod tests {
             session: None,
             qb_conf: Some(path),
             qube: false,
+            with_login: false,
             with_parent: None,
         };
         change(&mut options);

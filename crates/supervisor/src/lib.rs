@@ -15,6 +15,7 @@ mod caller;
 mod clock;
 mod config;
 mod configuration;
+mod desks;
 mod dispatch;
 mod error;
 mod events;
@@ -48,6 +49,7 @@ pub use audit::{
 };
 pub use config::{ConfigError, Settings};
 pub use configuration::{ConfigurationError, QubeFiles};
+pub use desks::{Desk, Desks, DesksError, desk_name};
 pub use error::StartError;
 pub use linkis::LinkisSettings;
 pub use oidc::{OidcSettings, RequiredClaim, login_word};

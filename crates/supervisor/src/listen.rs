@@ -85,19 +85,20 @@ pub(crate) struct Limits {
     pub(crate) of_one: usize,
 }
 
-/// Answers the accounts that `allowed` names on a unix socket until `stop`.
+/// Answers on a unix socket until `stop`: each account as many connections as `of_one` says, none that it says none of.
 pub(crate) async fn serve_unix(
     listener: UnixListener,
     doorway: Doorway,
-    allowed: impl Fn(u32) -> bool,
-    limits: Limits,
+    of_one: impl Fn(u32) -> Option<usize>,
+    total: usize,
     stop: watch::Receiver<bool>,
 ) {
-    let turns = Turns::new(limits);
+    let turns = Turns::new(total);
     let mut stopped = stop.clone();
     while let Some((stream, _)) = next(|| listener.accept(), &mut stopped).await {
-        match stream.peer_cred() {
-            Ok(peer) if allowed(peer.uid()) => match turns.take(peer.uid()) {
+        let peer = stream.peer_cred().map(|peer| (peer.uid(), of_one(peer.uid())));
+        match peer {
+            Ok((uid, Some(most))) => match turns.take(uid, most) {
                 Ok(turn) => {
                     let (doorway, stop) = (doorway.clone(), stop.clone());
                     tokio::spawn(async move {
@@ -108,11 +109,11 @@ pub(crate) async fn serve_unix(
                     });
                 }
                 Err(full) => {
-                    tracing::warn!(uid = peer.uid(), limit = full.limit, "connection refused: {}", full.rule);
+                    tracing::warn!(uid, limit = full.limit, "connection refused: {}", full.rule);
                     turns.turn_away(stream, full);
                 }
             },
-            Ok(peer) => tracing::warn!(uid = peer.uid(), "connection refused: this socket is for other accounts"),
+            Ok((uid, None)) => tracing::warn!(uid, "connection refused: this socket is for other accounts"),
             Err(error) => tracing::warn!(%error, "the kernel names no peer for a connection"),
         }
     }
@@ -121,10 +122,10 @@ pub(crate) async fn serve_unix(
 /// Answers people on a loopback port until `stop`.
 pub(crate) async fn serve_tcp(listener: TcpListener, doorway: Doorway, limits: Limits, stop: watch::Receiver<bool>) {
     let Ok(own) = listener.local_addr() else { return };
-    let turns = Turns::new(limits);
+    let turns = Turns::new(limits.total);
     let mut stopped = stop.clone();
     while let Some((stream, address)) = next(|| listener.accept(), &mut stopped).await {
-        match turns.take(neighbourhood(address.ip())) {
+        match turns.take(neighbourhood(address.ip()), limits.of_one) {
             Ok(turn) => {
                 let (doorway, stop) = (doorway.clone(), stop.clone());
                 tokio::spawn(async move {
@@ -158,7 +159,7 @@ struct Full {
 /// How many connections there are, and of whom.
 #[derive(Debug)]
 struct Turns<K> {
-    limits: Limits,
+    total: usize,
     taken: Arc<Mutex<HashMap<K, usize>>>,
     /// For those who are told that there is no room.
     told: Arc<Semaphore>,
@@ -169,19 +170,19 @@ struct Turns<K> {
 struct Turn<K: Eq + Hash>(Arc<Mutex<HashMap<K, usize>>>, K);
 
 impl<K: Copy + Eq + Hash> Turns<K> {
-    fn new(limits: Limits) -> Self {
-        Self { limits, taken: Arc::default(), told: Arc::new(Semaphore::new(TOLD_MAX)) }
+    fn new(total: usize) -> Self {
+        Self { total, taken: Arc::default(), told: Arc::new(Semaphore::new(TOLD_MAX)) }
     }
 
-    fn take(&self, key: K) -> Result<Turn<K>, Full> {
+    fn take(&self, key: K, most: usize) -> Result<Turn<K>, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         // Counted, not kept besides: there are some thousands at most, and few of them anew.
-        if taken.values().sum::<usize>() >= self.limits.total {
-            return Err(Full { rule: "connections_max", limit: self.limits.total });
+        if taken.values().sum::<usize>() >= self.total {
+            return Err(Full { rule: "connections_max", limit: self.total });
         }
         let count = taken.entry(key).or_default();
-        if *count >= self.limits.of_one {
-            return Err(Full { rule: "connections_of_one", limit: self.limits.of_one });
+        if *count >= most {
+            return Err(Full { rule: "connections_of_one", limit: most });
         }
         *count += 1;
         Ok(Turn(self.taken.clone(), key))
@@ -335,13 +336,13 @@ mod tests {
 
     #[test]
     fn one_account_leaves_room_for_others() {
-        let turns = Turns::new(Limits { total: 6, of_one: 5 });
-        let mut taken: Vec<Turn<u32>> = (0..5).map(|_| turns.take(7).expect("room")).collect();
-        assert_eq!(turns.take(7).expect_err("full"), Full { rule: "connections_of_one", limit: 5 });
-        let other = turns.take(8).expect("room");
-        assert_eq!(turns.take(9).expect_err("full"), Full { rule: "connections_max", limit: 6 });
+        let turns = Turns::new(6);
+        let mut taken: Vec<Turn<u32>> = (0..5).map(|_| turns.take(7, 5).expect("room")).collect();
+        assert_eq!(turns.take(7, 5).expect_err("full"), Full { rule: "connections_of_one", limit: 5 });
+        let other = turns.take(8, 5).expect("room");
+        assert_eq!(turns.take(9, 5).expect_err("full"), Full { rule: "connections_max", limit: 6 });
         taken.pop();
-        assert!(turns.take(7).is_ok());
+        assert!(turns.take(7, 5).is_ok());
         taken.clear();
         drop(other);
         assert!(turns.taken.lock().expect("lock").is_empty());

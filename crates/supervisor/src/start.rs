@@ -6,6 +6,7 @@ use crate::auditor::Verified;
 use crate::authn::{self, Accounts, Authn, Credentials, HostAccounts, Operator, SignIn};
 use crate::config::Settings;
 use crate::configuration::{Configuration, QubeFiles};
+use crate::desks::Doorkeeper;
 use crate::dispatch::{Dispatcher, Helpers};
 use crate::error::StartError;
 use crate::events::Events;
@@ -147,7 +148,13 @@ pub(crate) async fn start_with(
     let doorway = Doorway::closed(api::starting());
     let [on_socket, on_port] = limits(&settings);
     let mut servers = vec![
-        tokio::spawn(listen::serve_unix(people, doorway.clone(), |_| true, on_socket, stopped.clone())),
+        tokio::spawn(listen::serve_unix(
+            people,
+            doorway.clone(),
+            move |_| Some(on_socket.of_one),
+            on_socket.total,
+            stopped.clone(),
+        )),
         tokio::spawn(listen::serve_tcp(tcp, doorway.clone(), on_port, stopped.clone())),
     ];
 
@@ -167,6 +174,8 @@ pub(crate) async fn start_with(
     let workshop = Workshop::new();
     let metrics = Metrics::default();
     let runs_it = Operator { uid: own, name: operator };
+    let service = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
+    let doorkeeper = Doorkeeper::new(config.data.clone(), own, service, WORKERS_MAX);
     let dispatcher = Dispatcher::new(
         store.clone(),
         audit.clone(),
@@ -177,6 +186,7 @@ pub(crate) async fn start_with(
         Helpers {
             workshop: workshop.clone(),
             owners: Authn::new(owners, runs_it.clone()),
+            doorkeeper: doorkeeper.clone(),
             identity: identity.clone(),
             logons: logons.clone(),
             configuration: configuration.clone(),
@@ -214,7 +224,6 @@ pub(crate) async fn start_with(
     let credentials = Credentials::new(store.clone(), &service.settings);
     let bodies = Budget::new(service.settings.bodies_per_user_mib, service.settings.bodies_max_mib);
     let app = App { service, authn: Authn::new(accounts, runs_it).with_credentials(credentials), bodies };
-    let allowed = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
     #[cfg(test)]
     let for_tests = app.clone();
     let for_workers = Doorway::closed(api::for_workers(app.clone()));
@@ -222,8 +231,8 @@ pub(crate) async fn start_with(
     servers.push(tokio::spawn(listen::serve_unix(
         workers,
         for_workers,
-        move |uid| allowed.contains(&uid),
-        Limits { total: WORKERS_MAX, of_one: WORKERS_MAX },
+        move |uid| doorkeeper.connections(uid),
+        WORKERS_MAX,
         stopped,
     )));
     let running = dispatcher.clone();

@@ -302,6 +302,8 @@ pub(crate) struct WorkerView {
     pub(crate) state: &'static str,
     pub(crate) mode: &'static str,
     pub(crate) proxy_account: Option<String>,
+    /// Of a desktop worker: whose it is.
+    pub(crate) owner: Option<String>,
     pub(crate) slots: u32,
     pub(crate) used: usize,
     /// Who said what its settings are: `central` (the supervisor's qbwrk.conf), `local` (its host), `mixed`, `default`.
@@ -334,6 +336,7 @@ impl WorkerView {
             state,
             mode: place.mode.as_str(),
             proxy_account,
+            owner: place.owner.as_ref().map(ToString::to_string),
             slots: *slots,
             used,
             settings: said_by,

@@ -23,7 +23,7 @@ pub(crate) async fn list(options: &Asking) -> Result<(), Failure> {
     let rows: Vec<_> = workers
         .iter()
         .map(|w| {
-            let mode = match &w.proxy_account {
+            let mode = match w.proxy_account.as_ref().or(w.owner.as_ref()) {
                 Some(account) => format!("{} ({account})", w.mode),
                 None => w.mode.clone(),
             };

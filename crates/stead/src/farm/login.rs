@@ -9,13 +9,13 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// Signs of the login: its record at logind and, where there is none, the sockets of its screen.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Login {
+pub(crate) struct Login {
     session: Option<PathBuf>,
     screens: Vec<PathBuf>,
 }
 
 impl Login {
-    pub(super) fn of_process() -> Result<Self, Failure> {
+    pub(crate) fn of_process() -> Result<Self, Failure> {
         let login = Self::find(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
         if login.session.is_none() && login.screens.is_empty() {
             return Err(Failure::Usage {
@@ -47,7 +47,7 @@ impl Login {
         self.screens.iter().all(|screen| !screen.exists())
     }
 
-    pub(super) async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         while !self.over() {
             tokio::time::sleep(LOOK).await;
         }

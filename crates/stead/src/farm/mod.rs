@@ -28,6 +28,7 @@ pub(crate) use dev::dev;
 pub(crate) use guard::unblock_signals;
 pub(crate) use handover::{clear, receive_as, remove_as, send_as};
 pub(crate) use identity::submit_as;
+pub(crate) use login::Login;
 pub(crate) use oneshot::run;
 pub(crate) use programs::Programs;
 pub(crate) use ready::Ready;

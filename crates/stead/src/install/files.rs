@@ -303,17 +303,27 @@ WantedBy=multi-user.target
 
 /// XDG autostart: a farm of the person's own, from log-in to log-out.
 pub(super) fn autostart(stead: &str) -> String {
+    entry(&[stead, "dev", "--with-login"])
+}
+
+/// The same for a worker of the farm in `data`, whoever logs in: it is refused to those who are not on the list.
+pub(super) fn worker_autostart(stead: &str, data: &str) -> String {
+    entry(&[stead, "worker", "run", "--mode", "desktop", "--with-login", "--data", data])
+}
+
+fn entry(words: &[&str]) -> String {
+    let quoted = |word: &&str| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
+    let line = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
     format!(
         "\
 [Desktop Entry]
 Type=Application
 Name=Stead desktop worker
 Comment=Runs your jobs as you while you are logged in
-Exec=\"{}\" dev --with-login
+Exec={line}
 Terminal=false
 X-GNOME-Autostart-enabled=true
-",
-        stead.replace('\\', "\\\\").replace('"', "\\\"")
+"
     )
 }
 
@@ -383,7 +393,9 @@ mod tests {
     #[test]
     fn the_autostart_entry_starts_the_persons_own_worker() {
         let entry = autostart("/opt/a \"b\"/stead");
-        assert!(entry.contains("\nExec=\"/opt/a \\\"b\\\"/stead\" dev --with-login\n"), "{entry}");
+        assert!(entry.contains("\nExec=\"/opt/a \\\"b\\\"/stead\" \"dev\" \"--with-login\"\n"), "{entry}");
+        let entry = worker_autostart("/s", "/50%");
+        assert!(entry.contains("\"--mode\" \"desktop\" \"--with-login\" \"--data\" \"/50%%\"\n"), "{entry}");
         assert!(!entry.contains("sudo") && !entry.contains("User="), "{entry}");
     }
 

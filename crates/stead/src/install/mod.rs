@@ -3,7 +3,10 @@
 //! Installing is a list of steps, each idempotent; what was made is written down, and uninstalling undoes that.
 
 mod files;
+mod mode;
 mod steps;
+
+pub(crate) use mode::mode;
 
 use std::path::{Path, PathBuf};
 
@@ -110,6 +113,12 @@ fn steps(part: Part, place: &Place) -> Result<Vec<Step>, Failure> {
         units.splice(..0, ["stead-checker.service", "stead-supervisor.service"]);
     }
     steps.push(Step::Keys);
+    if place.live && supervisor::Desks::path(&place.at(DATA)).exists() {
+        out::note(
+            "this host's worker is in desktop mode and stays so: `stead worker mode service` brings the service back",
+        );
+        units.retain(|unit| !mode::SERVICES.contains(unit));
+    }
     steps.extend(start(place, supervisor, &units));
     Ok(steps)
 }
@@ -328,7 +337,15 @@ fn belongs(part: Part, path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
     let supervisor =
         ["stead-supervisor.service", "stead-checker.service", "supervisor.toml", "stead.conf"].contains(&name);
-    let worker = ["stead-worker.service", "stead-launcher.service", "worker.toml", "launcher.conf"].contains(&name);
+    let worker = [
+        "stead-worker.service",
+        "stead-launcher.service",
+        "worker.toml",
+        "launcher.conf",
+        "stead-desktop-worker.desktop",
+        "desktop-owners",
+    ]
+    .contains(&name);
     match part {
         Part::All => true,
         Part::Supervisor => supervisor,

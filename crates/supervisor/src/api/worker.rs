@@ -17,8 +17,11 @@ use serde::Deserialize;
 use serde_json::json;
 use wire::{FRAME_MAX, Reported, Reports};
 
-/// The account at the other end, as the kernel says.
-pub(crate) struct Uid(u32);
+/// The account at the other end, as the kernel says, and whether it is known that no session holds the process.
+pub(crate) struct Uid {
+    uid: u32,
+    is_free: bool,
+}
 
 impl FromRequestParts<App> for Uid {
     type Rejection = ApiError;
@@ -26,26 +29,26 @@ impl FromRequestParts<App> for Uid {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         match parts.extensions.get::<Peer>() {
             // A desktop's worker may itself have been started anywhere.
-            Some(Peer::Unix { uid } | Peer::Session { uid, .. } | Peer::Untold { uid, .. }) => {
-                let uid = *uid;
+            Some(peer @ (Peer::Unix { uid } | Peer::Session { uid, .. } | Peer::Untold { uid, .. })) => {
+                let found = Self { uid: *uid, is_free: matches!(peer, Peer::Unix { .. }) };
                 parts.extensions.insert(Payer::Worker);
-                Ok(Self(uid))
+                Ok(found)
             }
             Some(Peer::Tcp { .. }) | None => Err(AuthnError::NotSignedIn.into()),
         }
     }
 }
 
-pub(crate) async fn channel(State(app): State<App>, Uid(uid): Uid, upgrade: WebSocketUpgrade) -> Response {
+pub(crate) async fn channel(State(app): State<App>, Uid { uid, is_free }: Uid, upgrade: WebSocketUpgrade) -> Response {
     upgrade
         .max_message_size(FRAME_MAX)
         .max_frame_size(FRAME_MAX)
-        .on_upgrade(move |socket| dispatch::channel(app.service.dispatcher, socket, uid))
+        .on_upgrade(move |socket| dispatch::channel(app.service.dispatcher, socket, (uid, is_free)))
 }
 
 pub(crate) async fn reports(
     State(app): State<App>,
-    Uid(uid): Uid,
+    Uid { uid, .. }: Uid,
     Body(group): Body<Reports>,
 ) -> Result<Json<Reported>, ApiError> {
     let through = app.service.report(group, uid).await?;
@@ -60,7 +63,7 @@ pub(crate) struct Offset {
 
 pub(crate) async fn log(
     State(app): State<App>,
-    Uid(uid): Uid,
+    Uid { uid, .. }: Uid,
     Path(session): Path<u64>,
     Asked(Offset { offset }): Asked<Offset>,
     request: Request,

@@ -102,6 +102,8 @@ acts! {
     /// A row was found that nobody changed through the supervisor.
     ChangedOutside = "changed_outside",
     Configuration = "configuration",
+    /// Root changed who may run a desktop worker.
+    DesktopOwners = "desktop_owners",
 }
 
 impl From<JobAction> for Act {

@@ -15,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages that wait for a slow worker.
 const ROOM: usize = 8192;
 
-/// Serves a worker until it goes or falls silent.
-pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket, uid: u32) {
+/// Serves a worker until it goes or falls silent. `is_free`: no session holds the process that connected.
+pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket, (uid, is_free): (u32, bool)) {
     let (mut to_worker, mut from_worker) = socket.split();
     let Some(hello) = first_message(&mut from_worker).await else { return };
     let name = hello.name.clone();
     let (outbox, queue) = Outbox::new(ROOM);
     let full = outbox.full();
-    let connection = match dispatcher.hello(hello, uid, outbox).await {
+    let connection = match dispatcher.hello(hello, (uid, is_free), outbox).await {
         Ok((_, connection)) => connection,
         Err(error) => {
             tracing::warn!(worker = name.escape_debug().to_string(), uid, %error, "worker was not taken");

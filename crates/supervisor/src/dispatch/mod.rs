@@ -10,6 +10,7 @@
 mod batch;
 mod channel;
 mod configure;
+mod desks;
 mod farm;
 mod files;
 mod jobs;
@@ -38,6 +39,7 @@ use crate::authn::Authn;
 use crate::clock;
 use crate::config::Settings;
 use crate::configuration::{Configuration, held};
+use crate::desks::{Desks, Doorkeeper};
 use crate::events::{Event, Events};
 use crate::identity::{Carried, Identity};
 use crate::keys::Keys;
@@ -55,7 +57,8 @@ use jobs::Jobs;
 use logon::Needs as Passwords;
 use misfires::{Launch, Misfires};
 use open::Addressee;
-use place::{HelloError, HostClock};
+pub(crate) use place::HelloError;
+use place::HostClock;
 use policy::{ACCOUNT_UNKNOWN, Decision, Excluded, People, Place, Refusal, Who};
 pub(crate) use proof::{ProofView, proved_pid};
 use session::{Driver, Said, Summary};
@@ -116,6 +119,7 @@ pub(crate) struct Dispatcher(Arc<Inner>);
 pub(crate) struct Helpers {
     pub(crate) workshop: Workshop,
     pub(crate) owners: Authn,
+    pub(crate) doorkeeper: Doorkeeper,
     pub(crate) identity: Identity,
     pub(crate) logons: Logons,
     pub(crate) configuration: Configuration,
@@ -136,6 +140,9 @@ struct Inner {
     jobs: Jobs,
     /// Who the accounts of desktop workers are.
     owners: Authn,
+    doorkeeper: Doorkeeper,
+    /// The list of desktop owners that is on record.
+    desks: tokio::sync::Mutex<Option<Desks>>,
     identity: Identity,
     logons: Logons,
     configuration: Configuration,
@@ -182,7 +189,7 @@ impl Dispatcher {
         logs: Logs,
         keys: Keys,
         settings: Settings,
-        Helpers { workshop, owners, identity, logons, configuration, url, room, metrics }: Helpers,
+        Helpers { workshop, owners, identity, logons, configuration, url, room, metrics, doorkeeper }: Helpers,
     ) -> Result<Self, StoreError> {
         let alive = store.live_sessions(None).await?;
         let farm = Mutex::new(Farm::new());
@@ -198,6 +205,8 @@ impl Dispatcher {
             farm,
             jobs,
             owners,
+            doorkeeper,
+            desks: tokio::sync::Mutex::default(),
             identity,
             logons,
             configuration,
@@ -762,11 +771,16 @@ impl Dispatcher {
     // --- workers
 
     /// Takes a worker in: what it is, which of its sessions go on.
-    async fn hello(&self, hello: Hello, uid: u32, outbox: Outbox) -> Result<(String, u64), HelloError> {
+    async fn hello(
+        &self,
+        hello: Hello,
+        (uid, is_free): (u32, bool),
+        outbox: Outbox,
+    ) -> Result<(String, u64), HelloError> {
         let name = hello.name.clone();
         let stored = |e: StoreError| HelloError::Store(e.to_string());
         let mut checked = place::check(&hello)?;
-        self.check_peer(&hello, uid).await?;
+        self.check_peer(&hello, uid, is_free).await?;
         self.wait_for_the_former(&name).await?;
         let host_key = self.pinned(&name, checked.host_key).await?;
         let needs = Passwords::of(hello.sealing_key.as_deref(), host_key.as_ref(), checked.incarnation);
@@ -1387,6 +1401,9 @@ impl Dispatcher {
                 tracing::warn!(worker = name, "worker fell silent");
                 self.goodbye(&name, connection);
             }
+            if let Err(error) = self.follow_desks().await {
+                tracing::error!(%error, "a change of who may run desktop workers is not on record yet");
+            }
             if let Err(error) = self.end_expired().await {
                 tracing::error!(%error, "expired sessions were not given up");
             }
@@ -1458,7 +1475,7 @@ impl Dispatcher {
     /// Says hello as the account `uid`; what the worker is sent comes back, as long as it is kept.
     pub(crate) async fn greet_for_tests(&self, hello: Hello, uid: u32) -> Result<mpsc::Receiver<Vec<u8>>, String> {
         let (outbox, messages) = Outbox::new(64);
-        self.hello(hello, uid, outbox).await.map(|_| messages).map_err(|e| e.to_string())
+        self.hello(hello, (uid, true), outbox).await.map(|_| messages).map_err(|e| e.to_string())
     }
 
     pub(crate) async fn retire_for_tests(&self, now: i64) {

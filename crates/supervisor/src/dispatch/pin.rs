@@ -40,7 +40,11 @@ impl Dispatcher {
     }
 
     /// Lets nobody take another account's worker's place, or another person's for a desktop's owner.
-    pub(super) async fn check_peer(&self, hello: &Hello, uid: u32) -> Result<(), HelloError> {
+    pub(super) async fn check_peer(&self, hello: &Hello, uid: u32, is_free: bool) -> Result<(), HelloError> {
+        if !self.0.doorkeeper.is_service(uid) {
+            self.record_desks().await.map_err(|e| HelloError::Store(e.to_string()))?;
+        }
+        self.0.doorkeeper.check(hello, uid, is_free)?;
         if hello.mode == "desktop" {
             self.check_desktop(hello, uid).await?;
         }

@@ -30,6 +30,20 @@ pub(crate) enum HelloError {
         "a desktop worker has to run as its owner: it names {owner} (uid {owner_uid}) and runs as {peer} (uid {uid})"
     )]
     Owner { owner: String, owner_uid: u32, peer: String, uid: u32 },
+    #[error(
+        "uid {uid} ({owner}) is not on the list of those who may run a desktop worker here, or this is more than that: \
+         root adds people with `stead worker mode desktop --user NAME`"
+    )]
+    Unlisted { owner: String, uid: u32 },
+    #[error("a desktop worker that belongs to a person of this host is named {wanted:?}, and this one {name:?}")]
+    DeskName { name: String, wanted: String },
+    #[error(
+        "the desktop worker of {owner} may not take jobs of {user}: root lets it with `stead worker mode desktop --user \
+         {owner} --accept {user}`"
+    )]
+    Accepts { owner: String, user: String },
+    #[error("a process that a job started can't be a worker: start it from the person's own login")]
+    OfSession,
     #[error("a desktop worker's account has to be known here: {0}")]
     Peer(crate::authn::AuthnError),
     #[error("the name {name} is the worker's of uid {owner}, and this is uid {uid}: give this worker another name")]

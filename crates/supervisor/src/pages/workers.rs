@@ -47,6 +47,7 @@ fn line(view: &WorkerView) -> WorkerLine {
             _ => Badge { word: "unknown", means: "a mode that this release doesn't know" },
         },
         proxy_account: view.proxy_account.as_ref().map(Text::from),
+        owner: view.owner.as_ref().map(Text::from),
         slots: view.slots,
         used: u64::try_from(view.used).unwrap_or(u64::MAX),
         labels: view.labels.iter().map(Text::from).collect(),

@@ -4,7 +4,7 @@ mod accounts;
 mod configuration;
 mod credentials;
 mod document;
-mod fake_worker;
+pub(crate) mod fake_worker;
 mod farm;
 mod files;
 mod foresight;
@@ -118,7 +118,7 @@ impl Supervised {
         let config = Config {
             data: data.to_owned(),
             operator: Some("op".to_owned()),
-            worker_uids: vec![uid],
+            worker_uids: vec![uid, uid + 1],
             listen: Some("127.0.0.1:0".to_owned()),
             conf,
             ..Config::default()

@@ -24,6 +24,8 @@ pub struct WorkerLine {
     pub state: State,
     pub mode: Badge,
     pub proxy_account: Option<Text>,
+    /// Of a desktop worker.
+    pub owner: Option<Text>,
     pub slots: u32,
     pub used: u64,
     pub labels: Vec<Text>,

@@ -102,6 +102,11 @@ impl Browser {
         self.sure("/url", &json!({ "url": url }));
     }
 
+    #[track_caller]
+    pub fn back(&self) {
+        self.sure("/back", &json!({}));
+    }
+
     /// Signed in by the address that `stead web` gives, which takes no password. Returns where the farm is.
     #[track_caller]
     pub fn enter(&self, farm: &Farm, who: &str) -> String {

@@ -439,6 +439,39 @@ fn a_busy_farm_keeps_no_browser_busy() {
     browser.has_no_complaints();
 }
 
+/// What is filtered, sorted and leafed to stands in the address: it stays when the list changes, and Back leads to it.
+#[test]
+fn what_is_looked_at_stays_in_the_address() {
+    if !can_run() {
+        return;
+    }
+    let farm = Farm::user_mode().start();
+    let many = "for n in $(seq 1 55); do stead submit --blocked --name \"shot $n\" -- true; done; stead submit -- true";
+    drop(farm.run_as("ada", "sh", &["-euc", many]).ok());
+    let browser = Browser::start();
+    let at = browser.enter(&farm, "ada");
+    browser.click("#chips a[href*='state=blocked']");
+    browser.until_js("return location.search == '?state=blocked'");
+    browser.click("th a[href*='sort=oldest']");
+    browser.until_js("return location.search == '?state=blocked&sort=oldest'");
+    browser.click(".pages a[rel=next]");
+    let here = "return location.search == '?state=blocked&sort=oldest&page=2' && document.querySelectorAll('tr[data-row]').length == ";
+    browser.until_js(&format!("{here}5"));
+    browser.until_js("return document.querySelector('#live').dataset.state == 'live'");
+    let newest = farm.submit("ada", &["--blocked", "--name", "one more", "--", "true"]);
+    browser.until_js(&format!("{here}6"));
+    assert_eq!(browser.js("return [...document.querySelectorAll('tr[data-row]')].pop().id"), format!("job-{newest}"));
+    browser.click(&format!("#job-{newest} .name a"));
+    browser.until_js(&format!("return location.pathname == '/jobs/{newest}'"));
+    browser.back();
+    browser.until_js(&format!("{here}6"));
+    browser.until_js("return document.querySelector('#live').dataset.state == 'live'");
+    browser.is_accessible();
+    browser.go(&format!("{at}/jobs?state=blocked&page=9"));
+    browser.until_said("There is no page 9");
+    browser.has_no_complaints();
+}
+
 /// A password of the proxy account is typed once, is in the file sealed, and on no page.
 #[test]
 fn a_proxy_password_is_written_and_never_shown() {

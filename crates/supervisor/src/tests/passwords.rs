@@ -2,7 +2,8 @@
 
 use super::fake_worker::{FakeWorker, Habits};
 use super::people::{farm as farm_of_render, grant, refused};
-use super::{ADA, BOB, Supervised, eventually, frames, operator, spec};
+use super::{ADA, BOB, Supervised, eventually, frames, operator, pages, spec};
+use crate::authn::Peer;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -274,6 +275,12 @@ async fn a_wrong_password_is_tried_once_wherever_and_however_much_waits_for_it()
     let stale = state(&farm, "ada").await;
     assert_eq!(stale["state"], "stale");
     assert!(stale["said_by"].as_str().expect("who").starts_with("node"), "{stale}");
+    // The page says it in the same words, and shows nobody the password.
+    let looks =
+        pages::Asked { peer: Peer::Unix { uid: ADA }, method: "GET", path: "/credentials", headers: &[], form: "" };
+    let (_, _, text) = pages::ask(&farm, looks).await;
+    assert!(text.contains("stale") && text.contains(stale["said_by"].as_str().expect("who")), "{text}");
+    assert!(!text.contains(CANARY), "{text}");
     // Nothing that comes later is tried, after a restart neither.
     let later = farm.submit(ADA, frames(2)).await;
     assert_eq!(farm.over(later).await["state"], "badlogin");

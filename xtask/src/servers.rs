@@ -25,6 +25,7 @@ const PACKAGES: &[&str] = &[
     "winbind",
     "libnss-winbind",
     "libpam-winbind",
+    "libpam-krb5",
     "krb5-user",
     "smbclient",
 ];

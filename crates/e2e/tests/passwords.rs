@@ -96,6 +96,50 @@ fn an_account_of_a_domain_is_logged_on_once() {
     the_directory_is_asked_once(&farm, "anna");
 }
 
+/// The ticket that the log-on brings is the job's, works, and goes with the session.
+#[test]
+fn a_job_has_the_kerberos_ticket_of_its_log_on() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let _domain = Ad::start(&stage);
+    wants_passwords_of(&stage, "pam_krb5.so minimum_uid=1000");
+    let farm = Farm::user_mode().on(stage).start();
+    set(&farm, "anna", "anna", PASSWORD);
+    let script = "klist | grep -E '^(Default principal|Ticket cache)'; kvno -q ldap/dc1.farm.test && echo served; \
+                  stat -c '%U %a' \"${KRB5CCNAME#FILE:}\"; touch /mnt/data/work/$STEAD_JOB/ready; \
+                  while [ ! -e /mnt/data/work/$STEAD_JOB/go ]; do sleep 0.05; done";
+    let job = farm.submit_sh("anna", &[], script);
+    until("the job to have looked", || farm.path(format!("{}/ready", farm.folder(job))).exists().then_some(()));
+    let tickets = || -> Vec<String> {
+        let entries = std::fs::read_dir(farm.path(format!("{}/tickets", farm.data()))).expect("the tickets");
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
+    };
+    let there = tickets();
+    assert_eq!(there.len(), 1, "{there:?}");
+    let path = format!("{}/tickets/{}", farm.data(), there[0]);
+    for way in [format!("cat {path}"), format!("ls {}/tickets", farm.data())] {
+        let _ = farm.run_as("bob", "sh", &["-c", &way]).complains(&["Permission denied"]);
+    }
+    let _ = farm.run_as("anna", "touch", &[&format!("{}/go", farm.folder(job))]).ok();
+    farm.complete(job);
+    let log = farm.log(job);
+    assert!(log.contains("Default principal: anna@FARM.TEST"), "{log}");
+    assert!(log.contains(&format!("Ticket cache: FILE:{path}")), "{log}");
+    assert!(log.contains("served\n") && log.contains("anna 600"), "{log}");
+    until("the ticket to go", || tickets().is_empty().then_some(()));
+    let left = farm.run_as("root", "sh", &["-c", "ls /tmp"]).ok().out();
+    assert!(!left.contains("krb5cc"), "{left}");
+
+    // A shepherd that is killed takes its session along, and the ticket, too.
+    let job = farm.submit_sh("anna", &["--retries", "0"], "sleep 600");
+    until("another ticket", || (tickets().len() == 1).then_some(()));
+    let _ = farm.until_job(job, "it runs", |job| job["tasks"]["running"] == 1);
+    let _ = farm.kill9(Role::Shepherd);
+    until("that ticket to go", || tickets().is_empty().then_some(()));
+}
+
 fn tries(farm: &Farm) -> Vec<String> {
     std::fs::read_to_string(farm.path("/mnt/tries")).expect("tries").lines().map(str::to_owned).collect()
 }

@@ -271,7 +271,13 @@ impl Checker {
                         let question = self.landing.get(..len).map(Question::decode);
                         let password = question.and_then(Result::ok).map_or(&b""[..], |q| q.password);
                         let confdir = self.confdir(std::process::id().cast_signed());
-                        question::answer(&Ask { name, password, uid_floor: self.conf.uid_floor, confdir: &confdir })
+                        question::answer(&Ask {
+                            name,
+                            password,
+                            uid_floor: self.conf.uid_floor,
+                            confdir: &confdir,
+                            keep: None,
+                        })
                     },
                 );
                 let _ = sys::send(as_fd(&write), &answer.encode(), &[]);

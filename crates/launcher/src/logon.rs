@@ -1,8 +1,8 @@
 //! Logging an account on with its password, on a host whose `launcher.conf` says `requires_password`.
 //!
 //! Once per session and in a child of its shepherd, which ends with its answer: libpam and its modules see the password
-//! and nothing of them stays. The same look-up, rules and PAM service as the checker's. Opens no PAM session and keeps no
-//! credentials that a module may get (a Kerberos ticket): see `docs/passwords.md`.
+//! and nothing of them stays. The same look-up, rules and PAM service as the checker's. Opens no PAM session; of
+//! the credentials that a module may get only a Kerberos ticket is kept (`ticket`): see `docs/passwords.md`.
 
 use crate::account::Identity;
 use crate::checker;
@@ -10,6 +10,7 @@ use crate::question::{self, Ask};
 use crate::refusal::Refusal;
 use crate::shepherd::Task;
 use crate::sys::{self, Errno, as_fd};
+use crate::ticket::{Keep, Ticket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use warrant::checker_wire::{ANSWER_MAX, Answer, Word};
@@ -25,11 +26,12 @@ pub(crate) fn is_needed(task: &Task) -> bool {
     task.conf.requires_password && task.warrant.purpose != Purpose::Clean
 }
 
-/// Asks PAM once. Whatever comes of it, the password is gone from this process afterwards.
-pub(crate) fn log_on(task: &Task, identity: &Identity) -> Result<(), Refusal> {
+/// Asks PAM once; notes what the log should say besides. Whatever comes of it, the password is gone from this process
+/// afterwards.
+pub(crate) fn log_on(task: &Task, identity: &Identity, notes: &mut Vec<String>) -> Result<Option<Ticket>, Refusal> {
     let password = task.password.take();
     if !is_needed(task) {
-        return Ok(());
+        return Ok(None);
     }
     if matches!(task.warrant.account, Account::Throwaway) {
         let (text, hint) =
@@ -44,13 +46,30 @@ pub(crate) fn log_on(task: &Task, identity: &Identity) -> Result<(), Refusal> {
     };
     sys::guard(password.expose());
     let confdir = Path::new(&task.sessions_path).join(format!("pam-{}", task.warrant.session));
-    let answer = ask(task, identity, &password, &confdir);
+    let out_of = |e| Refusal::stage("ticket", e, "the host is out of something; see its log");
+    let ticket = Ticket::place(&task.tickets, &task.tickets_path, task.warrant.session).map_err(out_of)?;
+    let answer = ask(task, identity, &password, &confdir, &ticket);
     drop(password);
     let _ = std::fs::remove_dir_all(&confdir);
-    verdict(&identity.name, &answer)
+    verdict(&identity.name, &answer)?;
+    Ok(given(task, &answer, ticket, notes))
 }
 
-fn ask(task: &Task, identity: &Identity, password: &Secret, confdir: &PathBuf) -> Answer {
+/// The ticket, if there is one that the session would see.
+fn given(task: &Task, answer: &Answer, ticket: Ticket, notes: &mut Vec<String>) -> Option<Ticket> {
+    if !ticket.is_there() {
+        // With a "yes" PAM says nothing but why there is none.
+        notes.extend(answer.text.contains("ticket").then(|| answer.text.clone()));
+        return None;
+    }
+    if task.is_shared() && ticket.is_covered() {
+        notes.push(format!("the session has no ticket: it doesn't see {}", task.tickets_path));
+        return None;
+    }
+    Some(ticket)
+}
+
+fn ask(task: &Task, identity: &Identity, password: &Secret, confdir: &PathBuf, ticket: &Ticket) -> Answer {
     let unavailable = |what: &str, e: Errno| Answer::new(Word::Unavailable, format!("{what}: {e}"));
     let Ok(name) = LoginUser::parse(&identity.name) else {
         return Answer::new(Word::Unknown, "the directory's name is no name");
@@ -67,7 +86,8 @@ fn ask(task: &Task, identity: &Identity, password: &Secret, confdir: &PathBuf) -
         Ok(Some(pid)) => pid,
         Ok(None) => {
             sys::guard(password.expose());
-            let ask = Ask { name: &name, password: password.expose(), uid_floor: task.conf.uid_floor, confdir };
+            let keep = Some(Keep { path: &ticket.path, uid: identity.uid, gid: identity.gid });
+            let ask = Ask { name: &name, password: password.expose(), uid_floor: task.conf.uid_floor, confdir, keep };
             let answer = match checker::prepare(&write, parent) {
                 Ok(()) => question::answer(&ask),
                 Err((step, e)) => unavailable(step, e),

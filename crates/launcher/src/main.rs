@@ -35,6 +35,7 @@ mod shepherd;
 mod switch;
 mod sys;
 mod throttle;
+mod ticket;
 mod title;
 mod winbind;
 

@@ -1,10 +1,13 @@
 //! libpam, as far as one question needs it: is this the password, and may the account be used?
 //!
 //! Loaded at run time and only in the short-lived child that asks, so that a host without PAM needs none and no code of
-//! a module ever runs in a long-lived root process. Never opens a session, sets credentials or changes a password.
+//! a module ever runs in a long-lived root process. Never opens a session or changes a password, and sets credentials only
+//! for a log-on, to take a Kerberos ticket over.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
+
+use crate::ticket::{self, Keep};
 
 pub(crate) const SUCCESS: c_int = 0;
 pub(crate) const PERM_DENIED: c_int = 6;
@@ -22,6 +25,8 @@ const ITEM_USER: c_int = 2;
 const ITEM_TTY: c_int = 3;
 const ITEM_FAIL_DELAY: c_int = 10;
 const DISALLOW_NULL_AUTHTOK: c_int = 1;
+const ESTABLISH_CRED: c_int = 2;
+const DELETE_CRED: c_int = 4;
 
 const PROMPT_ECHO_OFF: c_int = 1;
 const ERROR_MSG: c_int = 3;
@@ -61,6 +66,8 @@ pub(crate) struct Library {
     get_item: unsafe extern "C" fn(Handle, c_int, *mut *const c_void) -> c_int,
     authenticate: unsafe extern "C" fn(Handle, c_int) -> c_int,
     acct_mgmt: unsafe extern "C" fn(Handle, c_int) -> c_int,
+    setcred: unsafe extern "C" fn(Handle, c_int) -> c_int,
+    getenv: unsafe extern "C" fn(Handle, *const c_char) -> *const c_char,
     strerror: unsafe extern "C" fn(Handle, c_int) -> *const c_char,
     end: unsafe extern "C" fn(Handle, c_int) -> c_int,
 }
@@ -93,14 +100,17 @@ impl Library {
                 get_item: symbol(library, c"pam_get_item")?,
                 authenticate: symbol(library, c"pam_authenticate")?,
                 acct_mgmt: symbol(library, c"pam_acct_mgmt")?,
+                setcred: symbol(library, c"pam_setcred")?,
+                getenv: symbol(library, c"pam_getenv")?,
                 strerror: symbol(library, c"pam_strerror")?,
                 end: symbol(library, c"pam_end")?,
             })
         }
     }
 
-    /// Asks service `stead` as `confdir` has it. Blocks as long as the modules like.
-    pub(crate) fn ask(&self, confdir: &Path, name: &str, password: &[u8]) -> Outcome {
+    /// Asks service `stead` as `confdir` has it, and with `keep` takes over the ticket that a module has then. Blocks as
+    /// long as the modules like.
+    pub(crate) fn ask(&self, confdir: &Path, name: &str, password: &[u8], keep: Option<&Keep<'_>>) -> Outcome {
         let failed = |auth, said: &str| Outcome { auth, account: None, user: None, said: said.to_owned() };
         let (Ok(confdir), Ok(name)) = (CString::new(confdir.as_os_str().as_encoded_bytes()), CString::new(name)) else {
             return failed(BUF_ERR, "a name with a NUL");
@@ -122,7 +132,13 @@ impl Library {
         if started != SUCCESS || handle.is_null() {
             return failed(if started == SUCCESS { BUF_ERR } else { started }, "pam_start failed");
         }
-        let outcome = self.converse(handle);
+        let mut outcome = self.converse(handle);
+        let is_yes = outcome.auth == SUCCESS && outcome.account == Some(SUCCESS);
+        if let (Some(keep), true) = (keep, is_yes)
+            && let Err(why) = self.take_ticket(handle, keep)
+        {
+            outcome.said = why;
+        }
         // SAFETY: a live handle, not used any more; it alone knew `talk`.
         unsafe { (self.end)(handle, outcome.account.unwrap_or(outcome.auth)) };
         let said = [outcome.said.as_str(), talk.said.as_str()].join(": ");
@@ -158,6 +174,20 @@ impl Library {
             Some(account) => format!("account: {}", text(account)),
         };
         Outcome { auth, account, user: self.user(handle), said }
+    }
+
+    /// What a module got besides, copied; what it wrote itself is removed again by it.
+    fn take_ticket(&self, handle: Handle, keep: &Keep<'_>) -> Result<(), String> {
+        // SAFETY: a live handle. Whatever it says: only what is there then counts.
+        unsafe { (self.setcred)(handle, ESTABLISH_CRED) };
+        // SAFETY: a live handle and a NUL-terminated name.
+        let name = unsafe { (self.getenv)(handle, c"KRB5CCNAME".as_ptr()) };
+        // SAFETY: null or NUL-terminated, and libpam's until the handle ends; copied before another call.
+        let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned());
+        let kept = name.map_or(Ok(()), |name| ticket::keep(&name, keep));
+        // SAFETY: a live handle.
+        unsafe { (self.setcred)(handle, DELETE_CRED) };
+        kept
     }
 
     fn user(&self, handle: Handle) -> Option<Vec<u8>> {

@@ -5,6 +5,7 @@
 
 use crate::account::{self, SignIn};
 use crate::pam::{self, Library, Outcome};
+use crate::ticket::Keep;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
@@ -33,6 +34,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) uid_floor: u32,
     /// Made for this question; the checker removes it.
     pub(crate) confdir: &'a Path,
+    /// A log-on: where a Kerberos ticket goes that comes of it.
+    pub(crate) keep: Option<Keep<'a>>,
 }
 
 /// The checker's word.
@@ -57,7 +60,9 @@ pub(crate) fn answer(ask: &Ask<'_>) -> Answer {
         return Answer::new(Word::Unavailable, format!("{}: {e}", ask.confdir.display()));
     }
     match Library::load() {
-        Ok(library) => while_known(&known, judge(&known, library.ask(ask.confdir, name, ask.password))),
+        Ok(library) => {
+            while_known(&known, judge(&known, library.ask(ask.confdir, name, ask.password, ask.keep.as_ref())))
+        }
         Err(why) => Answer::new(Word::Unavailable, why),
     }
 }

@@ -14,6 +14,7 @@ use crate::refusal::{Refusal, cut};
 use crate::rpc::{self, End, FromShepherd, Heard, Start, ToShepherd};
 use crate::shepherd::{Task, socket_name};
 use crate::sys::{self, Errno, Received, Res, as_fd, say};
+use crate::ticket;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
@@ -117,6 +118,7 @@ struct Launcher {
     cgroups: Cgroups,
     sessions_dir: OwnedFd,
     sessions_path: String,
+    tickets: Folder,
     work: Folder,
     program: OwnedFd,
     worker_uid: u32,
@@ -183,7 +185,9 @@ impl Launcher {
 
         let parent = options.state.parent().unwrap_or_else(|| std::path::Path::new("/"));
         let name = options.state.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let state = folder::walk(parent, false, false)?.folder(name, root(0o700))?;
+        let place = folder::walk(parent, false, false)?;
+        let state = place.folder(name, root(0o700))?;
+        let tickets = place.folder("tickets", root(0o711))?;
         let lock = state.lock("lock", Duration::from_secs(5))?;
         let seed = state.secret::<32>("host.key", root(0o600))?;
         let host_key = SecretKey::from_seed(&seed);
@@ -210,6 +214,7 @@ impl Launcher {
             cgroups: Cgroups::discover(&group, !options.hosted),
             sessions_dir: sessions.fd,
             sessions_path: sessions.path,
+            tickets,
             work,
             program,
             worker_uid,
@@ -224,7 +229,13 @@ impl Launcher {
             _lock: lock,
         };
         launcher.adopt();
+        launcher.sweep_tickets();
         Ok(launcher)
+    }
+
+    /// What is left of sessions whose shepherds were killed.
+    fn sweep_tickets(&self) {
+        ticket::sweep(&self.tickets.path, |session| self.sessions.contains_key(&session));
     }
 
     fn host_public(&self) -> [u8; 32] {
@@ -666,6 +677,8 @@ impl Launcher {
             sessions_path: self.sessions_path.clone(),
             work: sys::duplicate(as_fd(&self.work.fd))?,
             work_path: self.work.path.clone(),
+            tickets: sys::duplicate(as_fd(&self.tickets.fd))?,
+            tickets_path: self.tickets.path.clone(),
             program: sys::duplicate(as_fd(&self.program))?,
             listener: sys::listen_at(dir, &name)?,
         });
@@ -871,6 +884,7 @@ impl Launcher {
             let _ = sys::unlinkat(as_fd(&self.sessions_dir), &name, 0);
         }
         let Some(entry) = self.sessions.remove(&session) else { return };
+        self.sweep_tickets();
         self.none_to_attach(entry.waiting, session);
         match entry.state {
             State::Launching(Launching { asked: Some(asked), .. }) => self.refuse(*asked, &refusal),

@@ -13,6 +13,7 @@ use crate::rpc::{self, End, Heard, Start, ToShepherd};
 use crate::serve::LAUNCH_PATIENCE_MS;
 use crate::switch::{self, ChildPlan, PrivateMounts, Stage, Target};
 use crate::sys::{self, Errno, Res, as_fd};
+use crate::ticket::Ticket;
 use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -54,8 +55,18 @@ pub(crate) struct Task {
     pub(crate) sessions_path: String,
     pub(crate) work: OwnedFd,
     pub(crate) work_path: String,
+    /// Of what a log-on brings.
+    pub(crate) tickets: OwnedFd,
+    pub(crate) tickets_path: String,
     /// `stead-session`, opened and checked.
     pub(crate) program: OwnedFd,
+}
+
+impl Task {
+    /// Whether the session gets a view of the file system of its own: others' sessions have the same account.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.warrant.shared || matches!(self.warrant.account, warrant::Account::Throwaway)
+    }
 }
 
 /// The name of a session's socket.
@@ -83,7 +94,7 @@ fn settle(task: &Task) -> Res<()> {
     sys::set_session();
     sys::become_subreaper()?;
     sys::null_stdio()?;
-    let kept = [&task.listener, &task.sessions, &task.work, &task.program];
+    let kept = [&task.listener, &task.sessions, &task.work, &task.tickets, &task.program];
     sys::close_all_but(&kept.map(|fd| fd.as_raw_fd()));
     Ok(())
 }
@@ -112,13 +123,15 @@ struct Session {
     start: Start,
     /// Its job's, in `work`.
     folder: String,
+    /// Until it ends.
+    ticket: Option<Ticket>,
 }
 
 /// The main story: `docs/launch.md` is its list of steps.
 fn launch(task: &Task) -> Result<Session, Refusal> {
     let warrant = &task.warrant;
     let deadline = sys::boot_ms().saturating_add(LAUNCH_PATIENCE_MS);
-    let notes = limits_possible(task)?;
+    let mut notes = limits_possible(task)?;
     let identity = account::resolve(&Ask {
         account: &warrant.account,
         mode: warrant.mode,
@@ -126,13 +139,13 @@ fn launch(task: &Task) -> Result<Session, Refusal> {
         service_uids: &task.service_uids,
         throwaway: task.throwaway,
     })?;
-    logon::log_on(task, &identity)?;
+    let ticket = logon::log_on(task, &identity, &mut notes)?;
     let folder = job_folder(task, &identity)?;
     let group = task
         .cgroups
         .make(warrant.session, warrant.limits, &task.conf)
         .map_err(|(stage, e)| Refusal::stage(stage, e, "see the control groups of the host"))?;
-    start(task, &identity, &folder, &group, (notes, deadline)).inspect_err(|_| {
+    start(task, &identity, &folder, &group, ticket, (notes, deadline)).inspect_err(|_| {
         wipe(&group);
         group.remove();
     })
@@ -251,6 +264,7 @@ fn start(
     identity: &Identity,
     folder: &Folder,
     group: &Group,
+    ticket: Option<Ticket>,
     (notes, deadline): (Vec<String>, u64),
 ) -> Result<Session, Refusal> {
     const HINT: &str = "the host is out of something; see its log";
@@ -262,9 +276,12 @@ fn start(
     let (go_read, go_write) = sys::pipe().map_err(failed("pipe"))?;
     let group_fd = group.open().map_err(failed("cgroup"))?;
     let v1 = group.open_v1().map_err(failed("cgroup"))?;
-    let shared = warrant.shared || matches!(warrant.account, warrant::Account::Throwaway);
+    let shared = task.is_shared();
     let fds = [&theirs, &orders, &errors_write, &go_read].map(|fd| fd.as_raw_fd());
     let mut plan = plan(task, identity, folder, fds, shared).map_err(failed("plan"))?;
+    if let Some(ticket) = &ticket {
+        plan.envp.push(sys::cstr(format!("KRB5CCNAME=FILE:{}", ticket.path)).map_err(failed("plan"))?);
+    }
     plan.v1_procs = v1.iter().map(|fd| fd.as_raw_fd()).collect();
     let pid = clone(&mut plan, group_fd.as_ref(), shared).map_err(failed("clone"))?;
     drop((theirs, orders, errors_write, go_read, v1, group_fd));
@@ -291,7 +308,7 @@ fn start(
         pid_start,
         notes,
     };
-    Ok(Session { pid, group: group.clone(), channel: ours, start, folder: folder.name.clone() })
+    Ok(Session { pid, group: group.clone(), channel: ours, start, folder: folder.name.clone(), ticket })
 }
 
 fn orders(task: &Task) -> Res<OwnedFd> {
@@ -628,6 +645,7 @@ impl Watch<'_> {
         let (cpu, memory) = group.usage();
         let end = End { end, cpu_us: cpu.unwrap_or(self.cpu_us), max_rss: memory.unwrap_or(self.max_rss) };
         group.remove();
+        self.session.ticket = None;
         self.life = Life::Ended(end);
         self.ended_ms = sys::boot_ms();
         self.connections.retain(|c| rpc::send_ended(as_fd(c), end, None).is_ok());

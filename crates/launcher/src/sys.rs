@@ -127,6 +127,12 @@ pub(crate) fn open(path: &CStr, flags: i32) -> Res<OwnedFd> {
     owned(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })
 }
 
+/// The same for a file that is made.
+pub(crate) fn create(path: &CStr, flags: i32, mode: u32) -> Res<OwnedFd> {
+    // SAFETY: a NUL-terminated path.
+    owned(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })
+}
+
 /// `O_CLOEXEC` and `O_NOFOLLOW` are always added.
 pub(crate) fn openat(dir: BorrowedFd<'_>, name: &CStr, flags: i32, mode: u32) -> Res<OwnedFd> {
     let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;

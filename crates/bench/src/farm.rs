@@ -318,7 +318,7 @@ fn accounts() -> Vec<Account> {
 /// A command as so many tasks.
 pub(crate) fn array(program: &str, tasks: u64) -> Result<JobSpec> {
     let space = Space::Frames(Frames::parse(&format!("1-{tasks}"), 1)?);
-    Ok(JobSpec::new(Body::Command(CommandBody { argv: vec![program.to_owned()], space })))
+    Ok(JobSpec::new(Body::Command(CommandBody { argv: vec![program.to_owned()], space, ..CommandBody::default() })))
 }
 
 /// The cursor of a list that begins with this task.

@@ -253,7 +253,7 @@ fn person_of(farm: &Supervisor) -> Result<Connection> {
 fn distinct_million() -> Vec<u8> {
     let lines = (0..MILLION).map(|n| format!("shot-{n}")).collect();
     let argv = vec!["/bin/true".to_owned(), "{line}".to_owned()];
-    body_of(&JobSpec::new(Body::Command(CommandBody { argv, space: Space::Each(lines) })))
+    body_of(&JobSpec::new(Body::Command(CommandBody { argv, space: Space::Each(lines), ..CommandBody::default() })))
 }
 
 struct Supervisor {

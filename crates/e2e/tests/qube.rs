@@ -226,6 +226,33 @@ fn flight_checks_run_as_the_job_around_it() {
     assert_eq!(farm.attempts(job)[0]["exit_code"], 7, "{:#}", farm.tasks(job));
 }
 
+/// Checks of an instance stand around all that one process tree runs of a job's frames.
+#[test]
+fn checks_of_an_instance_stand_around_its_frames() {
+    if !root_or_skip() {
+        return;
+    }
+    let farm = Farm::user_mode().with(&["--slots", "1"]).start();
+    let trace = format!("{}/trace", farm.shared());
+    let note = |what: &str| format!("echo {what} $(id -un) >> {trace}");
+    let before = program(&farm, "before", &note("before"));
+    let after = program(&farm, "after", &note("after"));
+    let checks = ["--preflights", &before, "--postflights", &after];
+    let job =
+        qbsub(&farm, "ada", &[&["--range", "1-3"], &checks[..], &["sh", "-c", &note("QB_FRAME_NUMBER")]].concat());
+    farm.complete(job);
+    let noted = || std::fs::read_to_string(farm.path(&trace)).unwrap_or_default();
+    let whole = until("the check after", || Some(noted()).filter(|text| text.ends_with("after ada\n")));
+    assert_eq!(whole, "before ada\n1 ada\n2 ada\n3 ada\nafter ada\n", "one process tree");
+    let fails = program(&farm, "fails", "echo no licence >&2; exit 7");
+    let words = ["--range", "1-3", "--retrywork", "0", "--preflights", &fails, "sh", "-c", "echo ran QB_FRAME_NUMBER"];
+    let job = qbsub(&farm, "ada", &words);
+    let reason = farm.ends(job, "failed")["reason"].to_string();
+    assert!(reason.contains("3 of 3 tasks failed") && reason.contains("ended with exit code 7"), "{reason}");
+    assert!(farm.log(job).contains("no licence"), "{}", farm.log(job));
+    assert!(!farm.log(job).contains("ran"), "{}", farm.log(job));
+}
+
 /// `export_environment` brings what the submitter has set, and never who they are or what is loaded into programs.
 #[test]
 fn an_exported_environment_changes_nobody() {

@@ -132,7 +132,7 @@ impl Plan {
     pub fn environments(&self, step: u32) -> Vec<ResolvedEnvironment> {
         match &self.work {
             Work::Template(plan) => plan.environments(step),
-            Work::Command(_) => Vec::new(),
+            Work::Command(plan) => plan.environment(self.time_limit_ms).into_iter().collect(),
         }
     }
 
@@ -213,6 +213,8 @@ pub(crate) fn check_sizes(sizes: impl IntoIterator<Item = usize>, env_size: usiz
 struct CommandPlan {
     argv: Vec<Pattern>,
     space: Space,
+    session_enter: Vec<String>,
+    session_exit: Vec<String>,
 }
 
 impl CommandPlan {
@@ -231,7 +233,13 @@ impl CommandPlan {
             .iter()
             .map(|argument| known.map_or_else(|| Ok(Pattern::literal(argument)), |k| Pattern::parse(argument, k)))
             .collect();
-        let mut plan = Self { argv: argv?, space: body.space.clone() };
+        let (session_enter, session_exit) = (body.session_enter.clone(), body.session_exit.clone());
+        for (key, argv) in [("session_enter", &session_enter), ("session_exit", &session_exit)] {
+            let checked = if argv.is_empty() { Ok(()) } else { check_argv(argv) };
+            let checked = checked.and_then(|()| check_sizes(argv.iter().map(String::len), env_size));
+            checked.map_err(|error| JobError::Around { key, error: Box::new(error) })?;
+        }
+        let mut plan = Self { argv: argv?, space: body.space.clone(), session_enter, session_exit };
         plan.fit_to_space()?;
         check_sizes(plan.argv.iter().map(|p| p.size_max(plan.value_max())), env_size)?;
         Ok(plan)
@@ -305,6 +313,17 @@ impl CommandPlan {
         Resolved { argv, grace_ms: COMMAND_GRACE_MS, ..Resolved::default() }
     }
 
+    /// What runs around a session's tasks; each of the two may take as long as a task.
+    fn environment(&self, timeout_ms: u64) -> Option<ResolvedEnvironment> {
+        let action = |argv: &[String]| {
+            let argv: Vec<Vec<u8>> = argv.iter().map(|a| a.clone().into_bytes()).collect();
+            (!argv.is_empty()).then(|| Resolved { argv, timeout_ms, grace_ms: COMMAND_GRACE_MS, ..Resolved::default() })
+        };
+        let (enter, exit) = (action(&self.session_enter), action(&self.session_exit));
+        let is_there = enter.is_some() || exit.is_some();
+        is_there.then(|| ResolvedEnvironment { name: "session".into(), enter, exit, variables: Vec::new() })
+    }
+
     fn params(&self, index: u64) -> Vec<(String, String)> {
         let pair = |field: Field, value: String| (field.as_str().to_owned(), value);
         match (self.values(index), self.frames()) {
@@ -344,7 +363,28 @@ mod tests {
 
     fn with_space(argv: &[&str], space: Space) -> JobSpec {
         let argv = argv.iter().map(|a| (*a).to_owned()).collect();
-        JobSpec::new(Body::Command(CommandBody { argv, space }))
+        JobSpec::new(Body::Command(CommandBody { argv, space, ..CommandBody::default() }))
+    }
+
+    #[test]
+    fn what_stands_around_a_sessions_tasks_is_an_environment() {
+        let words = |argv: &[&str]| argv.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>();
+        let around = |enter: &[&str], exit: &[&str]| {
+            let (session_enter, session_exit) = (words(enter), words(exit));
+            let body = CommandBody { argv: words(&["r"]), session_enter, session_exit, ..CommandBody::default() };
+            Plan::new(&JobSpec { time_limit_s: Some(9), ..JobSpec::new(Body::Command(body)) })
+        };
+        assert_eq!(around(&[], &[]).expect("a plan").environments(0), []);
+        let plan = around(&["a", "{frame}"], &[]).expect("a plan");
+        let [environment] = plan.environments(0).try_into().expect("one");
+        let enter = environment.enter.expect("an enter");
+        assert_eq!((enter.argv, enter.timeout_ms), (vec![b"a".to_vec(), b"{frame}".to_vec()], 9000));
+        assert!(environment.exit.is_none());
+        let refused = |enter: &[&str], exit: &[&str]| around(enter, exit).map(drop).expect_err("refused").to_string();
+        assert_eq!(refused(&[""], &[]), format!("session_enter: {}", JobError::EmptyProgram));
+        assert!(refused(&["a"], &["b", "c\0"]).starts_with("session_exit: argument 1"));
+        let long = "x".repeat(ARGUMENT_MAX + 1);
+        assert!(refused(&["a", &long], &[]).starts_with("session_enter: "));
     }
 
     fn frames(argv: &[&str], text: &str, chunk: u64) -> JobSpec {
@@ -585,7 +625,7 @@ mod tests {
                 prop::collection::vec("\\PC{0,8}", 0..3).prop_map(|lines| Space::Each(lines.into_iter().collect())),
             ],
         ) {
-            let spec = JobSpec::new(Body::Command(CommandBody { argv, space }));
+            let spec = JobSpec::new(Body::Command(CommandBody { argv, space, ..CommandBody::default() }));
             prop_assert_eq!(&JobSpec::from_json(&spec.to_json().expect("json")).expect("back"), &spec);
             if let Ok(plan) = Plan::new(&spec) {
                 let last = plan.steps()[0].tasks - 1;

@@ -104,6 +104,8 @@ pub enum JobError {
     NoStep { step: u32, steps: usize },
     #[error("step {step:?} has no task {index}, the last one is {}", tasks.saturating_sub(1))]
     NoTask { step: String, index: u64, tasks: u64 },
+    #[error("{key}: {error}")]
+    Around { key: &'static str, error: Box<Self> },
     #[error(transparent)]
     Frames(#[from] FramesError),
     #[error(transparent)]
@@ -194,12 +196,19 @@ pub enum Body {
     Template(TemplateBody),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandBody {
     pub argv: Vec<String>,
     #[serde(default, skip_serializing_if = "Space::is_single")]
     pub space: Space,
+    /// Runs before a session's first task, as the tasks do: program and arguments, with no placeholders. None of them
+    /// runs if it fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub session_enter: Vec<String>,
+    /// Runs after a session's last task, however they ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub session_exit: Vec<String>,
 }
 
 /// What the tasks of a command are.
@@ -261,7 +270,10 @@ impl JobSpec {
     /// One command, run once.
     #[must_use]
     pub fn command<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
-        Self::new(Body::Command(CommandBody { argv: argv.into_iter().map(Into::into).collect(), space: Space::Single }))
+        Self::new(Body::Command(CommandBody {
+            argv: argv.into_iter().map(Into::into).collect(),
+            ..CommandBody::default()
+        }))
     }
 
     /// A template with values for its parameters.

@@ -282,6 +282,12 @@ pub(crate) struct JobOptions {
     /// One task per line of FILE; {line} acts in the command
     #[arg(long, value_name = "FILE", conflicts_with = "frames")]
     pub(crate) each: Option<PathBuf>,
+    /// A shell's line that runs before the first task on a worker, as the tasks do; if it fails, they don't run
+    #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
+    pub(crate) session_enter: Option<String>,
+    /// A shell's line that runs after the last task on a worker, however they ended
+    #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
+    pub(crate) session_exit: Option<String>,
     /// A job parameter of the template
     #[arg(short = 'p', long = "parameter", value_name = "NAME=VALUE")]
     pub(crate) parameter: Vec<String>,

@@ -124,8 +124,17 @@ impl Sources {
                 return Err(Failure::usage("-p gives values to a template's parameters, but there is no template"));
             }
             let space = space(options, self.each)?;
-            return Ok(Body::Command(CommandBody { argv: self.command, space }));
+            let [session_enter, session_exit] = [&options.session_enter, &options.session_exit]
+                .map(|line| line.as_ref().map_or_else(Vec::new, |l| vec!["/bin/sh".into(), "-c".into(), l.clone()]));
+            return Ok(Body::Command(CommandBody { argv: self.command, space, session_enter, session_exit }));
         };
+        if options.session_enter.is_some() || options.session_exit.is_some() {
+            return Err(Failure::Usage {
+                text: "--session-enter and --session-exit are for a command; a template has environments of its own"
+                    .into(),
+                hint: Some("say it in the template: jobEnvironments, with onEnter and onExit".into()),
+            });
+        }
         if options.frames.is_some() || options.each.is_some() {
             return Err(Failure::Usage {
                 text: "--frames and --each make tasks of a command; a template says itself what its tasks are".into(),

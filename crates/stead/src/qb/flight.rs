@@ -2,7 +2,8 @@
 //! in the same process tree.
 //!
 //! Before: the first that fails stops the rest and the command. After: they run however the command ended, and the first
-//! that fails stops the rest. Each failure fails the task.
+//! that fails stops the rest. Each failure fails the task. With frames, those of an instance stand around all that one
+//! session runs.
 
 use super::sub::quoted_path;
 use super::words::Words;
@@ -12,28 +13,48 @@ use crate::failure::Failure;
 pub(super) struct Flight {
     before: Vec<String>,
     after: Vec<String>,
-    instance_checks: bool,
+    /// Of the process tree that takes many frames of a job.
+    instance_before: Vec<String>,
+    instance_after: Vec<String>,
 }
 
 impl Flight {
-    pub(super) fn of(given: &Words) -> Result<Self, Failure> {
-        let quoted = |names: [&str; 2]| {
+    pub(super) fn of(given: &Words, has_frames: bool) -> Result<Self, Failure> {
+        let quoted = |names: &[&str]| {
             names.iter().flat_map(|n| given.list(n)).map(|p| quoted_path(&p)).collect::<Result<Vec<_>, _>>()
         };
+        if has_frames {
+            return Ok(Self {
+                before: quoted(&["agenda_preflights"])?,
+                after: quoted(&["agenda_postflights"])?,
+                instance_before: quoted(&["preflights"])?,
+                instance_after: quoted(&["postflights"])?,
+            });
+        }
         Ok(Self {
-            before: quoted(["preflights", "agenda_preflights"])?,
+            before: quoted(&["preflights", "agenda_preflights"])?,
             // The inner ones come first.
-            after: quoted(["agenda_postflights", "postflights"])?,
-            instance_checks: given.has("preflights") || given.has("postflights"),
+            after: quoted(&["agenda_postflights", "postflights"])?,
+            ..Self::default()
         })
+    }
+
+    /// Lines for a shell, around all that one process tree runs.
+    pub(super) fn around(&self) -> [Option<String>; 2] {
+        let line = |kind: &str, programs: &[String]| {
+            let run = |program: &String| {
+                format!(
+                    "{program} || {{ c=$?; echo \"{kind} check \"{program}\" failed with exit code $c\" >&2; exit $c; }}\n"
+                )
+            };
+            let lines: String = programs.iter().map(run).collect();
+            (!programs.is_empty()).then(|| format!("export QBJOBID=\"$STEAD_JOB\" QBSUBID=\"$STEAD_SESSION\"\n{lines}"))
+        };
+        [line("preflight", &self.instance_before), line("postflight", &self.instance_after)]
     }
 
     pub(super) const fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()
-    }
-
-    pub(super) const fn has_instance_checks(&self) -> bool {
-        self.instance_checks
     }
 
     /// A script of POSIX' shell around `"$@"`. The frame's tokens are filled in by the caller.

@@ -118,7 +118,7 @@ pub(super) fn translate(
     afters(&given, &mut out)?;
     variables(&mut given, &mut out, environment)?;
     let work = Work::of(&mut given, &mut out)?;
-    let argv = work.command(&given)?;
+    let argv = work.command(&given, &mut out)?;
     let mut line = vec!["submit".to_owned()];
     line.append(&mut out.words);
     line.push("--".into());
@@ -432,7 +432,7 @@ impl Work {
     }
 
     /// The words of the command, with the tokens that Qube! replaces as Stead's placeholders.
-    fn command(&self, given: &Words) -> Result<Vec<String>, Failure> {
+    fn command(&self, given: &Words, out: &mut Line) -> Result<Vec<String>, Failure> {
         let argv = given.rest.clone();
         let Some(first) = argv.first() else {
             return Err(Failure::usage("there is no command: qbsub [OPTIONS] COMMAND"));
@@ -450,15 +450,12 @@ impl Work {
             None => argv,
         };
         let argv = argv.iter().map(|word| self.filled(word)).collect::<Result<Vec<_>, _>>()?;
-        let flight = Flight::of(given)?;
+        let flight = Flight::of(given, self.chunk.is_some())?;
+        for (option, line) in ["--session-enter", "--session-exit"].into_iter().zip(flight.around()) {
+            out.words.extend(line.map(|line| format!("{option}={line}")));
+        }
         if flight.is_empty() {
             return Ok(argv);
-        }
-        if self.chunk.is_some() && flight.has_instance_checks() {
-            return Err(unsupported(
-                "--preflights and --postflights with --range",
-                "one process tree takes many frames of a job; use --agenda_preflights and --agenda_postflights",
-            ));
         }
         let script = self.escaped(&flight.script(self.chunk, self.padding));
         let script = self.filled_frames(&script);

@@ -120,10 +120,6 @@ fn what_has_no_meaning_here_is_refused_by_its_name() {
         ("--requirements job.id r", "job.id can't be translated"),
         ("--cpus 0 r", "at least one instance"),
         ("--name n", "there is no command"),
-        (
-            "--range 1-9 --preflights /a r QB_FRAME_NUMBER",
-            "--preflights and --postflights with --range isn't supported",
-        ),
         ("--preflights relative r", "no absolute path"),
         ("--nome n r", "there is no option --nome"),
     ] {
@@ -160,6 +156,14 @@ fn flight_checks_stand_around_the_command() {
             && at(r"b'\''s'") < at("\"$@\"; code")
             && at("code=$?;") < at("after '/f/z'")
     );
+    let around =
+        qbsub(&["--range", "1-9", "--preflights", "/f/a,/f/b", "--postflights", "/f/z", "r", "QB_FRAME_NUMBER"]);
+    let around = around.expect("a job").0;
+    assert_eq!(around[around.len() - 2..], ["r", "{frame}"], "the command itself is as it was");
+    let line = |option: &str| around.iter().find_map(|word| word.strip_prefix(option)).expect("a line");
+    assert!(line("--session-enter=").find("'/f/a' ||") < line("--session-enter=").find("'/f/b' ||"));
+    assert!(line("--session-exit=").contains("'/f/z' ||"));
+    let Ok(Command::Submit(_)) = parsed(&around) else { panic!("{around:?}") };
     let framed = qbsub(&["--range", "1-9", "--padding", "3", "--agenda_preflights", "/f/a", "r", "QB_FRAME_NUMBER"]);
     let framed = framed.expect("a job").0;
     assert!(framed[5].contains("_NUMBER\"='{frame:03}'") && framed[5].contains("before() {{"), "{}", framed[5]);

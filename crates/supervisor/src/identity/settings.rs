@@ -110,7 +110,7 @@ pub(crate) fn understood(row: &UserRow) -> Result<UserSettings, String> {
 
 /// The same checks that a job has to pass.
 fn as_of_a_job(column: &str, set: impl FnOnce(&mut JobSpec)) -> Result<(), String> {
-    let body = job::Body::Command(job::CommandBody { argv: vec!["true".to_owned()], space: job::Space::default() });
+    let body = job::Body::Command(job::CommandBody { argv: vec!["true".to_owned()], ..job::CommandBody::default() });
     let mut spec = JobSpec::new(body);
     set(&mut spec);
     spec.check_options().map_err(|error| format!("{column}: {error}"))
@@ -242,7 +242,8 @@ mod tests {
             ..row("proxy")
         };
         let settings = settings(Some(&Ok(carried))).expect("good");
-        let body = job::Body::Command(job::CommandBody { argv: vec!["true".to_owned()], space: job::Space::default() });
+        let body =
+            job::Body::Command(job::CommandBody { argv: vec!["true".to_owned()], ..job::CommandBody::default() });
         let mut spec = JobSpec::new(body);
         assert_eq!(settings.cwd(&spec).as_deref(), Some(&b"/shots"[..]));
         spec.env = BTreeMap::from([("B".to_owned(), "job".to_owned())]);

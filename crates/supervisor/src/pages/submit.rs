@@ -149,7 +149,7 @@ fn command(fields: &Fields) -> Result<Body, ServiceError> {
         Some(frames) => Space::Frames(Frames::parse(frames, 1).map_err(|e| wrong("frames", e))?),
         None => Space::Single,
     };
-    Ok(Body::Command(CommandBody { argv, space }))
+    Ok(Body::Command(CommandBody { argv, space, ..CommandBody::default() }))
 }
 
 fn template(fields: &Fields) -> Result<Body, ServiceError> {

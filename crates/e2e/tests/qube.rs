@@ -244,13 +244,14 @@ fn checks_of_an_instance_stand_around_its_frames() {
     let noted = || std::fs::read_to_string(farm.path(&trace)).unwrap_or_default();
     let whole = until("the check after", || Some(noted()).filter(|text| text.ends_with("after ada\n")));
     assert_eq!(whole, "before ada\n1 ada\n2 ada\n3 ada\nafter ada\n", "one process tree");
-    let fails = program(&farm, "fails", "echo no licence >&2; exit 7");
+    let fails = program(&farm, "fails", "echo no licence; exit 7");
     let words = ["--range", "1-3", "--retrywork", "0", "--preflights", &fails, "sh", "-c", "echo ran QB_FRAME_NUMBER"];
     let job = qbsub(&farm, "ada", &words);
     let reason = farm.ends(job, "failed")["reason"].to_string();
     assert!(reason.contains("3 of 3 tasks failed") && reason.contains("ended with exit code 7"), "{reason}");
-    assert!(farm.log(job).contains("no licence"), "{}", farm.log(job));
-    assert!(!farm.log(job).contains("ran"), "{}", farm.log(job));
+    let all = || farm.stead_as("ada", &["logs", &job.to_string()]).ok().out();
+    until("its words", || all().contains("no licence").then_some(()));
+    assert!(!all().contains("ran"), "{}", all());
 }
 
 /// `export_environment` brings what the submitter has set, and never who they are or what is loaded into programs.

@@ -2,6 +2,7 @@
 //! of its thread, which costs more than most of these reads; a file beside us doesn't hang up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleResult};
 
@@ -11,6 +12,8 @@ use crate::error::StoreError;
 
 /// As many read at once.
 const READERS: usize = 4;
+/// How long a connection that was used is taken to live.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Readers(Pool<Connects>);
@@ -29,7 +32,11 @@ impl Manager for Connects {
         self.0.connect_to_read().await
     }
 
-    async fn recycle(&self, _: &mut Conn, _: &Metrics) -> RecycleResult<StoreError> {
+    /// Asked only where that costs no more than a reading in a second: a thread that died would else be given out for ever.
+    async fn recycle(&self, conn: &mut Conn, metrics: &Metrics) -> RecycleResult<StoreError> {
+        if metrics.last_used() >= TRUSTED {
+            sqlx::Connection::ping(conn).await.map_err(StoreError::from)?;
+        }
         Ok(())
     }
 }

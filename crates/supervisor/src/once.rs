@@ -34,6 +34,15 @@ impl<T> Once<T> {
         Ok(secret)
     }
 
+    /// Puts it under a secret that somebody showed; what was there before comes back.
+    #[cfg(feature = "oidc")]
+    pub(crate) fn note(&self, secret: &str, value: T) -> Option<T> {
+        let now = Instant::now();
+        let before = self.take_at(secret, now);
+        self.put_at(secret, value, now);
+        before
+    }
+
     fn put_at(&self, secret: &str, value: T, now: Instant) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, (since, _)| now.duration_since(*since) < self.lasts);

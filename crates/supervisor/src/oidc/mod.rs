@@ -1,15 +1,16 @@
 //! Signing in at an OpenID provider: a browser goes there with a question that only its answer fits, and comes back with
 //! a code that is good once.
 //!
-//! Authorization code flow with PKCE (S256), state and nonce. All three stay here; the browser holds a cookie that binds
-//! it to its own question, so that nobody can hand it an answer of theirs. A program at a terminal (`stead login --oidc`)
+//! Authorization code flow with PKCE (S256), state and nonce. The browser holds them in a sealed cookie (`question`), which
+//! binds it to its own question, so that nobody can hand it an answer of theirs. A program at a terminal (`stead login --oidc`)
 //! gets no session through a browser: the browser brings it a code at a loopback port (RFC 8252), which only the program
 //! that began can exchange. Makes no session and writes no audit: that is `service`'s. Only in builds with the feature
 //! `oidc`; what is configured is understood in all of them.
 
 #[cfg(feature = "oidc")]
-#[cfg(feature = "oidc")]
 mod provider;
+#[cfg(feature = "oidc")]
+mod question;
 mod settings;
 
 pub(crate) use settings::KEYS;
@@ -18,7 +19,7 @@ pub use settings::{OidcSettings, RequiredClaim};
 use crate::error::StartError;
 use policy::{LoginUser, Refusal};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -53,7 +54,7 @@ pub(crate) struct Proved {
 }
 
 /// A program at a terminal that waits for an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Program {
     port: u16,
     /// SHA-256 of what it will show.
@@ -170,7 +171,8 @@ pub(crate) use present::Oidc;
 
 #[cfg(feature = "oidc")]
 mod present {
-    use super::provider::{Provider, Question};
+    use super::provider::Provider;
+    use super::question::Questions;
     use super::{
         Answer, Asked, Back, Failure, OidcSettings, PATIENCE, Program, Proved, StartError, login_word, off,
         settings::no,
@@ -189,16 +191,10 @@ mod present {
 
     struct Open {
         provider: Provider,
-        questions: Once<Pending>,
+        questions: Questions,
+        /// States that somebody came back with: no question is answered twice.
+        used: Once<()>,
         codes: Once<(Proved, [u8; 32])>,
-    }
-
-    /// A question whose answer has not come yet.
-    struct Pending {
-        question: Question,
-        /// SHA-256 of the cookie.
-        cookie: [u8; 32],
-        program: Option<Program>,
     }
 
     impl std::fmt::Debug for Oidc {
@@ -220,8 +216,9 @@ mod present {
         pub(crate) fn new(settings: Option<&OidcSettings>, url: &str, own: u32) -> Result<Self, StartError> {
             let Some(settings) = settings else { return Ok(Self(None)) };
             let provider = Provider::new(settings.clone(), url, own)?;
-            let (questions, codes) = (Once::new(PATIENCE), Once::new(CODE_LASTS));
-            Ok(Self(Some(Arc::new(Open { provider, questions, codes }))))
+            let questions = Questions::new().map_err(|e| StartError::Oidc(format!("no random numbers: {e}")))?;
+            let (used, codes) = (Once::new(PATIENCE), Once::new(CODE_LASTS));
+            Ok(Self(Some(Arc::new(Open { provider, questions, used, codes }))))
         }
 
         fn open(&self) -> Result<&Open, Failure> {
@@ -233,23 +230,24 @@ mod present {
         /// Somebody is about to go to the provider.
         pub(crate) async fn ask(&self, program: Option<Program>) -> Result<Asked, Failure> {
             let open = self.open()?;
-            let cookie = random().map_err(no_random)?;
             let client = open.provider.client().await?;
             let (begin, question) = open.provider.question();
-            let pending = Pending { question, cookie: sha256(&[cookie.as_bytes()]), program };
-            let state = open.questions.put(pending).map_err(no_random)?;
+            let state = random().map_err(no_random)?;
+            let cookie = open.questions.seal(&state, &question, program).map_err(no_random)?;
             Ok(Asked { url: open.provider.address(&client, begin, &state), cookie })
         }
 
         /// Somebody is back. Whatever becomes of it, the question can't be answered again.
         pub(crate) async fn answer(&self, answer: Answer, cookie: Option<&str>) -> Result<Back, Failure> {
             let open = self.open()?;
-            let pending = answer.state.as_deref().and_then(|state| open.questions.take(state));
-            let unknown = "this answer belongs to no question that waits: it is too old, was used, or is another's";
-            let pending = pending.ok_or_else(|| again("oidc_state", unknown))?;
-            if cookie.map(|c| sha256(&[c.as_bytes()])) != Some(pending.cookie) {
-                return Err(again("oidc_state", "this is not the browser that began, or it began again meanwhile"));
+            let unknown = || again("oidc_state", "this answer is to no question: it was used, or is another's");
+            let state = answer.state.ok_or_else(unknown)?;
+            if open.used.note(&state, ()).is_some() {
+                return Err(unknown());
             }
+            let waits = "this is not the browser that began, or it began again meanwhile, or too long ago";
+            let pending = cookie.and_then(|cookie| open.questions.open(cookie)).filter(|p| p.state == state);
+            let pending = pending.ok_or_else(|| again("oidc_state", waits))?;
             if answer.iss.is_some_and(|iss| iss != open.provider.issuer()) {
                 return Err(again("oidc_issuer", "another provider than the farm's has answered"));
             }
@@ -264,7 +262,7 @@ mod present {
                 )));
             }
             let code = answer.code.ok_or_else(|| again("oidc_code", "the provider's answer has no code"))?;
-            let proved = open.provider.redeem(code, pending.question).await?;
+            let proved = open.provider.redeem(code, pending.question()).await?;
             let Some(program) = pending.program else { return Ok(Back::ToBrowser(proved)) };
             let login_user = proved.login_user.clone();
             let code = open.codes.put((proved, program.challenge)).map_err(no_random)?;

@@ -74,10 +74,21 @@ pub(super) type ProviderClient = Client<
     EndpointMaybeSet,
 >;
 
-/// What only the right answer fits. Stays here.
+/// What only the right answer fits. Leaves us sealed only.
 pub(super) struct Question {
     nonce: Nonce,
     verifier: PkceCodeVerifier,
+}
+
+impl Question {
+    pub(super) fn of(nonce: &str, verifier: &str) -> Self {
+        Self { nonce: Nonce::new(nonce.to_owned()), verifier: PkceCodeVerifier::new(verifier.to_owned()) }
+    }
+
+    /// Nonce and verifier.
+    pub(super) fn words(&self) -> (String, String) {
+        (self.nonce.secret().clone(), self.verifier.secret().clone())
+    }
 }
 
 /// What of it goes to the provider.
@@ -92,7 +103,8 @@ pub(super) struct Provider {
     secret: Option<ClientSecret>,
     redirect: RedirectUrl,
     http: reqwest::Client,
-    published: Mutex<Option<(Instant, CoreProviderMetadata)>>,
+    /// What it said last, and when; `None`: nothing.
+    published: Mutex<Option<(Instant, Option<CoreProviderMetadata>)>>,
 }
 
 impl Provider {
@@ -120,19 +132,25 @@ impl Provider {
     async fn client_younger_than(&self, age: Duration) -> Result<ProviderClient, Failure> {
         let mut published = self.published.lock().await;
         let metadata = match &*published {
-            Some((at, metadata)) if at.elapsed() < age => metadata.clone(),
+            Some((at, Some(metadata))) if at.elapsed() < age => metadata.clone(),
+            // Whoever waited for the same answer doesn't wait for another one.
+            Some((at, None)) if at.elapsed() < ASKED_AGAIN => return Err(self.is_silent()),
             _ => {
                 let metadata = CoreProviderMetadata::discover_async(self.issuer.clone(), &self.http).await;
-                let metadata = metadata.map_err(|error| {
-                    tracing::warn!(issuer = self.issuer(), error = chain(&error), "the OpenID provider can't be asked");
-                    Failure::Down(format!("the OpenID provider {} can't be asked now", self.issuer()))
-                })?;
+                if let Err(error) = &metadata {
+                    tracing::warn!(issuer = self.issuer(), error = chain(error), "the OpenID provider can't be asked");
+                }
+                let metadata = metadata.ok();
                 *published = Some((Instant::now(), metadata.clone()));
-                metadata
+                metadata.ok_or_else(|| self.is_silent())?
             }
         };
         let id = ClientId::new(self.settings.client_id.clone());
         Ok(Client::from_provider_metadata(metadata, id, self.secret.clone()).set_redirect_uri(self.redirect.clone()))
+    }
+
+    fn is_silent(&self) -> Failure {
+        Failure::Down(format!("the OpenID provider {} can't be asked now", self.issuer()))
     }
 
     pub(super) fn question(&self) -> (Sent, Question) {

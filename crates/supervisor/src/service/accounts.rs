@@ -45,6 +45,9 @@ impl Service {
         manages(&caller.principal)?;
         let name = account_name(name)?;
         self.keeps_accounts(&caller.principal, name.as_str()).await?;
+        if let Some(refusal) = self.systems(&name, "no account of the farm is for it").await? {
+            return Err(self.refused(&caller.principal, Act::Password, refusal).await);
+        }
         self.store_password(&caller.principal, name, request.password).await
     }
 
@@ -129,7 +132,7 @@ impl Service {
 /// root never signs in.
 fn account_name(name: &str) -> Result<LoginUser, ServiceError> {
     match LoginUser::parse(name) {
-        Ok(name) if name.as_str() != "root" => Ok(name),
+        Ok(name) if !name.as_str().eq_ignore_ascii_case("root") => Ok(name),
         Ok(_) => Err(ServiceError::input("name", "root doesn't sign in: it has the local socket")),
         Err(error) => Err(ServiceError::input("name", format!("{name:?} is no login name: {error}"))),
     }

@@ -7,7 +7,7 @@ use crate::authn::Peer;
 use crate::error::ServiceError;
 use crate::oidc::{Answer, Asked, Back, Begin, Failure, Proved, Subject};
 use crate::views::NewCredentialView;
-use policy::{LoginUser, Refusal, User};
+use policy::LoginUser;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -67,18 +67,7 @@ impl Service {
         name: Option<String>,
     ) -> Result<NewCredentialView, ServiceError> {
         let Proved { login_user, subject } = proved;
-        let mut people = (*self.identity.people(login_user.as_str(), None).await?).clone();
-        match self.identity.is_system(login_user.as_str()).await {
-            Ok(is_system) => people.is_system = is_system,
-            Err(down) => return Err(self.not_vouched(peer, Failure::RefusedTo(down, Box::new(subject))).await),
-        }
-        if policy::may_be_proxy(&User::themself(&login_user), &people).is_err() {
-            let refusal = Refusal {
-                rule: "system_account".into(),
-                value: login_user.to_string(),
-                text: format!("{login_user} is a system account: no provider vouches for it"),
-                hint: "use the local socket of the supervisor's machine".into(),
-            };
+        if let Some(refusal) = self.systems(&login_user, "no provider vouches for it").await? {
             return Err(self.not_vouched(peer, Failure::RefusedTo(refusal, Box::new(subject))).await);
         }
         self.enter(newcomer(login_user, peer, "OpenID Connect"), name, By::Provider(subject)).await

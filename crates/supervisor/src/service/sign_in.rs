@@ -11,7 +11,7 @@ use crate::identity::micros;
 use crate::oidc::Subject;
 use crate::once::Once;
 use crate::views::{CredentialView, LoginCodeView, NewCredentialView};
-use policy::{LoginUser, Principal, Refusal, Roles, Scopes};
+use policy::{LoginUser, Principal, Refusal, Roles, Scopes, User};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -65,7 +65,28 @@ impl Service {
             Ok(_) => return Err(self.denied(peer, &request.user, Denial::Wrong).await),
             Err(denial) => return Err(self.denied(peer, &request.user, denial).await),
         };
+        // The checker knows the host's own; the farm's table may have any name in it.
+        if self.settings.own_accounts && self.systems(&login_user, "no account of the farm is for it").await?.is_some()
+        {
+            return Err(self.denied(peer, &request.user, Denial::Wrong).await);
+        }
         self.enter(newcomer(login_user, peer, "password"), name, By::Password).await
+    }
+
+    /// The refusal, if it is root's or an account of the system's: as those nobody comes in but by the kernel's word.
+    pub(super) async fn systems(&self, name: &LoginUser, so: &str) -> Result<Option<Refusal>, ServiceError> {
+        let mut people = (*self.identity.people(name.as_str(), None).await?).clone();
+        match self.identity.is_system(name.as_str()).await {
+            Ok(is_system) => people.is_system = is_system,
+            Err(down) => return Ok(Some(down)),
+        }
+        let is_systems = policy::may_be_proxy(&User::themself(name), &people).is_err();
+        Ok(is_systems.then(|| Refusal {
+            rule: "system_account".into(),
+            value: name.to_string(),
+            text: format!("{name} is a system account: {so}"),
+            hint: "use the local socket of the supervisor's machine".into(),
+        }))
     }
 
     /// A code by which somebody whom the kernel knows is signed in once, elsewhere on the same machine. Not for whoever

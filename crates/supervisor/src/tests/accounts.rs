@@ -41,6 +41,26 @@ fn done() -> (u16, String) {
     (200, String::new())
 }
 
+/// By hand any name can get into the table; by no password anybody comes in as the system's.
+#[tokio::test]
+async fn no_account_of_the_farms_is_the_systems() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::with_own_accounts(dir.path()).await;
+    for (name, refused) in [
+        ("www-data", (403, "system_account".to_owned())),
+        ("adrift", (403, "directory".to_owned())),
+        ("root", (400, String::new())),
+        ("Root", (400, String::new())),
+    ] {
+        assert_eq!(set(&farm, operator(), name, FIRST).await, refused, "{name}");
+    }
+    assert_eq!(set(&farm, operator(), "ada", FIRST).await, done());
+    farm.by_hand(dir.path(), "UPDATE accounts SET name = 'www-data' WHERE name = 'ada'").await;
+    assert_eq!(login(&farm, "www-data", FIRST).await, Err(401));
+    let gone = asked(&farm, Peer::Unix { uid: operator() }, "DELETE", "/api/v1/accounts/www-data", Value::Null).await;
+    assert_eq!(gone, done(), "it can be taken away");
+}
+
 #[tokio::test]
 async fn a_password_is_set_used_changed_and_taken_away() {
     let dir = tempfile::tempdir().expect("dir");

@@ -238,6 +238,23 @@ async fn whoever_the_provider_vouches_for_has_a_session() {
     }
 }
 
+/// However many others begin, whoever is at the provider comes back.
+#[tokio::test]
+async fn nobodys_question_is_pushed_out_by_others() {
+    let dir = tempfile::tempdir().expect("dir");
+    let fake = Fake::start().await;
+    let farm = farm(dir.path(), &fake.issuer).await;
+    let question = Question::put(&farm, "").await;
+    for _ in 0..1100 {
+        let other = Question::put(&farm, "").await;
+        let (status, _, text) = browse(&farm, &format!("{}&error=access_denied", other.answer()), None).await;
+        assert_eq!((status, rule(&text)), (403, json!("oidc_state")));
+    }
+    fake.says(&question, Some(signed_by(0, "one", &fake.claims(&question))));
+    let (status, _, text) = browse(&farm, &question.answer(), Some(&question.cookie)).await;
+    assert_eq!(status, 200, "{text}");
+}
+
 /// What the provider's token is to be, from what would be right.
 type Spoil = fn(&Fake, Value) -> Option<String>;
 

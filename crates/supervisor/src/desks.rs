@@ -137,6 +137,10 @@ impl Desks {
         if hello.name != wanted {
             return Err(HelloError::DeskName { name: hello.name.clone(), wanted });
         }
+        let most = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+        if hello.slots > most {
+            return Err(HelloError::Slots { owner: owner.name.clone(), slots: hello.slots, most });
+        }
         let may_accept = desk.map_or(&[][..], |desk| &desk.accept);
         let is_allowed = |user: &String| may_accept.contains(user) || may_accept.iter().any(|a| a == "any");
         match hello.accept.iter().find(|user| !is_allowed(user)) {
@@ -217,6 +221,11 @@ impl Doorkeeper {
         desks.takes(uid).then_some(CONNECTIONS)
     }
 
+    /// Whether the worker at that end may bring anything now: the farm's own, or a person's who is still on the list.
+    pub(crate) fn may_bring(&self, uid: u32, is_free: bool) -> bool {
+        self.is_service(uid) || (is_free && self.connections(uid).is_some())
+    }
+
     /// Whether this hello may come from there. A process that a session holds never is a person's worker.
     pub(crate) fn check(&self, hello: &Hello, uid: u32, is_free: bool) -> Result<(), HelloError> {
         if self.is_service(uid) {
@@ -242,6 +251,7 @@ mod tests {
     fn hello(owner: &str, uid: u32) -> Hello {
         let mut hello = crate::tests::fake_worker::Habits::of_ada(&desk_name(owner)).hello;
         hello.owner = Some(Account { name: owner.into(), uid, gid: uid, groups: vec![] });
+        hello.slots = 1;
         hello
     }
 
@@ -292,6 +302,8 @@ mod tests {
         let named = check(&|h| h.name = "render-07".into()).expect_err("another name").to_string();
         assert!(named.contains("\"render-07\"") && named.contains(&desk_name("ada")), "{named}");
         assert_eq!(check(&|h| h.accept = vec!["bob".into()]), Ok(()));
+        let many = check(&|h| h.slots = u32::MAX).expect_err("too many").to_string();
+        assert!(many.contains("offers 4294967295 slots"), "{many}");
         for user in ["any", "eve"] {
             let refused = check(&|h| h.accept = vec!["bob".into(), user.into()]).expect_err(user);
             assert_eq!(refused, HelloError::Accepts { owner: "ada".into(), user: user.into() });
@@ -335,5 +347,9 @@ mod tests {
         );
         assert_eq!(keeper.check(&hello("ada", 1501), 1501, true), Ok(()));
         assert_eq!(keeper.check(&hello("ada", 1501), 1501, false), Err(HelloError::OfSession));
+        let may = |uid, is_free| keeper.may_bring(uid, is_free);
+        assert_eq!([may(997, false), may(1501, true), may(1501, false), may(1502, true)], [true, true, false, false]);
+        std::fs::remove_file(Desks::path(dir.path())).expect("gone");
+        assert!(!may(1501, true), "on a connection from before, too");
     }
 }

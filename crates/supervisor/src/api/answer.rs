@@ -156,7 +156,9 @@ impl From<ServiceError> for ApiError {
                     .hint("ask an administrator for the role `auditor`")
             }
             ServiceError::Worker(PinError::NotSeen(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            ServiceError::Worker(PinError::NotYours { .. }) => plain(StatusCode::FORBIDDEN, "refused"),
+            ServiceError::Worker(PinError::NotYours { .. } | PinError::Unlisted(_)) => {
+                plain(StatusCode::FORBIDDEN, "refused")
+            }
             ServiceError::Worker(PinError::Store(error)) => of_store(&error),
             ServiceError::Configuration(_) => plain(StatusCode::BAD_REQUEST, "invalid")
                 .hint("`stead config check FILE` says all that is wrong with a file; mend it and reload"),

@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
-use wire::{FRAME_MAX, Reported, Reports};
+use wire::{Reported, Reports};
 
 /// The account at the other end, as the kernel says, and whether it is known that no session holds the process.
 pub(crate) struct Uid {
@@ -26,12 +26,15 @@ pub(crate) struct Uid {
 impl FromRequestParts<App> for Uid {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         match parts.extensions.get::<Peer>() {
             // A desktop's worker may itself have been started anywhere.
             Some(peer @ (Peer::Unix { uid } | Peer::Session { uid, .. } | Peer::Untold { uid, .. })) => {
                 let found = Self { uid: *uid, is_free: matches!(peer, Peer::Unix { .. }) };
-                parts.extensions.insert(Payer::Worker);
+                let is_service = app.service.dispatcher.is_service(found.uid);
+                // A person's worker has the room that persons have.
+                let payer = if is_service { Payer::Worker } else { Payer::Person(format!("desk/{}", found.uid)) };
+                parts.extensions.insert(payer);
                 Ok(found)
             }
             Some(Peer::Tcp { .. }) | None => Err(AuthnError::NotSignedIn.into()),
@@ -40,17 +43,19 @@ impl FromRequestParts<App> for Uid {
 }
 
 pub(crate) async fn channel(State(app): State<App>, Uid { uid, is_free }: Uid, upgrade: WebSocketUpgrade) -> Response {
+    let most = app.service.dispatcher.message_max(uid);
     upgrade
-        .max_message_size(FRAME_MAX)
-        .max_frame_size(FRAME_MAX)
+        .max_message_size(most)
+        .max_frame_size(most)
         .on_upgrade(move |socket| dispatch::channel(app.service.dispatcher, socket, (uid, is_free)))
 }
 
 pub(crate) async fn reports(
     State(app): State<App>,
-    Uid { uid, .. }: Uid,
+    Uid { uid, is_free }: Uid,
     Body(group): Body<Reports>,
 ) -> Result<Json<Reported>, ApiError> {
+    app.service.dispatcher.may_bring(uid, is_free).map_err(ServiceError::from)?;
     let through = app.service.report(group, uid).await?;
     Ok(Json(Reported { through }))
 }
@@ -63,11 +68,12 @@ pub(crate) struct Offset {
 
 pub(crate) async fn log(
     State(app): State<App>,
-    Uid { uid, .. }: Uid,
+    Uid { uid, is_free }: Uid,
     Path(session): Path<u64>,
     Asked(Offset { offset }): Asked<Offset>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    app.service.dispatcher.may_bring(uid, is_free).map_err(ServiceError::from)?;
     // A worker keeps what a session printed until there is room.
     app.service.room.begin().map_err(ServiceError::NoRoom)?;
     let data = body(request, &app).await?;

@@ -15,10 +15,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages that wait for a slow worker.
 const ROOM: usize = 8192;
 
+/// Most bytes that a person's worker says of itself: it is kept.
+const HELLO_MAX: usize = 64 << 10;
+
 /// Serves a worker until it goes or falls silent. `is_free`: no session holds the process that connected.
 pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket, (uid, is_free): (u32, bool)) {
     let (mut to_worker, mut from_worker) = socket.split();
     let Some(hello) = first_message(&mut from_worker).await else { return };
+    if !dispatcher.is_service(uid) && serde_json::to_string(&hello).map_or(true, |text| text.len() > HELLO_MAX) {
+        tracing::warn!(uid, "worker was not taken: its hello is too long");
+        return refuse(&mut to_worker, "the hello of a desktop worker is too long".to_owned()).await;
+    }
     let name = hello.name.clone();
     let (outbox, queue) = Outbox::new(ROOM);
     let full = outbox.full();

@@ -195,7 +195,7 @@ impl Live {
 pub(crate) struct Farm {
     pub(crate) workers: BTreeMap<String, Worker>,
     pub(crate) sessions: HashMap<u64, Live>,
-    pub(crate) lookups: HashMap<u64, oneshot::Sender<Result<Option<Account>, String>>>,
+    pub(crate) lookups: HashMap<u64, (String, oneshot::Sender<Result<Option<Account>, String>>)>,
     /// What each pending job was last said to wait for.
     pub(crate) reasons: HashMap<u64, Option<String>>,
     /// Workers where a launch of the job failed.

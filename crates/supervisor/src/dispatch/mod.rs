@@ -1017,8 +1017,12 @@ impl Dispatcher {
                 }
                 // Below, when nothing is locked.
                 FromWorker::Settled { .. } => {}
+                // Nobody answers what another was asked.
+                FromWorker::LookedUp { id, .. } if farm.lookups.get(id).is_none_or(|(asked, _)| asked != name) => {
+                    return Ok(());
+                }
                 FromWorker::LookedUp { id, .. } => {
-                    if let (Some(waiting), FromWorker::LookedUp { account, error, .. }) =
+                    if let (Some((_, waiting)), FromWorker::LookedUp { account, error, .. }) =
                         (farm.lookups.remove(id), message)
                     {
                         // Whoever asked may have lost patience.
@@ -1067,7 +1071,7 @@ impl Dispatcher {
             let mut farm = self.farm();
             let id = farm.number();
             let (waiting, answer) = oneshot::channel();
-            farm.lookups.insert(id, waiting);
+            farm.lookups.insert(id, (worker.to_owned(), waiting));
             if !farm.send_to(worker, &ToWorker::Lookup { id, account: account.to_owned() }, &[]) {
                 farm.lookups.remove(&id);
                 return None;
@@ -1244,11 +1248,35 @@ impl Dispatcher {
         }
     }
 
+    /// A desktop worker attests nothing, and who its sessions are is not its to say: it has one account, whose uid the
+    /// kernel named when it connected.
+    async fn as_the_kernel_says(&self, row: &SessionRow, reports: &mut [Report]) -> Result<(), DispatchError> {
+        let uid = self.uid_of(&row.worker).await?;
+        for report in reports {
+            match report {
+                Report::Started { run_as, proof, .. } => {
+                    *proof = None;
+                    if !self.is_service(uid) && (run_as.name != row.account || run_as.uid != uid) {
+                        tracing::warn!(
+                            session = row.id,
+                            worker = row.worker,
+                            "a desktop worker says it ran as another"
+                        );
+                        *run_as = wire::Account { name: row.account.clone(), uid, gid: run_as.gid, groups: Vec::new() };
+                    }
+                }
+                Report::Ended { proof, .. } | Report::Refused { proof, .. } => *proof = None,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// A proof that doesn't hold is not kept. Where it contradicts the decision, the session is ended and the worker
     /// gets no more work: something on that host doesn't do what it was told.
     async fn check_proofs(&self, row: &SessionRow, reports: &mut [Report]) -> Result<(), DispatchError> {
         if row.mode == "desktop" {
-            return Ok(());
+            return self.as_the_kernel_says(row, reports).await;
         }
         let proves = |r: &Report| matches!(r, Report::Started { .. } | Report::Ended { .. } | Report::Refused { .. });
         if !reports.iter().any(proves) {

@@ -7,6 +7,9 @@ use store::{Store, StoreError};
 use warrant::{PublicKey, unhex};
 use wire::Hello;
 
+/// What a session answers of a file has room in it.
+const DESK_MESSAGE_MAX: usize = 8 << 20;
+
 /// Why word of a session is not taken in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PinError {
@@ -14,17 +17,38 @@ pub(crate) enum PinError {
     NotSeen(String),
     #[error("worker {worker} is uid {owner}'s, and this is uid {uid}")]
     NotYours { worker: String, owner: u32, uid: u32 },
+    #[error("uid {0} is not on the list of those who may run a desktop worker here, or a job started this process")]
+    Unlisted(u32),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Dispatcher {
+    /// Whether what comes from there is a worker's word at all, as things are now.
+    pub(crate) fn may_bring(&self, uid: u32, is_free: bool) -> Result<(), PinError> {
+        if self.0.doorkeeper.may_bring(uid, is_free) { Ok(()) } else { Err(PinError::Unlisted(uid)) }
+    }
+
+    pub(crate) fn is_service(&self, uid: u32) -> bool {
+        self.0.doorkeeper.is_service(uid)
+    }
+
+    /// How large a message of that account's worker may be: files come from the farm's own, and from a desktop in pieces.
+    pub(crate) fn message_max(&self, uid: u32) -> usize {
+        if self.0.doorkeeper.is_service(uid) { wire::FRAME_MAX } else { DESK_MESSAGE_MAX }
+    }
+
     /// Whether the worker of that name is the peer's.
     pub(crate) async fn is_from(&self, worker: &str, uid: u32) -> Result<(), PinError> {
         match self.owner_of(worker).await?.ok_or_else(|| PinError::NotSeen(worker.to_owned()))? {
             owner if owner == uid => Ok(()),
             owner => Err(PinError::NotYours { worker: worker.to_owned(), owner, uid }),
         }
+    }
+
+    /// The same of one whose word is taken in.
+    pub(super) async fn uid_of(&self, worker: &str) -> Result<u32, PinError> {
+        self.owner_of(worker).await?.ok_or_else(|| PinError::NotSeen(worker.to_owned()))
     }
 
     /// The uid a worker's name was first seen with. It never changes: it is read once.

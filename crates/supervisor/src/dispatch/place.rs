@@ -42,6 +42,8 @@ pub(crate) enum HelloError {
          {owner} --accept {user}`"
     )]
     Accepts { owner: String, user: String },
+    #[error("the desktop worker of {owner} offers {slots} slots, and this host has {most} cores")]
+    Slots { owner: String, slots: u32, most: u32 },
     #[error("a process that a job started can't be a worker: start it from the person's own login")]
     OfSession,
     #[error("a desktop worker's account has to be known here: {0}")]
@@ -56,6 +58,9 @@ pub(crate) enum HelloError {
     Store(String),
 }
 
+/// In ms; some 285,000 years.
+const TICK_MAX: u64 = 1 << 53;
+
 /// The clock of a host: what it said last, and when that was.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HostClock {
@@ -65,7 +70,8 @@ pub(crate) struct HostClock {
 
 impl HostClock {
     pub(crate) fn set(tick: u64) -> Self {
-        Self { tick, at: Instant::now() }
+        // More than any host has been up: what is reckoned from it stays a number, whoever says it.
+        Self { tick: tick.min(TICK_MAX), at: Instant::now() }
     }
 
     /// Never ahead of the host's own clock: the message took its time, too.

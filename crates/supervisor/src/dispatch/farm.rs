@@ -19,6 +19,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use warrant::{Incarnation, PublicKey};
 use wire::{Account, FromWorker, Hello, Task, ToWorker};
 
+/// What a host says of an account.
+type LookedUp = Result<Option<Account>, String>;
+
 /// A worker that said nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -195,7 +198,7 @@ impl Live {
 pub(crate) struct Farm {
     pub(crate) workers: BTreeMap<String, Worker>,
     pub(crate) sessions: HashMap<u64, Live>,
-    pub(crate) lookups: HashMap<u64, (String, oneshot::Sender<Result<Option<Account>, String>>)>,
+    pub(crate) lookups: HashMap<u64, (String, oneshot::Sender<LookedUp>)>,
     /// What each pending job was last said to wait for.
     pub(crate) reasons: HashMap<u64, Option<String>>,
     /// Workers where a launch of the job failed.

@@ -271,6 +271,9 @@ fn tells_of_an_error(low: &str) -> bool {
     ERRORS.iter().any(|word| low.contains(word)) && !NO_ERRORS.iter().any(|word| low.contains(word))
 }
 
+/// Past the last byte, and the last line, of any log.
+const PLACE_MAX: u64 = 1 << 53;
+
 /// Makes lines of pieces; none is longer than [`LINE_MAX`].
 struct Splitter {
     carry: Vec<u8>,
@@ -281,7 +284,9 @@ struct Splitter {
 }
 
 impl Splitter {
+    /// Both may be what a browser says: no log has so many, and what is counted from there stays a number.
     fn from((offset, number): (u64, u64)) -> Self {
+        let (offset, number) = (offset.min(PLACE_MAX), number.min(PLACE_MAX));
         Self { carry: Vec::new(), offset, number, bytes: offset }
     }
 
@@ -357,14 +362,15 @@ pub(super) async fn events(
     let (scope, reader) = opened(&app, &caller, &wanted).await?;
     let listener = app.service.events.listen();
     let (to_client, events) = mpsc::channel(4);
+    let lines = Splitter::from(from);
     let follower = Follower {
         service: app.service,
         authn: app.authn,
         caller,
         scope,
         listener,
-        skip: from.0,
-        lines: Splitter::from(from),
+        skip: lines.offset,
+        lines,
         to_client,
     };
     tokio::spawn(follower.follow(reader));
@@ -517,6 +523,14 @@ mod tests {
         let (lines, at) = split(&[b"one\ntw", b"o\n\nthr", b"ee"]);
         let texts: Vec<&str> = lines.iter().map(|(_, text, _)| text.as_str()).collect();
         assert_eq!((texts, at), (vec!["one", "two", ""], (9, 4)));
+    }
+
+    #[test]
+    fn a_place_that_no_log_has_stops_nobody() {
+        let mut lines = Splitter::from((u64::MAX, u64::MAX));
+        let mut count = 0;
+        lines.take(b"one\ntwo\n", |_| count += 1);
+        assert_eq!((count, lines.at()), (2, (PLACE_MAX + 8, PLACE_MAX + 2)));
     }
 
     #[test]

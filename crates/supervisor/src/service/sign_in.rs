@@ -66,9 +66,12 @@ impl Service {
             Err(denial) => return Err(self.denied(peer, &request.user, denial).await),
         };
         // The checker knows the host's own; the farm's table may have any name in it.
-        if self.settings.own_accounts && self.systems(&login_user, "no account of the farm is for it").await?.is_some()
+        if self.settings.own_accounts
+            && let Some(refusal) = self.systems(&login_user, "no account of the farm is for it").await?
         {
-            return Err(self.denied(peer, &request.user, Denial::Wrong).await);
+            // Whoever can't be told from the system's has said no wrong password.
+            let denial = if refusal.rule == "directory" { Denial::DirectoryDown } else { Denial::Wrong };
+            return Err(self.denied(peer, &request.user, denial).await);
         }
         self.enter(newcomer(login_user, peer, "password"), name, By::Password).await
     }

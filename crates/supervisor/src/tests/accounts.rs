@@ -57,6 +57,9 @@ async fn no_account_of_the_farms_is_the_systems() {
     assert_eq!(set(&farm, operator(), "ada", FIRST).await, done());
     farm.by_hand(dir.path(), "UPDATE accounts SET name = 'www-data' WHERE name = 'ada'").await;
     assert_eq!(login(&farm, "www-data", FIRST).await, Err(401));
+    farm.by_hand(dir.path(), "UPDATE accounts SET name = 'adrift' WHERE name = 'www-data'").await;
+    assert_eq!(login(&farm, "adrift", FIRST).await, Err(503), "nobody can tell: it is no wrong password");
+    farm.by_hand(dir.path(), "UPDATE accounts SET name = 'www-data' WHERE name = 'adrift'").await;
     let gone = asked(&farm, Peer::Unix { uid: operator() }, "DELETE", "/api/v1/accounts/www-data", Value::Null).await;
     assert_eq!(gone, done(), "it can be taken away");
 }

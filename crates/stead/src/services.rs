@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::cli::{ModeArg, Supervisor, WorkerRun};
 use crate::failure::Failure;
-use crate::farm::{Login, Ready, Shutdown, host_name, with_parent};
+use crate::farm::{Login, Ready, Shutdown, with_parent};
 
 const DATA: &str = "/var/lib/stead";
 const LAUNCHER_PATIENCE: Duration = Duration::from_secs(5);
@@ -96,7 +96,7 @@ fn worker_config(options: &WorkerRun, file: WorkerFile) -> Result<worker::Config
     let data = options.data.clone().or(file.data.clone()).unwrap_or_else(|| DATA.into());
     let desk = Desk::at(&data, options, &file)?;
     let name = options.name.clone().or(file.name.clone());
-    let name = name.or_else(|| desk.as_ref().map(|desk| desk.name.clone())).unwrap_or_else(host_name);
+    let name = name.or_else(|| desk.as_ref().map(|desk| desk.name.clone())).unwrap_or_else(supervisor::host_name);
     let (own, has_file) = own(options, &file)?;
     let settings = own_settings(&name, &own)?;
     let mode = mode(options, &file, &own, has_file, &settings)?;
@@ -230,7 +230,8 @@ impl Desk {
         let said = options.mode.map(|mode| mode == ModeArg::Desktop);
         let is_desktop = said.unwrap_or_else(|| file.mode.as_deref() == Some("desktop"));
         let uid = nix::unistd::geteuid();
-        let is_ours = std::fs::metadata(data.join("worker")).map_or(true, |m| m.uid() == uid.as_raw());
+        let folder = std::fs::metadata(data.join("worker")).or_else(|_| std::fs::metadata(data));
+        let is_ours = folder.is_ok_and(|m| m.uid() == uid.as_raw());
         if !is_desktop || is_ours || uid.is_root() {
             return Ok(None);
         }
@@ -247,7 +248,7 @@ impl Desk {
         }
         let listed = desks.people.iter().find(|desk| desk.uid == uid.as_raw());
         let accept = listed.map(|desk| desk.accept.clone()).unwrap_or_default();
-        Ok(Some(Self { folder: state_folder()?, name: supervisor::desk_name(&name), accept }))
+        Ok(Some(Self { folder: state_folder()?, name: supervisor::desk_name(&name, uid.as_raw()), accept }))
     }
 }
 

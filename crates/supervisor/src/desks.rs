@@ -22,6 +22,9 @@ const PERSONS_FROM: u32 = 1000;
 const NOBODY: [u32; 2] = [65534, 65535];
 /// Connections of one person's worker: its channel, and what it brings.
 const CONNECTIONS: usize = 16;
+/// Of a host's or an account's name in the name of a worker.
+const HOST_MAX: usize = 40;
+const OWNER_MAX: usize = 22;
 
 /// A person who may run a desktop worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,14 +129,15 @@ impl Desks {
     fn check(&self, hello: &Hello, uid: u32) -> Result<(), HelloError> {
         let owner = hello.owner.as_ref().ok_or(HelloError::NoOwner)?;
         let unlisted = || HelloError::Unlisted { owner: owner.name.clone(), uid };
-        if !self.takes(uid) || hello.mode != "desktop" || hello.host_key.is_some() || hello.sealing_key.is_some() {
+        let claims_more = hello.host_key.is_some() || hello.sealing_key.is_some() || hello.proxy_account.is_some();
+        if !self.takes(uid) || hello.mode != "desktop" || claims_more {
             return Err(unlisted());
         }
         let desk = self.people.iter().find(|desk| desk.uid == uid);
         if desk.is_some_and(|desk| desk.owner.as_str() != owner.name) {
             return Err(unlisted());
         }
-        let wanted = desk_name(&owner.name);
+        let wanted = desk_name(&owner.name, uid);
         if hello.name != wanted {
             return Err(HelloError::DeskName { name: hello.name.clone(), wanted });
         }
@@ -176,16 +180,29 @@ fn accepted(list: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// The one name a person's worker has on this host.
+/// The one name a person's worker has on this host; with the uid where the owner's name can't be all in it.
 #[must_use]
-pub fn desk_name(owner: &str) -> String {
-    let keep = |text: &str| -> String {
-        text.chars().filter(|c| c.is_ascii_alphanumeric() || "_.-".contains(*c)).take(24).collect()
-    };
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let host = keep(host.split('.').next().unwrap_or_default());
-    let host = host.trim_start_matches('-');
-    format!("{}-{}", if host.is_empty() { "host" } else { host }, keep(owner))
+pub fn desk_name(owner: &str, uid: u32) -> String {
+    let is_whole = owner.len() <= OWNER_MAX && owner.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let host = host_name();
+    if is_whole {
+        return format!("{host}-{owner}");
+    }
+    let kept: String = owner.chars().filter(char::is_ascii_alphanumeric).take(OWNER_MAX / 2).collect();
+    format!("{host}-{kept}-{uid}")
+}
+
+/// The host's name without its domain, in characters that any name may have.
+#[must_use]
+pub fn host_name() -> String {
+    let full = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    clean(full.split('.').next().unwrap_or_default())
+}
+
+fn clean(host: &str) -> String {
+    let kept: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).take(HOST_MAX).collect();
+    let kept = kept.trim_start_matches('-');
+    if kept.is_empty() { "host".into() } else { kept.into() }
 }
 
 /// Who may knock at the workers' socket.
@@ -226,15 +243,12 @@ impl Doorkeeper {
         self.is_service(uid) || (is_free && self.connections(uid).is_some())
     }
 
-    /// Whether this hello may come from there. A process that a session holds never is a person's worker.
-    pub(crate) fn check(&self, hello: &Hello, uid: u32, is_free: bool) -> Result<(), HelloError> {
+    /// Whether this hello may come from there, by that list. A process that a session holds never is a person's worker.
+    pub(crate) fn check(&self, desks: &Desks, hello: &Hello, uid: u32, is_free: bool) -> Result<(), HelloError> {
         if self.is_service(uid) {
             return Ok(());
         }
-        if !is_free {
-            return Err(HelloError::OfSession);
-        }
-        self.desks().map_err(|e| HelloError::Store(e.to_string()))?.check(hello, uid)
+        if is_free { desks.check(hello, uid) } else { Err(HelloError::OfSession) }
     }
 }
 
@@ -249,7 +263,7 @@ mod tests {
     }
 
     fn hello(owner: &str, uid: u32) -> Hello {
-        let mut hello = crate::tests::fake_worker::Habits::of_ada(&desk_name(owner)).hello;
+        let mut hello = crate::tests::fake_worker::Habits::of_ada(&desk_name(owner, uid)).hello;
         hello.owner = Some(Account { name: owner.into(), uid, gid: uid, groups: vec![] });
         hello.slots = 1;
         hello
@@ -297,10 +311,11 @@ mod tests {
         assert_eq!(check(&|h| h.mode = "user".into()), unlisted("ada"));
         assert_eq!(check(&|h| h.host_key = Some("00".into())), unlisted("ada"));
         assert_eq!(check(&|h| h.sealing_key = Some("00".into())), unlisted("ada"));
+        assert_eq!(check(&|h| h.proxy_account = Some("render".into())), unlisted("ada"));
         assert_eq!(check(&|h| h.owner.as_mut().expect("hers").name = "eve".into()), unlisted("eve"));
         assert_eq!(check(&|h| h.owner = None), Err(HelloError::NoOwner));
         let named = check(&|h| h.name = "render-07".into()).expect_err("another name").to_string();
-        assert!(named.contains("\"render-07\"") && named.contains(&desk_name("ada")), "{named}");
+        assert!(named.contains("\"render-07\"") && named.contains(&desk_name("ada", 1501)), "{named}");
         assert_eq!(check(&|h| h.accept = vec!["bob".into()]), Ok(()));
         let many = check(&|h| h.slots = u32::MAX).expect_err("too many").to_string();
         assert!(many.contains("offers 4294967295 slots"), "{many}");
@@ -330,8 +345,15 @@ mod tests {
 
     #[test]
     fn a_name_is_made_of_any_account() {
-        let name = desk_name("STUDIO\\ada");
-        assert!(name.ends_with("-STUDIOada") && warrant::AccountName::parse(&name).is_ok(), "{name}");
+        assert_eq!((clean("vm-1").as_str(), clean("-x").as_str(), clean("été").as_str()), ("vm-1", "x", "t"));
+        assert_eq!(clean("--"), "host");
+        let made = |owner: &str| desk_name(owner, 1501).split_off(host_name().len() + 1);
+        assert_eq!(made("ada.l_1-x"), "ada.l_1-x");
+        // Two people never have one name.
+        assert_eq!((made("STUDIO\\ada"), made("STUDIOada")), ("STUDIOada-1501".to_owned(), "STUDIOada".to_owned()));
+        let long = "a".repeat(64);
+        assert_eq!(made(&long), format!("{}-1501", "a".repeat(11)));
+        assert!(HOST_MAX + 1 + OWNER_MAX.max(OWNER_MAX / 2 + 11) <= warrant::names::NAME_MAX);
     }
 
     #[test]
@@ -345,8 +367,9 @@ mod tests {
             [997, 1501, 1502, 0].map(|uid| keeper.connections(uid)),
             [Some(1000), Some(CONNECTIONS), None, None]
         );
-        assert_eq!(keeper.check(&hello("ada", 1501), 1501, true), Ok(()));
-        assert_eq!(keeper.check(&hello("ada", 1501), 1501, false), Err(HelloError::OfSession));
+        let desks = keeper.desks().expect("a list");
+        assert_eq!(keeper.check(&desks, &hello("ada", 1501), 1501, true), Ok(()));
+        assert_eq!(keeper.check(&desks, &hello("ada", 1501), 1501, false), Err(HelloError::OfSession));
         let may = |uid, is_free| keeper.may_bring(uid, is_free);
         assert_eq!([may(997, false), may(1501, true), may(1501, false), may(1502, true)], [true, true, false, false]);
         std::fs::remove_file(Desks::path(dir.path())).expect("gone");

@@ -49,7 +49,7 @@ pub use audit::{
 };
 pub use config::{ConfigError, Settings};
 pub use configuration::{ConfigurationError, QubeFiles};
-pub use desks::{Desk, Desks, DesksError, desk_name};
+pub use desks::{Desk, Desks, DesksError, desk_name, host_name};
 pub use error::StartError;
 pub use linkis::LinkisSettings;
 pub use oidc::{OidcSettings, RequiredClaim, login_word};

@@ -32,7 +32,6 @@ pub(crate) use login::Login;
 pub(crate) use oneshot::run;
 pub(crate) use programs::Programs;
 pub(crate) use ready::Ready;
-pub(crate) use setup::host_name;
 pub(crate) use shutdown::{Shutdown, with_parent};
 pub(crate) use tour::{present as present_tour, read as read_tour};
 

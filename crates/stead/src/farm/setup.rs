@@ -166,20 +166,8 @@ fn worker_names(workers: u32) -> Result<Vec<String>, Failure> {
     if !(1..=256).contains(&workers) {
         return Err(Failure::usage(format!("--workers {workers}: 1 to 256 are possible on one machine")));
     }
-    let host = host_name();
+    let host = supervisor::host_name();
     Ok((1..=workers).map(|n| format!("{host}-{n}")).collect())
-}
-
-/// The host's name without its domain, in characters that any name may have.
-pub(crate) fn host_name() -> String {
-    let full = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
-    clean(full.split('.').next().unwrap_or(""))
-}
-
-fn clean(host: &str) -> String {
-    let kept: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).take(40).collect();
-    let kept = kept.trim_start_matches('-');
-    if kept.is_empty() { "host".into() } else { kept.into() }
 }
 
 /// `--listen`, or the usual port, or a free one when that is taken.
@@ -285,11 +273,5 @@ mod tests {
         let any = setup(|o| o.accept = vec!["any".into()], false).expect("desktop");
         assert!(any.remarks()[0].contains("runs as you"));
         assert_eq!(any.worker_args()[..2], ["--mode".to_owned(), "desktop".into()]);
-    }
-
-    #[test]
-    fn host_names_become_names() {
-        assert_eq!((clean("vm-1").as_str(), clean("-x").as_str(), clean("été").as_str()), ("vm-1", "x", "t"));
-        assert_eq!(clean("--"), "host");
     }
 }

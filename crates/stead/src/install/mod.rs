@@ -16,7 +16,7 @@ use self::files::{BIN, DATA, ETC, LIB, TMPFILES, UNITS};
 use self::steps::{Made, Place, Step};
 use crate::cli::{Install, InstallHow, Part, Uninstall};
 use crate::failure::Failure;
-use crate::farm::{self, Programs, host_name};
+use crate::farm::{self, Programs};
 use crate::out;
 
 /// Outlives the programs: a later purge still knows what was made.
@@ -96,7 +96,7 @@ fn steps(part: Part, place: &Place) -> Result<Vec<Step>, Failure> {
     steps.extend(names());
     let settings = |name: &str, text: String| Step::Settings { path: format!("{ETC}/{name}"), text };
     let unit = |name: &str, text: String| Step::Owned { path: format!("{UNITS}/{name}.service"), text };
-    let host = host_name();
+    let host = supervisor::host_name();
     let mut units = Vec::new();
     if worker {
         steps.push(settings("worker.toml", files::worker_toml(&host)));
@@ -187,8 +187,11 @@ fn start(place: &Place, supervisor: bool, units: &[&str]) -> Vec<Step> {
         steps.push(command(&["systemd-tmpfiles", "--create", TMPFILES]));
     }
     steps.push(command(&["systemctl", "daemon-reload"]));
-    steps.push(command(&[&["systemctl", "enable", "--quiet"], units].concat()));
-    steps.push(command(&[&["systemctl", "restart"], units].concat()));
+    // None on a host that is switched to desktop mode.
+    if !units.is_empty() {
+        steps.push(command(&[&["systemctl", "enable", "--quiet"], units].concat()));
+        steps.push(command(&[&["systemctl", "restart"], units].concat()));
+    }
     steps
 }
 

@@ -46,6 +46,8 @@ struct Found {
     has_services: bool,
     /// The service's worker, by its settings.
     name: Option<String>,
+    /// The one that was drained for desktop mode.
+    drained: Option<String>,
 }
 
 pub(crate) fn mode(options: &WorkerMode) -> Result<(), Failure> {
@@ -54,7 +56,7 @@ pub(crate) fn mode(options: &WorkerMode) -> Result<(), Failure> {
         None if options.user.is_empty() && options.accept.is_empty() => return tell(&found, options),
         None => return Err(Failure::usage("--user and --accept are for `stead worker mode desktop`")),
         Some(HostMode::Service) => service(&found, options)?,
-        Some(HostMode::Desktop) => desktop(&found, options)?,
+        Some(HostMode::Desktop) => desktop(&found, options, &Programs::beside_this_one()?.stead)?,
     };
     if !options.dry_run && !geteuid().is_root() {
         return Err(Failure::Refused {
@@ -84,7 +86,9 @@ impl Found {
         let data = options.data.clone().unwrap_or_else(|| DATA.into());
         let has_services = has_systemd() && Path::new(UNITS).join(SERVICES[0]).is_file();
         let conf = Path::new(ETC).join("worker.toml");
-        let name = if has_services && conf.is_file() { WorkerFile::load(&conf)?.name } else { None };
+        let said = if has_services && conf.is_file() { WorkerFile::load(&conf)?.name } else { None };
+        let name = has_services.then(|| said.unwrap_or_else(supervisor::host_name));
+        let drained = manifest(&host()).drained;
         let desks = match Desks::read(&data, 0) {
             Ok(desks) => desks,
             // It is replaced.
@@ -94,7 +98,7 @@ impl Found {
             }
             Err(error) => return Err(Failure::Answer(error.to_string())),
         };
-        Ok(Self { data, desks, has_services, name })
+        Ok(Self { data, desks, has_services, name, drained })
     }
 
     fn is_desktop(&self) -> bool {
@@ -102,7 +106,11 @@ impl Found {
     }
 }
 
-fn desktop(found: &Found, options: &WorkerMode) -> Result<Vec<Act>, Failure> {
+fn host() -> Place {
+    Place { root: "/".into(), live: true }
+}
+
+fn desktop(found: &Found, options: &WorkerMode, program: &Path) -> Result<Vec<Act>, Failure> {
     let desks = asked(options)?;
     let mut plan = Vec::new();
     if found.has_services {
@@ -112,7 +120,6 @@ fn desktop(found: &Found, options: &WorkerMode) -> Result<Vec<Act>, Failure> {
         plan.push(Act::Command(["systemctl", "disable", "--now", "--quiet"].into_iter().chain(SERVICES).collect()));
     }
     plan.push(Act::List(desks));
-    let program = Programs::beside_this_one()?.stead;
     plan.push(Act::Autostart(files::worker_autostart(
         &program.display().to_string(),
         &found.data.display().to_string(),
@@ -127,7 +134,8 @@ fn service(found: &Found, options: &WorkerMode) -> Result<Vec<Act>, Failure> {
     let mut plan = vec![Act::RemoveAutostart, Act::List(Desks::default())];
     if found.has_services {
         plan.push(Act::Command(["systemctl", "enable", "--now", "--quiet"].into_iter().chain(SERVICES).collect()));
-        plan.extend(found.name.clone().map(Act::Undrain));
+        // What somebody else drained stays so.
+        plan.extend(found.drained.clone().map(Act::Undrain));
     }
     Ok(plan)
 }
@@ -190,21 +198,35 @@ impl Act {
 }
 
 async fn carry_out(plan: &[Act], data: &Path) -> Result<(), Failure> {
-    let place = Place { root: "/".into(), live: true };
+    let place = host();
     let mut made = manifest(&place);
-    let client = Client::at_socket(data.join("run/socket"));
+    let mut done = Ok(());
     for act in plan {
-        match act {
-            Act::Drain(name) => drained(&client, name).await?,
-            Act::Undrain(name) => drain(&client, name, false).await?,
-            Act::Command(words) => steps::run(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())?,
-            Act::List(desks) if *desks == Desks::default() => forget(&Desks::path(data), &mut made)?,
-            Act::List(desks) => write(&Desks::path(data), desks.text(), &place, &mut made)?,
-            Act::Autostart(text) => write(Path::new(AUTOSTART), text.clone(), &place, &mut made)?,
-            Act::RemoveAutostart => forget(Path::new(AUTOSTART), &mut made)?,
+        done = carry_out_one(act, data, &place, &mut made).await;
+        if done.is_err() {
+            break;
         }
     }
-    write_manifest(&place, &made)
+    // What was done until then is undone by it.
+    write_manifest(&place, &made)?;
+    done
+}
+
+async fn carry_out_one(act: &Act, data: &Path, place: &Place, made: &mut Made) -> Result<(), Failure> {
+    let client = Client::at_socket(data.join("run/socket"));
+    match act {
+        Act::Drain(name) => drained(&client, name, made).await,
+        Act::Undrain(name) => {
+            drain(&client, name, false).await?;
+            made.drained = None;
+            Ok(())
+        }
+        Act::Command(words) => steps::run(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()),
+        Act::List(desks) if *desks == Desks::default() => forget(&Desks::path(data), made),
+        Act::List(desks) => write(&Desks::path(data), desks.text(), place, made),
+        Act::Autostart(text) => write(Path::new(AUTOSTART), text.clone(), place, made),
+        Act::RemoveAutostart => forget(Path::new(AUTOSTART), made),
+    }
 }
 
 fn write(path: &Path, text: String, place: &Place, made: &mut Made) -> Result<(), Failure> {
@@ -221,12 +243,25 @@ async fn drain(client: &Client, name: &str, drained: bool) -> Result<(), Failure
     client.post::<Value>(&path, &json!({"drained": drained})).await.map(drop)
 }
 
+async fn workers(client: &Client) -> Result<Vec<Worker>, Failure> {
+    model::read(&client.get("/api/v1/workers").await?)
+}
+
 /// Until it runs nothing any more. It stays drained when this is given up.
-async fn drained(client: &Client, name: &str) -> Result<(), Failure> {
-    drain(client, name, true).await?;
+async fn drained(client: &Client, name: &str, made: &mut Made) -> Result<(), Failure> {
+    match workers(client).await?.iter().find(|w| w.name == name) {
+        // It never said hello.
+        None => return Ok(()),
+        // Somebody's own doing, and theirs to end.
+        Some(worker) if worker.state == "locked" => {}
+        Some(_) => {
+            drain(client, name, true).await?;
+            made.drained = Some(name.to_owned());
+        }
+    }
     let mut said = None;
     loop {
-        let workers: Vec<Worker> = model::read(&client.get("/api/v1/workers").await?)?;
+        let workers = workers(client).await?;
         // One that is away runs nothing that could be waited for.
         let used = workers.iter().find(|w| w.name == name && w.state != "down").map_or(0, |w| w.used);
         if used == 0 {
@@ -295,7 +330,7 @@ mod tests {
 
     fn found(has_services: bool) -> Found {
         let name = has_services.then(|| "lin-07".to_owned());
-        Found { data: "/var/lib/stead".into(), desks: Desks::default(), has_services, name }
+        Found { data: "/var/lib/stead".into(), desks: Desks::default(), has_services, drained: name.clone(), name }
     }
 
     /// What is done, in order, as it is said.
@@ -320,12 +355,22 @@ mod tests {
             ]
         );
         assert!(service(&found(false), &options(&["service"])).expect("a plan").contains(&list));
-        let plan = |words: &[&str]| {
-            // The programs aren't beside the tests.
-            let options = options(words);
-            asked(&options).map(|desks| desks.text())
+        // A wrangler had drained it.
+        let others = Found { drained: None, ..found(true) };
+        assert_eq!(said(service(&others, &options(&["service"]))).len(), 3);
+
+        let to_desktop = |has_services, words: &[&str]| {
+            let words = [&["desktop", "--user", "everybody"], words].concat();
+            said(desktop(&found(has_services), &options(&words), Path::new("/usr/lib/stead/stead")))
         };
-        let everybody = plan(&["desktop", "--user", "everybody"]).expect("a list");
+        let list = "write /var/lib/stead/desktop-owners: everybody who logs in";
+        let autostart = "write /etc/xdg/autostart/stead-desktop-worker.desktop";
+        let stop = "systemctl disable --now --quiet stead-worker.service stead-launcher.service";
+        let drain = "let lin-07 finish what it runs and take nothing new";
+        assert_eq!(to_desktop(true, &[]), [drain, stop, list, autostart]);
+        assert_eq!(to_desktop(true, &["--now"]), [stop, list, autostart]);
+        assert_eq!(to_desktop(false, &[]), [list, autostart]);
+        let everybody = asked(&options(&["desktop", "--user", "everybody"])).expect("a list").text();
         assert!(everybody.ends_with("\neverybody\n"), "{everybody}");
     }
 

@@ -67,6 +67,9 @@ pub(super) struct Made {
     pub(super) files: Vec<PathBuf>,
     pub(super) settings: Vec<PathBuf>,
     pub(super) dirs: Vec<PathBuf>,
+    /// The service's worker, if it takes no jobs because the host was switched to desktop mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) drained: Option<String>,
 }
 
 /// `/`, or a folder that stands for it.

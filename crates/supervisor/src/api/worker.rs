@@ -80,7 +80,7 @@ pub(crate) async fn log(
     let store = &app.service.store;
     let row = store.session(session).await.map_err(ServiceError::from)?;
     let row = row.ok_or(ServiceError::Store(store::StoreError::NoSuchSession(session)))?;
-    app.service.dispatcher.is_from(&row.worker, uid).await.map_err(ServiceError::from)?;
+    app.service.dispatcher.is_session_from(&row, uid).await.map_err(ServiceError::from)?;
     let logs = app.service.logs.clone();
     let appended = tokio::task::spawn_blocking(move || logs.append(row.job, session, offset, &data)).await;
     match appended {

@@ -1,12 +1,13 @@
 //! One worker's WebSocket: hello, then messages both ways until it ends.
 
 use super::Dispatcher;
+use super::desks::Pace;
 use super::farm::Outbox;
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use wire::{FromWorker, Hello, ToWorker, decode_frame, encode_frame};
 
@@ -26,6 +27,12 @@ pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket, (uid, is_
         tracing::warn!(uid, "worker was not taken: its hello is too long");
         return refuse(&mut to_worker, "the hello of a desktop worker is too long".to_owned()).await;
     }
+    let wait = dispatcher.before_hello(uid);
+    if wait > PATIENCE {
+        tracing::warn!(uid, "worker was not taken: it says hello too often");
+        return refuse(&mut to_worker, "it says hello too often; it is tried again later".to_owned()).await;
+    }
+    tokio::time::sleep(wait).await;
     let name = hello.name.clone();
     let (outbox, queue) = Outbox::new(ROOM);
     let full = outbox.full();
@@ -38,7 +45,7 @@ pub(crate) async fn channel(dispatcher: Dispatcher, socket: WebSocket, (uid, is_
     };
     tokio::select! {
         () = send_all(queue, &mut to_worker) => {}
-        () = hear_all(&dispatcher, &name, connection, &mut from_worker) => {}
+        () = hear_all(&dispatcher, (&name, uid), connection, &mut from_worker) => {}
         () = full.notified() => tracing::warn!(worker = name, "it does not take its messages: its connection is ended"),
     }
     dispatcher.goodbye(&name, connection);
@@ -85,8 +92,18 @@ async fn send_all(mut queue: mpsc::Receiver<Vec<u8>>, to_worker: &mut SplitSink<
     }
 }
 
-async fn hear_all(dispatcher: &Dispatcher, name: &str, connection: u64, from_worker: &mut SplitStream<WebSocket>) {
+async fn hear_all(
+    dispatcher: &Dispatcher,
+    (name, uid): (&str, u32),
+    connection: u64,
+    from_worker: &mut SplitStream<WebSocket>,
+) {
+    let mut pace = (!dispatcher.is_service(uid)).then_some(Pace::MESSAGES);
     while let Some(message) = next(from_worker).await {
+        if let Some(pace) = &mut pace {
+            // What it sends meanwhile waits at its own end.
+            tokio::time::sleep(pace.turn(Instant::now())).await;
+        }
         let heard = match decode_frame::<FromWorker>(&message) {
             Ok((header, payload)) => {
                 let payload = message.slice_ref(payload);

@@ -1,6 +1,7 @@
 //! What is known right now: connected workers and living sessions. Lives in memory only; after a restart it is made
 //! anew from the store and from what the workers say. No waiting happens while it is locked.
 
+use super::desks::Greetings;
 use super::logon::Needs;
 use super::misfires::Misfires;
 use super::open::Addressee;
@@ -207,6 +208,7 @@ pub(crate) struct Farm {
     pub(crate) leaving: HashSet<u64>,
     /// Accounts of the workers, by name.
     pub(crate) owners: HashMap<String, u32>,
+    pub(super) greetings: Greetings,
     /// Since when people's jobs wait for the plan of one in front of them.
     pub(crate) held: HashMap<String, Instant>,
     /// What the farm knows of passwords.

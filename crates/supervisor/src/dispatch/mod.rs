@@ -1175,7 +1175,7 @@ impl Dispatcher {
     pub(crate) async fn report(&self, group: Reports, uid: u32) -> Result<u64, DispatchError> {
         let Reports { worker, session, first, mut reports } = group;
         let row = self.store().session(session).await?.ok_or(StoreError::NoSuchSession(session))?;
-        self.is_from(&row.worker, uid).await?;
+        self.is_session_from(&row, uid).await?;
         if row.worker == worker {
             self.check_proofs(&row, &mut reports).await?;
         }
@@ -1249,21 +1249,23 @@ impl Dispatcher {
     }
 
     /// A desktop worker attests nothing, and who its sessions are is not its to say: it has one account, whose uid the
-    /// kernel named when it connected.
+    /// kernel named when it connected. One that says otherwise gets no more work.
     async fn as_the_kernel_says(&self, row: &SessionRow, reports: &mut [Report]) -> Result<(), DispatchError> {
         let uid = self.uid_of(&row.worker).await?;
         for report in reports {
             match report {
                 Report::Started { run_as, proof, .. } => {
                     *proof = None;
-                    if !self.is_service(uid) && (run_as.name != row.account || run_as.uid != uid) {
-                        tracing::warn!(
-                            session = row.id,
-                            worker = row.worker,
-                            "a desktop worker says it ran as another"
-                        );
-                        *run_as = wire::Account { name: row.account.clone(), uid, gid: run_as.gid, groups: Vec::new() };
+                    if run_as.name == row.account && run_as.uid == uid {
+                        continue;
                     }
+                    let why = format!(
+                        "it says it runs as {:?} (uid {}); its worker is uid {uid}, and the job is for {:?}",
+                        run_as.name, run_as.uid, row.account
+                    );
+                    *run_as = wire::Account { name: row.account.clone(), uid, gid: run_as.gid, groups: Vec::new() };
+                    self.proof_refused(row, "started", &why).await?;
+                    self.distrust(row, &format!("what it says of session {} was not accepted: {why}", row.id)).await?;
                 }
                 Report::Ended { proof, .. } | Report::Refused { proof, .. } => *proof = None,
                 _ => {}
@@ -1300,15 +1302,20 @@ impl Dispatcher {
                 continue;
             }
             *proof = None;
-            let (session, worker) = (row.id, &row.worker);
-            tracing::warn!(session, worker, fact, %error, "a proof is not accepted");
-            let record = Record::new(Act::ProofRefused).outcome(Outcome::Refused).by(&row.login_user, &row.user);
-            let record = record.by_worker(worker).job(row.job).object(worker).with("session", session);
-            self.0.audit.write(record.with("fact", fact).with("why", error.to_string())).await?;
+            self.proof_refused(row, fact, &error.to_string()).await?;
             if fact == "started" && error != proof::ProofError::Key {
-                self.distrust(row, &format!("its proof of session {session} was not accepted: {error}")).await?;
+                self.distrust(row, &format!("its proof of session {} was not accepted: {error}", row.id)).await?;
             }
         }
+        Ok(())
+    }
+
+    async fn proof_refused(&self, row: &SessionRow, fact: &str, why: &str) -> Result<(), DispatchError> {
+        let (session, worker) = (row.id, &row.worker);
+        tracing::warn!(session, worker, fact, why, "a proof is not accepted");
+        let record = Record::new(Act::ProofRefused).outcome(Outcome::Refused).by(&row.login_user, &row.user);
+        let record = record.by_worker(worker).job(row.job).object(worker).with("session", session);
+        self.0.audit.write(record.with("fact", fact).with("why", why)).await?;
         Ok(())
     }
 
@@ -1430,7 +1437,7 @@ impl Dispatcher {
                 self.goodbye(&name, connection);
             }
             if let Err(error) = self.follow_desks().await {
-                tracing::error!(%error, "a change of who may run desktop workers is not on record yet");
+                tracing::error!(%error, "the list of desktop workers is not followed");
             }
             if let Err(error) = self.end_expired().await {
                 tracing::error!(%error, "expired sessions were not given up");

@@ -3,7 +3,7 @@
 
 use super::Dispatcher;
 use super::place::HelloError;
-use store::{Store, StoreError};
+use store::{SessionRow, Store, StoreError};
 use warrant::{PublicKey, unhex};
 use wire::Hello;
 
@@ -38,8 +38,19 @@ impl Dispatcher {
         if self.0.doorkeeper.is_service(uid) { wire::FRAME_MAX } else { DESK_MESSAGE_MAX }
     }
 
+    /// Whether a session is that worker's. What isn't a person's is not there for them: numbers of others' sessions
+    /// say nothing.
+    pub(crate) async fn is_session_from(&self, row: &SessionRow, uid: u32) -> Result<(), PinError> {
+        match self.is_from(&row.worker, uid).await {
+            Err(PinError::NotYours { .. }) if !self.is_service(uid) => {
+                Err(PinError::Store(StoreError::NoSuchSession(row.id)))
+            }
+            is_from => is_from,
+        }
+    }
+
     /// Whether the worker of that name is the peer's.
-    pub(crate) async fn is_from(&self, worker: &str, uid: u32) -> Result<(), PinError> {
+    async fn is_from(&self, worker: &str, uid: u32) -> Result<(), PinError> {
         match self.owner_of(worker).await?.ok_or_else(|| PinError::NotSeen(worker.to_owned()))? {
             owner if owner == uid => Ok(()),
             owner => Err(PinError::NotYours { worker: worker.to_owned(), owner, uid }),
@@ -65,14 +76,15 @@ impl Dispatcher {
 
     /// Lets nobody take another account's worker's place, or another person's for a desktop's owner.
     pub(super) async fn check_peer(&self, hello: &Hello, uid: u32, is_free: bool) -> Result<(), HelloError> {
-        if !self.0.doorkeeper.is_service(uid) {
-            self.record_desks().await.map_err(|e| HelloError::Store(e.to_string()))?;
+        let stored = |e: StoreError| HelloError::Store(e.to_string());
+        if !self.is_service(uid) {
+            let desks = self.record_desks().await.map_err(|e| HelloError::Store(e.to_string()))?;
+            self.0.doorkeeper.check(&desks, hello, uid, is_free)?;
         }
-        self.0.doorkeeper.check(hello, uid, is_free)?;
         if hello.mode == "desktop" {
             self.check_desktop(hello, uid).await?;
+            self.check_is_a_persons(hello, uid).await.map_err(stored)??;
         }
-        let stored = |e: StoreError| HelloError::Store(e.to_string());
         let name = &hello.name;
         let known = self.store().workers().await.map_err(stored)?.into_iter().find(|w| w.name == *name);
         let changes = known.filter(|k| (k.mode == "desktop") != (hello.mode == "desktop"));

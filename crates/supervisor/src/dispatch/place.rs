@@ -46,6 +46,8 @@ pub(crate) enum HelloError {
     Slots { owner: String, slots: u32, most: u32 },
     #[error("a process that a job started can't be a worker: start it from the person's own login")]
     OfSession,
+    #[error("{0} is an account that jobs of several people run under, and a desktop is one person's: name that person")]
+    Shared(String),
     #[error("a desktop worker's account has to be known here: {0}")]
     Peer(crate::authn::AuthnError),
     #[error("the name {name} is the worker's of uid {owner}, and this is uid {uid}: give this worker another name")]

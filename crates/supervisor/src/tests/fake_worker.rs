@@ -325,7 +325,12 @@ impl FakeWorker {
         None
     }
 
+    /// A desktop's is the one that its worker connects as.
     fn account(&self, name: &str) -> Account {
+        let hello = self.habits().hello.clone();
+        if let Some(owner) = hello.owner.filter(|_| hello.mode == "desktop") {
+            return Account { name: name.to_owned(), ..owner };
+        }
         Account { name: name.to_owned(), uid: 61_501, gid: 61_501, groups: vec![61_501, 61_600] }
     }
 

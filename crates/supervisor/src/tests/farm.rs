@@ -37,7 +37,7 @@ async fn a_job_runs_on_a_desktop() {
     let attempt = &tasks[0]["attempts"][0];
     assert_eq!((&tasks[0]["task"], &tasks[0]["frame"]), (&json!(7), &json!(8)));
     assert_eq!((&attempt["attested_by"], &attempt["state"]), (&json!("worker"), &json!("complete")));
-    assert_eq!(attempt["run_as"], json!({"name": "ada", "uid": 61501, "gid": 61501, "groups": [61501, 61600]}));
+    assert_eq!(attempt["run_as"], json!({"name": "ada", "uid": operator(), "gid": 1501, "groups": [1501]}));
     let explain = farm.get(&format!("/api/v1/jobs/{job}/explain")).await;
     assert_eq!(explain["workers"][0]["verdict"], "run");
     assert_eq!(explain["sessions"][0]["run_as"]["name"], "ada");

@@ -125,7 +125,7 @@ impl Supervised {
         };
         let accounts = FakeAccounts(vec![(ADA, "ada"), (BOB, "bob")]);
         // Workers run as the one who runs the tests, who has to be ada there.
-        let owners = FakeAccounts(vec![(uid, "ada")]);
+        let owners = FakeAccounts(vec![(uid, "ada"), (BOB, "bob")]);
         // Folders belong to the one who runs the tests; people are played.
         let mut running =
             start_with(config, uid, Arc::new(accounts), Arc::new(owners), Arc::new(FakeHost)).await.expect("started");

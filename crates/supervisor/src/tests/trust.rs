@@ -1,7 +1,7 @@
 //! Whom the supervisor believes: which worker a name is, what is heard before a hello, warrants that are void.
 
 use super::fake_worker::{FakeWorker, Habits};
-use super::{ADA, Supervised, eventually, frames, operator};
+use super::{ADA, BOB, Supervised, eventually, frames, operator};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -83,6 +83,67 @@ async fn a_desktop_worker_is_its_owners_own() {
     let job = farm.submit(ADA, frames(2)).await;
     assert_eq!(farm.over(job).await["state"], "complete");
     assert!(worker.seen().refused.is_none());
+}
+
+/// What a person's program says of itself proves nothing: not with a key of its own, and not about another account.
+#[tokio::test]
+async fn a_desktop_worker_attests_nothing_and_is_nobody_else() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let signs = Habits { host_key: Some(Arc::new(SecretKey::from_seed(&[5; 32]))), ..Habits::of_ada("desk") };
+    let worker = FakeWorker::start(dir.path(), signs);
+    let job = farm.submit(ADA, frames(1)).await;
+    assert_eq!(farm.over(job).await["state"], "complete");
+    assert_eq!(attempts(&farm, job).await[0]["attested_by"], "worker");
+
+    worker.habits().proves = Some("eve");
+    let forged = farm.submit(ADA, frames(1)).await;
+    let refused = async || farm.get("/api/v1/workers").await[0]["reason"].clone();
+    eventually("no more work", async || refused().await.is_string()).await;
+    let why = refused().await;
+    let said = format!("it says it runs as \"eve\" (uid {0}); its worker is uid {0}", operator());
+    assert!(why.as_str().expect("text").contains(&said), "{why}");
+    let record = farm.ask(operator(), "GET", "/api/v1/audit?act=proof_refused", Value::Null).await.to_string();
+    assert!(record.contains("\"outcome\":\"refused\"") && record.contains("eve"), "{record}");
+    for attempt in attempts(&farm, forged).await {
+        assert_eq!((&attempt["run_as"]["name"], &attempt["run_as"]["uid"]), (&json!("ada"), &json!(operator())));
+    }
+}
+
+/// Who is listed may have a worker of their own, and nothing more: others' sessions aren't there for them, and once
+/// several people's jobs run under their account, neither are they.
+#[tokio::test]
+async fn a_listed_person_is_told_nothing_of_others_sessions_and_goes_when_the_account_is_shared() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let habits = Habits { permits: Arc::new(Semaphore::new(0)), ..Habits::in_user_mode("node") };
+    let worker = FakeWorker::start(dir.path(), habits);
+    farm.submit(ADA, frames(1)).await;
+    eventually("a session", async || worker.seen().batches.len() == 1).await;
+    let session = *worker.seen().warrants.keys().next().expect("one");
+    let list = dir.path().join("desktop-owners");
+    std::fs::write(&list, format!("bob {BOB}\n")).expect("list");
+    std::fs::set_permissions(&list, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("mode");
+
+    let mut hello = Habits::of_ada(&crate::desk_name("bob", BOB)).hello;
+    hello.owner = Some(wire::Account { name: "bob".into(), uid: BOB, gid: BOB, groups: vec![] });
+    hello.slots = 1;
+    let dispatcher = &farm.running.app.service.dispatcher;
+    let mut messages = dispatcher.greet_for_tests(hello.clone(), BOB).await.expect("taken");
+    let reported = async |session: u64| farm.report(BOB, &ended("node", session, 1)).await;
+    let (others, none) = (reported(session).await, reported(session + 1000).await);
+    assert_eq!(others.0, 404, "{others:?}");
+    assert_eq!(others.1.replace(&session.to_string(), "N"), none.1.replace(&(session + 1000).to_string(), "N"));
+
+    farm.ask(operator(), "POST", "/api/v1/users", json!({"name": "bob", "type": "proxy"})).await;
+    let shared = "bob is an account that jobs of several people run under";
+    let mut said = String::new();
+    while let Some(frame) = messages.recv().await {
+        said.push_str(&String::from_utf8_lossy(&frame));
+    }
+    assert!(said.contains(shared), "sent away: {said}");
+    let refused = dispatcher.greet_for_tests(hello, BOB).await.expect_err("not again");
+    assert!(refused.contains(shared), "{refused}");
 }
 
 /// After a restart reports may be here before the hello. Their proofs are checked with the key known from before.

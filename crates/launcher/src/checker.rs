@@ -236,7 +236,7 @@ impl Checker {
                         return;
                     }
                     Err(e) => {
-                        self.throttle.settle(name.as_str(), bucket, Guess::Unknown, sys::boot_ms());
+                        self.throttle.settle(name.as_str(), bucket, Guess::Unknown);
                         Answer::new(Word::Unavailable, format!("fork: {e}"))
                     }
                 },
@@ -309,7 +309,7 @@ impl Checker {
             Word::DirectoryDown if answer.retry_ms == question::COUNTED_MS => Guess::Wrong,
             Word::Unavailable | Word::DirectoryDown | Word::Limited => Guess::Unknown,
         };
-        self.throttle.settle(&asked.name, asked.bucket, guess, sys::boot_ms());
+        self.throttle.settle(&asked.name, asked.bucket, guess);
         self.reply(&asked.conn, &asked.name, answer);
         asked.pid
     }

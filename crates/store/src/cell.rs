@@ -95,6 +95,14 @@ impl Cells<'_> {
         }
     }
 
+    pub(crate) fn uid_or_null(&self, column: &'static str) -> Raw<Option<u32>> {
+        match self.cell(column) {
+            Cell::Null => Ok(None),
+            Cell::Number(number) if u32::try_from(number).is_ok() => Ok(u32::try_from(number).ok()),
+            other => Err(self.bad(column, &other, "a uid, or NULL")),
+        }
+    }
+
     fn cell(&self, column: &str) -> Cell {
         self.table.columns.iter().position(|c| *c == column).map_or(Cell::Null, |n| self.at(self.first + n))
     }

@@ -486,8 +486,8 @@ async fn read_association(conn: &mut Conn, login_user: &str) -> Result<Option<Ra
 async fn add_token(conn: &mut Conn, token: NewToken, audit: Option<AuditRef>, now: i64) -> Result<u64> {
     has_numbers(conn, "tokens", NUMBERED_TOKENS).await?;
     let row = query(
-        "INSERT INTO tokens (hash, kind, login_user, name, scopes, acting_as, job, session, client, created_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
+        "INSERT INTO tokens (hash, kind, login_user, name, scopes, acting_as, job, session, client, uid, created_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id",
     )
     .bind(&token.hash[..])
     .bind(token.kind)
@@ -498,6 +498,7 @@ async fn add_token(conn: &mut Conn, token: NewToken, audit: Option<AuditRef>, no
     .bind(token.job.map(i))
     .bind(token.session.map(i))
     .bind(token.client)
+    .bind(token.uid.map(i64::from))
     .bind(rfc3339(now)?)
     .bind(token.expires_at)
     .fetch_one(&mut *conn)

@@ -120,6 +120,8 @@ pub struct TokenRow {
     /// Of a job's token: it is good while this session lives.
     pub session: Option<u64>,
     pub client: Option<String>,
+    /// Of a session: the account of this machine that it was made from, and only that may show it.
+    pub uid: Option<u32>,
     pub created_at: Option<String>,
     pub expires_at: Option<String>,
     pub last_used_at: Option<String>,
@@ -138,6 +140,7 @@ pub struct NewToken {
     pub job: Option<u64>,
     pub session: Option<u64>,
     pub client: Option<String>,
+    pub uid: Option<u32>,
     pub expires_at: Option<String>,
 }
 

@@ -854,6 +854,7 @@ async fn tokens_are_found_by_their_hash_until_they_are_revoked() {
         job: Some(5),
         session: Some(7),
         client: Some("10.0.0.1".into()),
+        uid: Some(1501),
         expires_at: Some("2026-01-01T00:00:00Z".into()),
         ..token(1)
     };
@@ -873,6 +874,7 @@ async fn tokens_are_found_by_their_hash_until_they_are_revoked() {
         job: Some(5),
         session: Some(7),
         client: Some("10.0.0.1".into()),
+        uid: Some(1501),
         created_at: Some("2023-11-14T22:13:20Z".into()),
         expires_at: Some("2026-01-01T00:00:00Z".into()),
         last_used_at: None,

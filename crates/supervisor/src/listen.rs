@@ -1,7 +1,7 @@
 //! Sockets: where people and workers knock. Each connection carries what the kernel says about its other end; bounded
 //! in number, in the size of a request's head and in the time it may take to send it.
 
-use crate::authn::Peer;
+use crate::authn::{Peer, uid_at_loopback};
 use crate::error::StartError;
 use axum::Router;
 use axum::body::Body;
@@ -125,11 +125,14 @@ pub(crate) async fn serve_tcp(listener: TcpListener, doorway: Doorway, limits: L
     let turns = Turns::new(limits.total);
     let mut stopped = stop.clone();
     while let Some((stream, address)) = next(|| listener.accept(), &mut stopped).await {
-        match turns.take(neighbourhood(address.ip()), limits.of_one) {
+        // One question to the kernel, and no waiting. Asked now: who connected may end.
+        let uid = uid_at_loopback(address, own);
+        match turns.take(uid.map_or_else(|| Whose::Address(neighbourhood(address.ip())), Whose::Account), limits.of_one)
+        {
             Ok(turn) => {
                 let (doorway, stop) = (doorway.clone(), stop.clone());
                 tokio::spawn(async move {
-                    answer(stream, doorway, Peer::Tcp { address }, Some(own), stop).await;
+                    answer(stream, doorway, Peer::Tcp { address, uid }, Some(own), stop).await;
                     drop(turn);
                 });
             }
@@ -139,6 +142,13 @@ pub(crate) async fn serve_tcp(listener: TcpListener, doorway: Doorway, limits: L
             }
         }
     }
+}
+
+/// Who a connection to the port counts for. On this machine all addresses are everybody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Whose {
+    Account(u32),
+    Address(IpAddr),
 }
 
 /// Who has one address of version 6 mostly has 2^64 of them.

@@ -1,7 +1,8 @@
 //! How often somebody guessed wrong, and how long that makes him wait.
 //!
 //! After a few wrong answers in a row each next one costs twice as long, half a minute at most: nobody is locked out for
-//! ever. Bounded: when there is no room, what was quiet longest is forgotten.
+//! ever. What is counted are names together with where they are tried from, names, and places; who counts what is
+//! [`super::password`]'s. Bounded: when there is no room, what was quiet longest is forgotten.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -27,8 +28,14 @@ struct Guess {
 }
 
 impl Guesses {
-    pub(crate) fn of_names() -> Self {
+    /// One name from one place.
+    pub(crate) fn of_pairs() -> Self {
         Self { free: 3, known: HashMap::new() }
+    }
+
+    /// One name from anywhere it isn't known from: somebody with many places doesn't guess faster for ever.
+    pub(crate) fn of_names() -> Self {
+        Self { free: 29, known: HashMap::new() }
     }
 
     /// Many people may come from one address.
@@ -107,7 +114,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_half_a_minute_and_are_forgotten() {
-        let mut guesses = Guesses::of_names();
+        let mut guesses = Guesses::of_pairs();
         let mut now = Instant::now();
         let mut waits = Vec::new();
         for _ in 0..12 {
@@ -129,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_was_never_taken() {
-        let mut guesses = Guesses::of_names();
+        let mut guesses = Guesses::of_pairs();
         let now = Instant::now();
         for _ in 0..100 {
             guesses.admit("ada", now).expect("free");
@@ -140,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_flood_takes_bounded_room_and_forgets_the_quietest() {
-        let mut guesses = Guesses::of_names();
+        let mut guesses = Guesses::of_pairs();
         let mut now = Instant::now();
         for i in 0..3 * ROOM {
             now += Duration::from_millis(1);

@@ -9,12 +9,14 @@
 mod checker;
 mod guesses;
 mod inside;
+mod loopback;
 mod own;
 pub(crate) mod password;
 mod peer;
 mod shown;
 mod tokens;
 
+pub(crate) use loopback::uid_of as uid_at_loopback;
 pub(crate) use own::hash as hash_password;
 pub(crate) use password::{Denial, Password, SignIn};
 #[cfg(test)]
@@ -55,6 +57,8 @@ pub(crate) enum AuthnError {
     NoCredential,
     #[error("this {kind} {how}")]
     Ended { kind: &'static str, how: &'static str },
+    #[error("this session of {login_user} was made by another account of this machine")]
+    OthersSession { login_user: String },
     #[error("more than one credential was shown")]
     TwoCredentials,
     #[error("a page that isn't the farm's own asked for this")]
@@ -84,6 +88,7 @@ impl AuthnError {
             Self::NotSignedIn => "sign_in",
             Self::NoCredential => "credential",
             Self::Ended { .. } => "credential_ended",
+            Self::OthersSession { .. } => "session_account",
             Self::TwoCredentials => "one_credential",
             Self::CrossSite => "cross_site",
             Self::Unavailable => "unavailable",
@@ -105,6 +110,10 @@ impl AuthnError {
                  STEAD_URL=unix:PATH (run/socket in its folder)"
             }
             Self::NoCredential | Self::Ended { .. } => "sign in again (`stead login`), or have a new token made",
+            Self::OthersSession { .. } => {
+                "sign in with the account that you use it from; a script that runs as another account shows a token: \
+                 `stead tokens create`"
+            }
             Self::TwoCredentials => "show one: one Authorization header, or the cookie",
             Self::CrossSite => "ask from the farm's own pages, or with a token in the Authorization header",
             Self::Unavailable => "try again; if it lasts, see the supervisor's own log",
@@ -348,13 +357,19 @@ pub(crate) mod tests {
             };
             assert_eq!(got, expected, "uid {uid}");
         }
-        let tcp = Peer::Tcp { address: "127.0.0.1:1".parse().expect("address") };
+        let tcp = Peer::Tcp { address: "127.0.0.1:1".parse().expect("address"), uid: Some(1501) };
         assert_eq!(authn.principal(tcp).await, Err(AuthnError::NotSignedIn));
     }
 
     #[test]
     fn guesses_are_counted_by_address_and_by_network_where_one_has_a_whole_one() {
-        let origin = |text: &str| Peer::Tcp { address: text.parse().expect("address") }.origin();
+        let tcp = |text: &str, uid| Peer::Tcp { address: text.parse().expect("address"), uid };
+        let origin = |text: &str| tcp(text, None).origin();
+        // All of 127/8 is everybody's on this machine.
+        assert_eq!(tcp("127.0.0.1:1", Some(7)).origin(), tcp("127.0.0.2:1", Some(7)).origin());
+        assert_eq!(tcp("127.0.0.1:1", Some(7)).origin(), origin_of(&Peer::Unix { uid: 7 }.client()));
+        assert_eq!(tcp("127.0.0.1:1", Some(7)).client(), "127.0.0.1, uid 7");
+        assert_eq!(origin_of("127.0.0.1, uid 7"), "uid 7");
         assert_eq!(origin("192.0.2.7:1"), "192.0.2.7");
         assert_eq!(origin("[::ffff:192.0.2.7]:1"), "192.0.2.7");
         assert_eq!(origin("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64");

@@ -11,9 +11,10 @@ use super::own::{Own, OwnAccounts};
 use futures_util::future::BoxFuture;
 use policy::LoginUser;
 use serde::{Deserialize, Deserializer};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -26,6 +27,8 @@ const STEP: Duration = Duration::from_secs(1);
 /// Asked at once, and how long one more may wait for its turn.
 const AT_ONCE: usize = 16;
 const TURN_PATIENCE: Duration = Duration::from_secs(10);
+/// Places that names were right from.
+const FAMILIAR_MAX: usize = 16_384;
 
 /// A password: shown nowhere, wiped when it goes out of use.
 #[derive(Clone, PartialEq, Eq)]
@@ -145,8 +148,7 @@ pub(crate) trait Passwords: Send + Sync + 'static {
 #[derive(Clone)]
 pub(crate) struct SignIn {
     passwords: Arc<dyn Passwords>,
-    names: Arc<Mutex<Guesses>>,
-    clients: Arc<Mutex<Guesses>>,
+    guesses: Arc<Mutex<Counted>>,
     turns: Arc<Semaphore>,
 }
 
@@ -168,12 +170,7 @@ impl SignIn {
     }
 
     pub(crate) fn with(passwords: Arc<dyn Passwords>) -> Self {
-        Self {
-            passwords,
-            names: Arc::new(Mutex::new(Guesses::of_names())),
-            clients: Arc::new(Mutex::new(Guesses::of_clients())),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-        }
+        Self { passwords, guesses: Arc::new(Mutex::new(Counted::new())), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Why nobody can sign in with a password, if that is so.
@@ -185,16 +182,12 @@ impl SignIn {
     pub(crate) async fn sign_in(&self, name: &str, password: &Password, client: &str) -> Result<LoginUser, Denial> {
         let start = Instant::now();
         let limited = |retry_after| Denial::Limited { retry_after };
-        locked(&self.clients).admit(client, start.into_std()).map_err(limited)?;
         // What can't be a name is counted as one, so that a stranger can't have endless names remembered.
         let counted = LoginUser::parse(name).map_or_else(|_| String::new(), |name| name.to_string());
-        let admitted = locked(&self.names).admit(&counted, start.into_std());
-        if let Err(wait) = admitted {
-            locked(&self.clients).give_back(client);
-            return Err(limited(wait));
-        }
+        let who = Who { pair: format!("{counted}\n{client}"), name: counted, client };
+        let paid = self.counted().admit(&who, start.into_std()).map_err(limited)?;
         // Taken back unless somebody says that it was wrong, also when the caller goes away in between.
-        let charge = Charge { sign_in: self, name: &counted, client, guess: None };
+        let charge = Charge { sign_in: self, who: &who, paid, guess: None };
         let verdict = self.check(name, password).await;
         charge.settle(match &verdict {
             Ok(_) | Err(Denial::Expired | Denial::MustChange | Denial::Refused) => Some(true),
@@ -207,6 +200,10 @@ impl SignIn {
         verdict
     }
 
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn check(&self, name: &str, password: &Password) -> Result<LoginUser, Denial> {
         let (Ok(name), true) = (LoginUser::parse(name), password.is_possible()) else { return Err(Denial::Wrong) };
         let Ok(Ok(_turn)) = timeout(TURN_PATIENCE, self.turns.acquire()).await else {
@@ -217,12 +214,87 @@ impl SignIn {
     }
 }
 
+/// Who tries which name.
+struct Who<'a> {
+    name: String,
+    client: &'a str,
+    /// Both.
+    pair: String,
+}
+
+/// The wrong answers that are remembered: of a name from one place, of a place, and of a name from all places that it
+/// never was right from. So somebody who guesses keeps its owner out nowhere but where the owner never was.
+#[derive(Debug)]
+struct Counted {
+    pairs: Guesses,
+    clients: Guesses,
+    names: Guesses,
+    /// Where names were right from; forgotten when there are too many.
+    familiar: HashSet<String>,
+}
+
+/// Whether the name itself was charged, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Paid {
+    AsStranger,
+    AsFamiliar,
+}
+
+impl Counted {
+    fn new() -> Self {
+        let (pairs, clients, names) = (Guesses::of_pairs(), Guesses::of_clients(), Guesses::of_names());
+        Self { pairs, clients, names, familiar: HashSet::new() }
+    }
+
+    /// Counts a wrong answer in advance. `Err`: how long to wait; nothing was counted.
+    fn admit(&mut self, who: &Who<'_>, now: std::time::Instant) -> Result<Paid, Duration> {
+        self.clients.admit(who.client, now)?;
+        if let Err(wait) = self.pairs.admit(&who.pair, now) {
+            self.clients.give_back(who.client);
+            return Err(wait);
+        }
+        if self.familiar.contains(&who.pair) {
+            return Ok(Paid::AsFamiliar);
+        }
+        if let Err(wait) = self.names.admit(&who.name, now) {
+            self.clients.give_back(who.client);
+            self.pairs.give_back(&who.pair);
+            return Err(wait);
+        }
+        Ok(Paid::AsStranger)
+    }
+
+    /// `Some(right)`; `None` while nobody can tell.
+    fn settle(&mut self, who: &Who<'_>, paid: Paid, guess: Option<bool>, now: std::time::Instant) {
+        if guess == Some(false) {
+            self.clients.was_wrong(who.client, now);
+            self.pairs.was_wrong(&who.pair, now);
+            if paid == Paid::AsStranger {
+                self.names.was_wrong(&who.name, now);
+            }
+            return;
+        }
+        // Whoever knows one password doesn't get the guesses at others free.
+        self.clients.give_back(who.client);
+        if paid == Paid::AsStranger {
+            self.names.give_back(&who.name);
+        }
+        if guess.is_none() {
+            return self.pairs.give_back(&who.pair);
+        }
+        self.pairs.forget(&who.pair);
+        if self.familiar.len() >= FAMILIAR_MAX {
+            self.familiar.clear();
+        }
+        self.familiar.insert(who.pair.clone());
+    }
+}
+
 /// What a try costs until it is known how it ends.
 struct Charge<'a> {
     sign_in: &'a SignIn,
-    name: &'a str,
-    client: &'a str,
-    /// `Some(right)`; `None` while nobody can tell.
+    who: &'a Who<'a>,
+    paid: Paid,
     guess: Option<bool>,
 }
 
@@ -234,28 +306,8 @@ impl Charge<'_> {
 
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
-        let now = Instant::now().into_std();
-        let (mut names, mut clients) = (locked(&self.sign_in.names), locked(&self.sign_in.clients));
-        match self.guess {
-            Some(true) => {
-                names.forget(self.name);
-                // Whoever knows one password doesn't get the guesses at others free.
-                clients.give_back(self.client);
-            }
-            Some(false) => {
-                names.was_wrong(self.name, now);
-                clients.was_wrong(self.client, now);
-            }
-            None => {
-                names.give_back(self.name);
-                clients.give_back(self.client);
-            }
-        }
+        self.sign_in.counted().settle(self.who, self.paid, self.guess, Instant::now().into_std());
     }
-}
-
-fn locked(guesses: &Mutex<Guesses>) -> std::sync::MutexGuard<'_, Guesses> {
-    guesses.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn next_step(start: Instant, now: Instant) -> Instant {
@@ -334,13 +386,28 @@ pub(crate) mod tests {
                 assert!(!matches!(denial, Denial::Limited { .. } | Denial::Wrong), "{i}: {name} {denial:?}");
             }
         }
+        ask("ada", "right", "hers").await.expect("ada");
         let mut verdicts = Vec::new();
-        for i in 0..5 {
-            verdicts.push(ask("ada", "wrong", &format!("c{i}")).await);
+        for _ in 0..5 {
+            verdicts.push(ask("ada", "wrong", "elsewhere").await);
         }
         assert_eq!(verdicts[..4], vec![Err(Denial::Wrong); 4]);
         let limited = ask("ada", "right", "elsewhere").await;
         assert!(matches!(limited, Err(Denial::Limited { retry_after }) if seconds(retry_after) == 1), "{limited:?}");
+        // Nor from many places for ever; where she was right before, she isn't kept out.
+        let mut guessed = 0;
+        while ask("ada", "wrong", &format!("c{guessed}")).await == Err(Denial::Wrong) {
+            guessed += 1;
+        }
+        assert!((20..=30).contains(&guessed), "{guessed}: one name from many places");
+        for _ in 0..100 {
+            ask("ada", "right", "hers").await.expect("ada");
+        }
+        assert!(matches!(ask("ada", "right", "new").await, Err(Denial::Limited { .. })));
+        for _ in 0..5 {
+            assert_eq!(ask("ada", "wrong", "hers").await, Err(Denial::Wrong));
+        }
+        assert!(matches!(ask("ada", "right", "hers").await, Err(Denial::Limited { .. })), "hers, too");
         ask("nosuch", "x", "elsewhere").await.expect_err("wrong");
         let mut tries = 0;
         while ask(&format!("u{tries}"), "wrong", "one client").await == Err(Denial::Wrong) {
@@ -364,7 +431,9 @@ pub(crate) mod tests {
             let secret = password("x");
             assert!(timeout(Duration::from_millis(1), sign_in.sign_in("ada", &secret, "c")).await.is_err());
         }
-        assert!(locked(&sign_in.names).is_empty() && locked(&sign_in.clients).is_empty());
+        let counted = sign_in.counted();
+        assert!(counted.names.is_empty() && counted.clients.is_empty() && counted.pairs.is_empty());
+        assert!(counted.familiar.is_empty(), "nobody was right");
     }
 
     #[test]

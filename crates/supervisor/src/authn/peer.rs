@@ -29,22 +29,13 @@ const TRIES: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A process that no session holds.
-    Unix {
-        uid: u32,
-    },
+    Unix { uid: u32 },
     /// A process of a session, or started by one.
-    Session {
-        uid: u32,
-        held: Held,
-    },
+    Session { uid: u32, held: Held },
     /// A process of which nobody can say whether a session holds it.
-    Untold {
-        uid: u32,
-        why: Untold,
-    },
-    Tcp {
-        address: SocketAddr,
-    },
+    Untold { uid: u32, why: Untold },
+    /// `uid`: whose socket it is, where that is on this machine and the kernel says so.
+    Tcp { address: SocketAddr, uid: Option<u32> },
 }
 
 /// The session that holds a process, as far as that is known.
@@ -66,6 +57,9 @@ pub(crate) enum Untold {
 
 /// The same of a client's name ([`Peer::client`]), where that is all there is.
 pub(crate) fn origin_of(client: &str) -> String {
+    if let Some((_, account)) = client.split_once(", ") {
+        return account.to_owned();
+    }
     match client.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V6(ip)) => format!("{}/64", Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
         Ok(IpAddr::V4(ip)) => ip.to_string(),
@@ -94,11 +88,21 @@ impl Peer {
     pub(crate) fn client(self) -> String {
         match self {
             Self::Unix { uid } | Self::Session { uid, .. } | Self::Untold { uid, .. } => format!("uid {uid}"),
-            Self::Tcp { address } => address.ip().to_string(),
+            Self::Tcp { address, uid: Some(uid) } => format!("{}, uid {uid}", address.ip()),
+            Self::Tcp { address, uid: None } => address.ip().to_string(),
         }
     }
 
-    /// Where guesses come from. Whoever has one address of an IPv6 network has all of it.
+    /// The account of this machine at the other end. It says that, and not who asks.
+    pub(crate) const fn account(self) -> Option<u32> {
+        match self {
+            Self::Unix { uid } | Self::Session { uid, .. } | Self::Untold { uid, .. } => Some(uid),
+            Self::Tcp { uid, .. } => uid,
+        }
+    }
+
+    /// Where guesses come from: one account of this machine has all of its loopback, and whoever has one address of an
+    /// IPv6 network all of that.
     pub(crate) fn origin(self) -> String {
         origin_of(&self.client())
     }

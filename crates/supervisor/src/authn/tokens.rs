@@ -168,6 +168,10 @@ impl Credentials {
             return Err(AuthnError::NoCredential);
         }
         self.is_live(kind, &row).await?;
+        // A browser sends its cookies to every port of a host, whoever listens there.
+        if kind == Kind::Session && row.uid.is_some() && row.uid != peer.account() {
+            return Err(AuthnError::OthersSession { login_user: row.login_user });
+        }
         let holder = holder(kind, &row, peer).map_err(|fault| {
             tracing::error!(credential = row.id, fault, "a credential is refused: its row can't be understood");
             AuthnError::NoCredential

@@ -34,6 +34,7 @@ impl Dispatcher {
             job: Some(job.id),
             session: Some(session),
             client: None,
+            uid: None,
             expires_at: Some(clock::rfc3339_seconds(now.saturating_add(LONGEST))),
         };
         self.store().add_token(token, Some(intent.reference()), now).await?;

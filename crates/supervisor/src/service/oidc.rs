@@ -70,7 +70,7 @@ impl Service {
         if let Some(refusal) = self.systems(&login_user, "no provider vouches for it").await? {
             return Err(self.not_vouched(peer, Failure::RefusedTo(refusal, Box::new(subject))).await);
         }
-        self.enter(newcomer(login_user, peer, "OpenID Connect"), name, By::Provider(subject)).await
+        self.enter(peer, newcomer(login_user, peer, "OpenID Connect"), name, By::Provider(subject)).await
     }
 
     /// Writes down that somebody didn't sign in: who that is, only if the provider said so. Never a code.

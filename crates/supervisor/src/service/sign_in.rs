@@ -73,7 +73,7 @@ impl Service {
             let denial = if refusal.rule == "directory" { Denial::DirectoryDown } else { Denial::Wrong };
             return Err(self.denied(peer, &request.user, denial).await);
         }
-        self.enter(newcomer(login_user, peer, "password"), name, By::Password).await
+        self.enter(peer, newcomer(login_user, peer, "password"), name, By::Password).await
     }
 
     /// The refusal, if it is root's or an account of the system's: as those nobody comes in but by the kernel's word.
@@ -135,7 +135,7 @@ impl Service {
                 hint: "ask for a new one: `stead web`".into(),
             }));
         };
-        self.enter(newcomer(login_user, peer, "one-time code"), Some(named(name.to_owned())?), By::Code).await
+        self.enter(peer, newcomer(login_user, peer, "one-time code"), Some(named(name.to_owned())?), By::Code).await
     }
 
     pub(super) fn count_password(&self, denial: Option<&Denial>) {
@@ -145,6 +145,7 @@ impl Service {
     /// Somebody who has proved who they are has a session, if they may.
     pub(super) async fn enter(
         &self,
+        peer: Peer,
         mut principal: Principal,
         name: Option<String>,
         by: By,
@@ -157,7 +158,8 @@ impl Service {
         let now = clock::now();
         let lasts = i64::try_from(self.settings.session_max_days).unwrap_or(0).saturating_mul(DAY);
         let until = now.saturating_add(lasts);
-        let new = Fresh { kind: Kind::Session, scopes: Scopes::ALL, name, until, by: Some(by) };
+        let uid = peer.account();
+        let new = Fresh { kind: Kind::Session, scopes: Scopes::ALL, name, until, by: Some(by), uid };
         self.begin(&principal, new, Act::Login, now).await
     }
 
@@ -176,11 +178,18 @@ impl Service {
     pub(crate) async fn nobody(&self, peer: Peer, error: &AuthnError) -> Result<(), ServiceError> {
         let job = match error {
             AuthnError::InSession(job) => Some(*job),
-            AuthnError::InOtherSession | AuthnError::PeerGone | AuthnError::PeerUnseen => None,
+            AuthnError::InOtherSession
+            | AuthnError::PeerGone
+            | AuthnError::PeerUnseen
+            | AuthnError::OthersSession { .. } => None,
             _ => return Ok(()),
         };
         let actor = Actor { channel: peer.channel().into(), client: Some(peer.client()), ..Actor::default() };
         let record = Record::refused(Act::Login, actor).with("rule", error.rule());
+        let record = match error {
+            AuthnError::OthersSession { login_user } => record.object(login_user),
+            _ => record,
+        };
         let record = job.into_iter().fold(record, Record::job);
         Ok(self.audit.refusal(record).await?)
     }
@@ -322,7 +331,7 @@ impl Service {
             }
             _ => until,
         };
-        let new = Fresh { kind: Kind::Token, scopes: asked, name: Some(name), until, by: None };
+        let new = Fresh { kind: Kind::Token, scopes: asked, name: Some(name), until, by: None, uid: None };
         self.begin(principal, new, Act::TokenCreate, now).await
     }
 
@@ -366,6 +375,7 @@ impl Service {
             job: None,
             session: None,
             client: Some(principal.client.clone()),
+            uid: new.uid,
             expires_at: Some(expires_at.clone()),
         };
         let id = self.store.add_token(row, Some(intent.reference()), now).await?;
@@ -422,6 +432,8 @@ struct Fresh {
     until: i64,
     /// How they proved who they are.
     by: Option<By>,
+    /// The account of this machine that made a session.
+    uid: Option<u32>,
 }
 
 /// How somebody proved who they are.

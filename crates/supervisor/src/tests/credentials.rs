@@ -97,6 +97,40 @@ async fn whoever_shows_a_credential_is_its_owner_or_nobody() {
     }
 }
 
+/// A browser sends a cookie to every port of a host: what another account got that way is nobody's there.
+#[tokio::test]
+async fn a_session_is_good_for_the_account_that_made_it_alone() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let at = |uid| Peer::Tcp { address: "127.0.0.1:50000".parse().expect("address"), uid };
+    let login = json!({"user": "ada", "password": "right"});
+    let (status, _, made) = farm.send(at(Some(7001)), ("POST", "/api/v1/login"), &[], login.clone()).await;
+    assert_eq!(status, 200, "{made}");
+    let session = made["token"].as_str().expect("a session").to_owned();
+    let (bearer, cookie) = (format!("Bearer {session}"), format!("stead={session}"));
+    for shown in [("authorization", bearer.as_str()), ("cookie", cookie.as_str())] {
+        let (status, answer) = whoami(&farm, at(Some(7001)), &[shown]).await;
+        assert_eq!((status, &answer["login_user"]), (200, &json!("ada")), "{shown:?}");
+        // Another account, one that nobody can tell, and bob by the kernel's own word.
+        for peer in [at(Some(7002)), at(Some(0)), at(None), unix(BOB)] {
+            let (status, answer) = whoami(&farm, peer, &[shown]).await;
+            assert_eq!((status, &answer["error"]["rule"]), (401, &json!("session_account")), "{peer:?}: {answer}");
+        }
+    }
+    let record = audit(dir.path());
+    assert!(record.contains("session_account") && record.contains("127.0.0.1, uid 7002"), "{record}");
+    // Where the kernel didn't say who made it, the session is as good as before; so is a token anywhere.
+    let (_, _, made) = farm.send(at(None), ("POST", "/api/v1/login"), &[], login).await;
+    let bearer = format!("Bearer {}", made["token"].as_str().expect("a session"));
+    let shown = [("authorization", bearer.as_str())];
+    assert_eq!(whoami(&farm, at(Some(7002)), &shown).await.0, 200);
+    let token = json!({"name": "n", "scopes": ["read"]});
+    let (status, _, made) = farm.send(at(Some(7002)), ("POST", "/api/v1/tokens"), &shown, token).await;
+    assert!(status.is_success(), "{made}");
+    let bearer = format!("Bearer {}", made["token"].as_str().expect("a token"));
+    assert_eq!(whoami(&farm, at(Some(7003)), &[("authorization", &bearer)]).await.0, 200);
+}
+
 #[tokio::test]
 async fn what_has_ended_is_nobodys() {
     let dir = tempfile::tempdir().expect("dir");
@@ -463,7 +497,7 @@ async fn whoever_does_not_is_told_what_helps_and_no_more() {
     assert!(audit.contains("password_wrong") && audit.contains("user_disabled"), "{audit}");
     assert!(!audit.contains("canary") && !audit.contains(&long[..100]));
     // A proxy user does not sign in; one who may is itself.
-    let peer = Peer::Tcp { address: "127.0.0.2:50000".parse().expect("address") };
+    let peer = Peer::Tcp { address: "127.0.0.2:50000".parse().expect("address"), uid: None };
     let body = json!({ "user": "render", "password": "right" });
     let (status, _, answer) = farm.send(peer, ("POST", "/api/v1/login"), &[], body.clone()).await;
     assert_eq!((status.as_u16(), &answer["error"]["rule"]), (403, &json!("proxy_users_sign_in")), "{answer}");

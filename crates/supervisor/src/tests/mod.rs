@@ -64,7 +64,7 @@ fn passwords() -> SignIn {
 
 /// Somebody who isn't on the farm's own machine's socket.
 pub(crate) fn tcp() -> Peer {
-    Peer::Tcp { address: "127.0.0.1:50000".parse().expect("address") }
+    Peer::Tcp { address: "127.0.0.1:50000".parse().expect("address"), uid: None }
 }
 
 /// The one who runs the tests: the farm's operator, called `op`.

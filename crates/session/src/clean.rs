@@ -44,6 +44,7 @@ impl fmt::Display for CleanError {
 /// Removes everything beneath the current folder, or as much as can be.
 pub(crate) fn clean() -> Result<(), CleanError> {
     refuse_by_hand()?;
+    open_up();
     let top = sys::open_here().map_err(CleanError::Open)?;
     let mut cleaner = Cleaner { top: &top, moved: 0, left: Vec::new() };
     loop {
@@ -58,6 +59,15 @@ pub(crate) fn clean() -> Result<(), CleanError> {
     match cleaner.left.into_iter().next() {
         None => Ok(()),
         Some((first, error)) => Err(CleanError::Left { count, first, error }),
+    }
+}
+
+/// The account may have closed the folder to itself. By its path: a closed one can't be entered by `.`. The folder above
+/// is root's, so nobody puts anything else there; what doesn't work shows when it is emptied.
+fn open_up() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Ok(here) = std::env::current_dir() {
+        let _ = std::fs::set_permissions(here, std::fs::Permissions::from_mode(0o700));
     }
 }
 
@@ -131,9 +141,11 @@ impl Cleaner<'_> {
     fn move_up(&mut self, dir: &OwnedFd, name: &CStr, mode: u32) -> io::Result<()> {
         // A folder that changes its parent must itself be writable.
         drop(open(dir.as_fd(), name, mode)?);
-        self.moved += 1;
         let unique = CString::new(format!(".stead-clean-{}-{}", sys::pid(), self.moved))?;
-        sys::rename_at(dir.as_fd(), name, self.top.as_fd(), &unique)
+        sys::rename_at(dir.as_fd(), name, self.top.as_fd(), &unique)?;
+        // Another round is only worth it for what is somewhere else now.
+        self.moved += 1;
+        Ok(())
     }
 }
 

@@ -961,12 +961,23 @@ fn clean_removes_what_its_owner_made_hard_to_remove() {
         std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
     }
     let hostile = "i=0; while [ $i -lt 200 ]; do mkdir d; cd d; mkfifo pipe; : > '-rf
-*'; i=$((i + 1)); done; while [ $i -gt 0 ]; do cd ..; chmod 0 d; i=$((i - 1)); done";
+*'; i=$((i + 1)); done; while [ $i -gt 0 ]; do cd ..; chmod 0 d; i=$((i - 1)); done; chmod 0 .";
     let made = as_account("sh", "-c", hostile);
     assert!(made.status.success(), "{made:?}");
     let output = as_account(env!("CARGO_BIN_EXE_stead-session"), "clean", "");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(std::fs::read_dir(&job).unwrap().count(), 0);
+
+    // Where nothing can be moved up, it says what is left, and ends.
+    if worker::is_root() {
+        assert!(
+            as_account("sh", "-c", "i=0; while [ $i -lt 80 ]; do mkdir d; cd d; i=$((i + 1)); done").status.success()
+        );
+        std::os::unix::fs::chown(&job, Some(0), Some(0)).unwrap();
+        std::fs::set_permissions(&job, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let output = as_account(env!("CARGO_BIN_EXE_stead-session"), "clean", "");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
 }
 
 #[test]

@@ -81,6 +81,8 @@ pub(crate) struct Service {
     pub(crate) settings: Settings,
     pub(crate) facts: Facts,
     pub(crate) workshop: Workshop,
+    /// Where long logs are looked through.
+    pub(crate) reading: Workshop,
     pub(crate) room: Room,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,

@@ -171,7 +171,7 @@ pub(crate) async fn start_with(
     let seal = Seal::load(&dir)?;
     let identity = Identity::new(store.clone(), audit.clone(), host, seal, settings.grants_need_approval);
     let logons = Logons::load(&dir, keys.farm, store.clone()).await?;
-    let workshop = Workshop::new();
+    let workshop = Workshop::new(1);
     let metrics = Metrics::default();
     let runs_it = Operator { uid: own, name: operator };
     let service = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
@@ -213,6 +213,8 @@ pub(crate) async fn start_with(
         settings,
         facts,
         workshop,
+        // They wait for the disk as much as for a core.
+        reading: Workshop::new(4),
         metrics: metrics.clone(),
         submitting: Submitting::default(),
         health: Health::new(store.clone(), audit.clone(), room.clone()),

@@ -1,7 +1,8 @@
-//! Where plans are worked out. A template's expressions may cost seconds, so that it happens on threads of its own, so
-//! many at a time, and one at a time for each person: nobody keeps the others from submitting.
+//! Work that may cost seconds: plans with a template's expressions, looks through long logs. It happens on threads of its
+//! own, so many at a time, and one at a time for each person: nobody keeps the others waiting.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
@@ -19,10 +20,30 @@ pub(crate) struct Workshop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Interrupted;
 
+/// Whether whoever wanted the work has gone away.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gone(Arc<AtomicBool>);
+
+impl Gone {
+    pub(crate) fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Says so when it is dropped.
+struct Wanted(Gone);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Workshop {
-    pub(crate) fn new() -> Self {
+    /// As many at a time as there are cores, times so many.
+    pub(crate) fn new(per_core: usize) -> Self {
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
-        Self { benches: Arc::new(Semaphore::new(threads)), turns: Arc::default() }
+        Self { benches: Arc::new(Semaphore::new(threads * per_core)), turns: Arc::default() }
     }
 
     /// Carries `work` out for a person, when it is their turn.
@@ -31,11 +52,22 @@ impl Workshop {
         person: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Interrupted> {
+        self.work_while_wanted(person, |_| work()).await
+    }
+
+    /// The same with work that looks now and then whether it is still wanted.
+    pub(crate) async fn work_while_wanted<T: Send + 'static>(
+        &self,
+        person: &str,
+        work: impl FnOnce(&Gone) -> T + Send + 'static,
+    ) -> Result<T, Interrupted> {
         let turn = self.turn(person).acquire_owned().await.map_err(|_| Interrupted)?;
         let bench = self.benches.clone().acquire_owned().await.map_err(|_| Interrupted)?;
         // Who has gone away meanwhile doesn't make room for more: the work itself holds its place.
+        let gone = Gone::default();
+        let _wanted = Wanted(gone.clone());
         let done = tokio::task::spawn_blocking(move || {
-            let done = work();
+            let done = work(&gone);
             drop((turn, bench));
             done
         });
@@ -59,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_person_leaves_room_for_others() {
-        let workshop = Workshop::new();
+        let workshop = Workshop::new(1);
         let (go_on, wait) = channel::<()>();
         let busy = workshop.clone();
         let first = tokio::spawn(async move { busy.work("ada", move || wait.recv().is_err()).await });
@@ -73,6 +105,17 @@ mod tests {
         drop(go_on);
         assert_eq!(first.await.expect("joined"), Ok(true));
         assert_eq!(second.await, Ok(2));
+        let (to_us, told) = channel::<()>();
+        let watching = workshop.work_while_wanted("eve", move |gone| {
+            while !gone.is() {
+                std::thread::yield_now();
+            }
+            drop(to_us);
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(50), watching).await.is_err(), "nobody wants it any more");
+        let ended = tokio::task::spawn_blocking(move || told.recv_timeout(Duration::from_secs(20)));
+        let ended = ended.await.expect("joined").expect_err("nothing is said");
+        assert_eq!(ended, std::sync::mpsc::RecvTimeoutError::Disconnected, "so it ends");
         assert_eq!(workshop.work("eve", || panic!("broken")).await, Err::<(), _>(Interrupted));
     }
 }

@@ -40,7 +40,7 @@ async function refresh() {
     // Signed out, refused, gone: the page itself says which.
     if (!answer.ok || answer.redirected) { location.reload(); return; }
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
-    if ((page.body.dataset.acting ?? '') !== (document.body.dataset.acting ?? '')) { location.reload(); return; }
+    if (page.body.dataset.shown !== document.body.dataset.shown) { location.reload(); return; }
     for (const part of all('[data-live]')) {
       const now = page.getElementById(part.id);
       if (now && !now.isEqualNode(part)) {

@@ -34,6 +34,8 @@ pub struct Frame {
     pub here: Nav,
     /// Nobody is signed in: neither bar nor chip.
     pub me: Option<Me>,
+    /// As whom the page is shown: forms bring it back, so that nothing is done as somebody else.
+    pub shown: String,
     pub version: &'static str,
     /// The URL that gives the same as JSON.
     pub api: Option<Text>,

@@ -56,7 +56,7 @@ pub(crate) async fn logs(
 /// All there is from an offset on, for as long as the caller may have it; and, who follows, what comes.
 pub(crate) fn output(app: App, caller: Caller, scope: LogScope, reader: Reader, (at, follow): (u64, bool)) -> Body {
     let (to_client, pieces) = mpsc::channel::<Bytes>(4);
-    let reading = Reading { app, caller, scope, asked: Instant::now() };
+    let reading = Reading::new(app, caller, scope);
     tokio::spawn(give(reader, at, reading, follow, to_client));
     Body::from_stream(futures_util::stream::unfold(pieces, |mut pieces| async {
         let piece = pieces.recv().await?;
@@ -65,7 +65,7 @@ pub(crate) fn output(app: App, caller: Caller, scope: LogScope, reader: Reader, 
 }
 
 /// For whom output is read.
-struct Reading {
+pub(crate) struct Reading {
     app: App,
     caller: Caller,
     scope: LogScope,
@@ -74,8 +74,21 @@ struct Reading {
 }
 
 impl Reading {
+    pub(crate) fn new(app: App, caller: Caller, scope: LogScope) -> Self {
+        Self { app, caller, scope, asked: Instant::now() }
+    }
+
+    pub(crate) fn job(&self) -> u64 {
+        self.scope.job
+    }
+
+    /// Whether nothing more may come.
+    pub(crate) async fn is_over(&self) -> bool {
+        self.app.service.is_log_over(&self.scope).await.unwrap_or(true)
+    }
+
     /// The right to read it may end while it is read.
-    async fn may_go_on(&mut self) -> bool {
+    pub(crate) async fn may_go_on(&mut self) -> bool {
         self.asked = Instant::now();
         let service = &self.app.service;
         self.caller.is_still(&service.identity, &self.app.authn).await
@@ -83,7 +96,7 @@ impl Reading {
     }
 
     /// The same between the pieces of what is there: a long log takes a slow reader long.
-    async fn may_have_more(&mut self) -> bool {
+    pub(crate) async fn may_have_more(&mut self) -> bool {
         self.asked.elapsed() < LOOK || self.may_go_on().await
     }
 }
@@ -105,7 +118,7 @@ async fn give(mut reader: Reader, mut skip: u64, mut reading: Reading, follow: b
         let is_over = match follow {
             false => true,
             true if !reading.may_go_on().await => return,
-            true => reading.app.service.is_log_over(&reading.scope).await.unwrap_or(true),
+            true => reading.is_over().await,
         };
         if is_over && follow {
             tokio::time::sleep(AFTERMATH).await;

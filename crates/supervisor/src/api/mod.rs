@@ -587,6 +587,7 @@ pub(crate) async fn known(parts: &mut Parts, app: &App) -> Result<Known, ApiErro
     };
     app.service.admit(&mut known.principal).await?;
     parts.extensions.insert(Payer::Person(known.principal.login_user.to_string()));
+    parts.extensions.insert(pages::Shown::to(&known.principal));
     Ok(known)
 }
 

@@ -318,7 +318,7 @@ mod tests {
         let (login_user, user) = ("ada".to_owned(), "ada".to_owned());
         let new = store::NewJob { login_user, user, spec: spec.to_owned(), steps: vec![step], ..Default::default() };
         let id = store.submit(new, 1).await.expect("submitted");
-        let jobs = Jobs::new(Workshop::new());
+        let jobs = Jobs::new(Workshop::new(1));
         let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
         let call = move || called.send(()).expect("heard");
         // A timer that ends now still waits for the next tick, and the work may be done by then.

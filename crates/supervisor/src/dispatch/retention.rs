@@ -11,7 +11,7 @@ use policy::{Effect, Rule, RunPlan, Via, Who};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use store::{Purpose, SessionRow};
+use store::{Purpose, SessionRow, StoreError};
 use tokio::sync::mpsc;
 use warrant::names::AccountName;
 use warrant::{Account, Limits, Mode};
@@ -84,7 +84,12 @@ impl Dispatcher {
             // Before their sessions are looked at: one that ends meanwhile says so again.
             self.0.removing.store(true, Ordering::Release);
             for job in jobs {
-                self.remove_job(job, sent).await?;
+                // What is wrong with one says nothing of the others.
+                match self.remove_job(job, sent).await {
+                    Err(DispatchError::Store(StoreError::Closed)) => return Ok(()),
+                    Err(error) => tracing::error!(job, %error, "a removed job did not go"),
+                    Ok(()) => {}
+                }
             }
             if !all {
                 return Ok(());
@@ -118,22 +123,31 @@ impl Dispatcher {
         let keep = days(self.settings().jobs_keep_days);
         self.store().forget_tokens(now - keep).await?;
         for job in self.store().retire_jobs(now - keep, AT_ONCE).await? {
-            let ended = self.store().job(job).await?.and_then(|j| j.ended_at).unwrap_or(now);
-            let is_overdue = ended < now - keep.saturating_mul(PATIENCE);
-            let Folders { is_busy, there } = self.folders(job).await?;
-            match (is_overdue, is_busy) {
-                (true, _) => {
-                    for place in there.into_keys() {
-                        self.left(job, place).await?;
-                    }
-                    self.forget(job).await?;
+            match self.retire_job(job, now, keep).await {
+                Err(error @ DispatchError::Store(StoreError::Closed)) => return Err(error),
+                Err(error) => tracing::error!(job, %error, "an old job was not removed"),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn retire_job(&self, job: u64, now: i64, keep: i64) -> Result<(), DispatchError> {
+        let ended = self.store().job(job).await?.and_then(|j| j.ended_at).unwrap_or(now);
+        let is_overdue = ended < now - keep.saturating_mul(PATIENCE);
+        let Folders { is_busy, there } = self.folders(job).await?;
+        match (is_overdue, is_busy) {
+            (true, _) => {
+                for place in there.into_keys() {
+                    self.left(job, place).await?;
                 }
-                (false, true) => {}
-                (false, false) if there.is_empty() => self.forget(job).await?,
-                (false, false) => {
-                    for row in there.values() {
-                        self.clean(row).await?;
-                    }
+                self.forget(job).await?;
+            }
+            (false, true) => {}
+            (false, false) if there.is_empty() => self.forget(job).await?,
+            (false, false) => {
+                for row in there.values() {
+                    self.clean(row).await?;
                 }
             }
         }
@@ -171,7 +185,8 @@ impl Dispatcher {
         for row in self.store().sessions(job).await? {
             is_busy |= row.ended_at.is_none();
             match row.purpose {
-                Purpose::Clean if row.end.as_deref() == Some("left") => {
+                // With a reason, it could not.
+                Purpose::Clean if row.end.as_deref() == Some("left") && row.reason.is_none() => {
                     cleaned.insert((row.worker, row.account));
                 }
                 // What was refused made no folder.

@@ -7,6 +7,7 @@ use crate::ask::{LogScope, TasksQuery};
 use crate::caller::Caller;
 use crate::error::ServiceError;
 use crate::logs::{Filter, Reader, Streams};
+use crate::workshop::Gone;
 use axum::http::StatusCode;
 use compat_linkis::Table;
 use store::JobRow;
@@ -43,15 +44,15 @@ async fn read<T: Send + 'static>(
     mut state: T,
     mut take: impl FnMut(&mut T, &[u8]) -> Result<bool, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let work = move || {
+    let work = move |gone: &Gone| {
         while let Some(piece) = reader.next().map_err(|error| unreadable(&error))? {
-            if !take(&mut state, &piece)? {
+            if gone.is() || !take(&mut state, &piece)? {
                 break;
             }
         }
         Ok(state)
     };
-    let done = app.service.workshop.work(caller.principal.login_user.as_str(), work).await;
+    let done = app.service.reading.work_while_wanted(caller.principal.login_user.as_str(), work).await;
     done.unwrap_or_else(|_| Err(ServiceError::input("log", "reading it broke off").into()))
 }
 

@@ -1,6 +1,6 @@
 //! The audit for auditors: searched a page at a time, the newest first, with whether it holds.
 
-use super::{Fields, Html, Visit, moment, reason, see, text, times};
+use super::{Fields, Html, Sent, Visit, moment, reason, see, text, times};
 use crate::api::{ApiError, App};
 use crate::audit::Act;
 use crate::auditor::{AuditPage as Found, AuditQuery};
@@ -174,7 +174,7 @@ fn row(found: &Found) -> AuditRow {
 }
 
 /// Has the whole chain checked; the page then says what came of it.
-pub(super) async fn verify(State(app): State<App>, visit: Visit) -> Result<Response, ApiError> {
+pub(super) async fn verify(State(app): State<App>, visit: Visit, _: Sent) -> Result<Response, ApiError> {
     app.service.verify_audit(&visit.caller).await?;
     Ok(see("/audit"))
 }

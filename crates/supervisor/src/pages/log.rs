@@ -5,14 +5,14 @@
 
 use super::job::head;
 use super::{Fields, Html, Visit};
+use crate::api::logs::Reading;
 use crate::api::{ApiError, App, JobId};
 use crate::ask::LogScope;
-use crate::authn::Authn;
 use crate::caller::Caller;
 use crate::error::ServiceError;
 use crate::events::Listener;
 use crate::logs::{Filter, Reader, Streams};
-use crate::service::Service;
+use crate::workshop::Gone;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Sse, Sse as Answer};
@@ -21,7 +21,7 @@ use serde_json::json;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use web::ansi::{Style, line, plain};
 use web::pages::{LogLine, LogLines, LogPage, LogScope as Scope, Search, Tab};
@@ -119,8 +119,9 @@ pub(super) async fn page(
         first_error: fields.get("at") == Some("error"),
         search: fields.get("q").map(str::to_lowercase),
     };
-    let looked = tokio::task::spawn_blocking(move || look.at(reader)).await;
-    let seen = looked.map_err(io::Error::other).and_then(|seen| seen).map_err(|error| {
+    let person = visit.caller.principal.login_user.as_str();
+    let looked = app.service.reading.work_while_wanted(person, move |gone| look.at(reader, gone)).await;
+    let seen = looked.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).map_err(|error| {
         tracing::error!(%error, job = id, "a log can't be read");
         ServiceError::Conflict("the log can't be read now".to_owned())
     })?;
@@ -201,7 +202,7 @@ struct Printed {
 }
 
 impl Look {
-    fn at(self, mut reader: Reader) -> io::Result<Seen> {
+    fn at(self, mut reader: Reader, gone: &Gone) -> io::Result<Seen> {
         let mut seen = Seen::default();
         let mut window: VecDeque<Printed> = VecDeque::new();
         let mut lines = Splitter::from((0, 1));
@@ -218,6 +219,9 @@ impl Look {
             }
         };
         while let Some(piece) = reader.next()? {
+            if gone.is() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             lines.take(&piece, |printed| keep(&mut seen, printed));
         }
         seen.next = lines.at();
@@ -363,16 +367,8 @@ pub(super) async fn events(
     let listener = app.service.events.listen();
     let (to_client, events) = mpsc::channel(4);
     let lines = Splitter::from(from);
-    let follower = Follower {
-        service: app.service,
-        authn: app.authn,
-        caller,
-        scope,
-        listener,
-        skip: lines.offset,
-        lines,
-        to_client,
-    };
+    let reading = Reading::new(app, caller, scope);
+    let follower = Follower { reading, listener, skip: lines.offset, lines, to_client };
     tokio::spawn(follower.follow(reader));
     Ok(Answer::new(futures_util::stream::unfold(events, |mut events| async {
         let event: Sse = events.recv().await?;
@@ -387,10 +383,7 @@ fn place(id: &str) -> Option<(u64, u64)> {
 }
 
 struct Follower {
-    service: Service,
-    authn: Authn,
-    caller: Caller,
-    scope: LogScope,
+    reading: Reading,
     listener: Listener,
     skip: u64,
     lines: Splitter,
@@ -399,15 +392,11 @@ struct Follower {
 
 impl Follower {
     async fn follow(mut self, mut reader: Reader) {
-        let mut asked = Instant::now();
         loop {
-            let may = self.caller.is_still(&self.service.identity, &self.authn).await
-                && self.service.open_to(&self.caller, self.scope.job).await.is_ok();
-            if !may {
-                let _ = self.to_client.send(Sse::default().event("over").data("{}")).await;
-                return;
+            if !self.reading.may_go_on().await {
+                return self.over().await;
             }
-            let is_over = self.service.is_log_over(&self.scope).await.unwrap_or(true);
+            let is_over = self.reading.is_over().await;
             if is_over {
                 tokio::time::sleep(AFTERMATH).await;
             }
@@ -431,11 +420,8 @@ impl Follower {
                     }
                 }
                 // Long logs take slow readers long: their right to it may end meanwhile.
-                if asked.elapsed() > LOOK {
-                    asked = Instant::now();
-                    if !self.caller.is_still(&self.service.identity, &self.authn).await {
-                        break;
-                    }
+                if !self.reading.may_have_more().await {
+                    return self.over().await;
                 }
             }
             if self.give_rest().await.is_none() {
@@ -446,10 +432,15 @@ impl Follower {
                 return;
             }
             tokio::select! {
-                _ = tokio::time::timeout(LOOK, self.listener.changed(self.scope.job)) => {}
+                _ = tokio::time::timeout(LOOK, self.listener.changed(self.reading.job())) => {}
                 () = self.to_client.closed() => return,
             }
         }
+    }
+
+    /// They may not read it any more.
+    async fn over(&self) {
+        let _ = self.to_client.send(Sse::default().event("over").data("{}")).await;
     }
 
     /// `None` when nobody reads any more.

@@ -6,7 +6,8 @@
 //! 1. The struct and template: see the head of the crate `web`.
 //! 2. A handler here with [`Visit`] as its first argument (who looks, and the frame), returning
 //!    `Result<Html, ApiError>`. Errors need no care: [`as_page`] turns every [`ApiError`] into a page in the same frame.
-//! 3. What changes something is a POST with [`Fields`], and answers with [`see`] (to a path of ours) or a page. The check
+//! 3. What changes something is a POST with [`Fields`] or [`Sent`] (a hidden field says as whom the page was shown: for anybody else it is
+//!    refused), and answers with [`see`] (to a path of ours) or a page. The check
 //!    that a page of ours asked is the one that the API has for cookies (`authn::shown`): the cookie is `SameSite=Strict`,
 //!    and a request that brings it and isn't a GET has to say by `Sec-Fetch-Site` or `Origin` that it is same-origin.
 //!    Whoever brings no cookie is nobody. So there is no token in forms: it would be checked beside a stronger proof.
@@ -44,6 +45,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use bytes::Bytes;
 use policy::Principal;
 use web::pages::{AgainPage, ErrorPage};
 use web::{ActingBar, Frame, Me, Nav, Template, Text};
@@ -182,6 +184,7 @@ impl FromRequestParts<App> for Visit {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, app).await?;
+        parts.extensions.insert(Shown::to(&caller.principal).with_user(&caller));
         let mut me = me(&caller.principal);
         me.acting = acting_bar(app, &caller).await;
         Ok(Self { caller, me, url: url(parts) })
@@ -189,9 +192,15 @@ impl FromRequestParts<App> for Visit {
 }
 
 impl Visit {
+    /// As whom, for the forms of a page.
+    pub(crate) fn shown(&self) -> String {
+        Shown::to(&self.caller.principal).with_user(&self.caller).text()
+    }
+
     /// The frame of a page for them.
     pub(crate) fn frame(&self, title: impl Into<Text>, here: Nav) -> Frame {
-        Frame { title: title.into(), here, me: Some(self.me.clone()), url: Text::from(&self.url), ..bare("") }
+        let shown = self.shown();
+        Frame { title: title.into(), here, me: Some(self.me.clone()), shown, url: Text::from(&self.url), ..bare("") }
     }
 }
 
@@ -219,6 +228,47 @@ async fn acting_bar(app: &App, caller: &Caller) -> Option<ActingBar> {
     Some(ActingBar { user: user.into(), until: until.map(moment), is_bound: caller.asks != Asks::Nothing })
 }
 
+/// As whom a page was shown, or a request is made: marks, as far as known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    login: String,
+    user: Option<String>,
+}
+
+impl Shown {
+    pub(crate) fn to(principal: &Principal) -> Self {
+        Self { login: mark("login", principal.login_user.as_str()), user: None }
+    }
+
+    fn with_user(self, caller: &Caller) -> Self {
+        let user = caller.acting.as_ref().map_or(caller.principal.login_user.as_str(), |acting| acting.user.as_str());
+        Self { user: Some(mark("user", user)), ..self }
+    }
+
+    fn text(&self) -> String {
+        format!("{}.{}", self.login, self.user.as_deref().unwrap_or_default())
+    }
+
+    /// Whether a form was sent by a page of theirs. Programs, and pages that say what is wrong, don't say so.
+    fn is_of(&self, form: &[u8]) -> bool {
+        let Some(said) = form.split(|b| *b == b'&').find_map(|field| field.strip_prefix(b"shown=")) else {
+            return true;
+        };
+        if said.is_empty() {
+            return true;
+        }
+        let Some((login, user)) = std::str::from_utf8(said).ok().and_then(|said| said.split_once('.')) else {
+            return false;
+        };
+        login == self.login && self.user.as_deref().is_none_or(|now| now == user)
+    }
+}
+
+/// Characters that stand for themselves in a form.
+fn mark(what: &str, name: &str) -> String {
+    warrant::hex(&warrant::sha256(&[what.as_bytes(), b"\0", name.as_bytes()])[..8])
+}
+
 /// A form, or a query: names and values in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Fields(Vec<(String, String)>);
@@ -234,12 +284,36 @@ impl FromRequest<App> for Fields {
 /// A form, within the time and the size that bodies have for whoever sends it.
 async fn form<T: serde::de::DeserializeOwned>(request: Request, app: &App) -> Result<T, ApiError> {
     let headers = request.headers().clone();
-    let bytes = api::body(request, app).await?;
+    let bytes = sent(request, app).await?;
     let mut whole = Request::new(Body::from(bytes));
     (*whole.method_mut(), *whole.headers_mut()) = (Method::POST, headers);
     // What was typed may be a password: nothing of it is repeated.
     let unread = |error: FormRejection| ApiError::new(error.status(), "form", "the form can't be read");
     Form::<T>::from_request(whole, app).await.map(|Form(fields)| fields).map_err(unread)
+}
+
+/// What was sent, if by a page of who they are now.
+async fn sent(request: Request, app: &App) -> Result<Bytes, ApiError> {
+    let now = request.extensions().get::<Shown>().cloned();
+    let bytes = api::body(request, app).await?;
+    if now.is_none_or(|now| now.is_of(&bytes)) {
+        return Ok(bytes);
+    }
+    let message = "this page was shown to somebody else, or while you acted as somebody else; nothing was done";
+    let error = ApiError::new(StatusCode::CONFLICT, "conflict", message);
+    let hint = "load it again, and see as whom you are there".to_owned();
+    Err(ApiError { rule: Some("page_shown".to_owned()), hint: Some(hint), ..error })
+}
+
+/// A form that says nothing but by whose page it was sent.
+pub(crate) struct Sent;
+
+impl FromRequest<App> for Sent {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        sent(request, app).await.map(|_| Self)
+    }
 }
 
 impl Fields {

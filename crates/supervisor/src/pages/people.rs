@@ -1,7 +1,7 @@
 //! Users, grants and the two lists: who may act as whom, who gives and ends that, and what would be if.
 
 use super::job::{refused, verdicts};
-use super::{Fields, Html, Visit, own_path, reason, rules, see, text, times, when};
+use super::{Fields, Html, Sent, Visit, own_path, reason, rules, see, text, times, when};
 use crate::api::{ApiError, App, GrantId};
 use crate::ask::ExplainQuery;
 use crate::error::ServiceError;
@@ -242,6 +242,7 @@ pub(super) async fn remove_user(
     State(app): State<App>,
     visit: Visit,
     Path(name): Path<String>,
+    _: Sent,
 ) -> Result<Response, ApiError> {
     app.service.remove_user(&visit.caller, &name).await?;
     Ok(see("/users"))
@@ -250,7 +251,8 @@ pub(super) async fn remove_user(
 // --- grants
 
 fn table(visit: &Visit, rows: Vec<GrantView>, empty: &'static str, back: &str) -> GrantTable {
-    GrantTable { rows: rows.iter().map(|view| grant_line(visit, view)).collect(), empty, back: back.into() }
+    let rows = rows.iter().map(|view| grant_line(visit, view)).collect();
+    GrantTable { rows, empty, back: back.into(), shown: visit.shown() }
 }
 
 fn grant_line(visit: &Visit, view: &GrantView) -> GrantLine {

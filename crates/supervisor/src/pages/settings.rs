@@ -2,7 +2,7 @@
 //! farm still lacks. What is in files is changed there; they can be read again from here.
 
 use super::workers::setting_line;
-use super::{Fields, Html, Visit, see, text};
+use super::{Fields, Html, Sent, Visit, see, text};
 use crate::api::{ApiError, App};
 use crate::ask::JobsQuery;
 use crate::config::Settings;
@@ -154,7 +154,7 @@ async fn checks(app: &App, visit: &Visit) -> Result<Vec<Check>, ApiError> {
     ])
 }
 
-pub(super) async fn reload(State(app): State<App>, visit: Visit) -> Result<Response, ApiError> {
+pub(super) async fn reload(State(app): State<App>, visit: Visit, _: Sent) -> Result<Response, ApiError> {
     app.service.reload(&visit.caller).await?;
     Ok(see("/settings"))
 }

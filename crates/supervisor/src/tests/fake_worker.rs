@@ -47,6 +47,8 @@ pub(crate) struct Habits {
     pub(crate) stays_away: bool,
     /// Keeps its reports to itself.
     pub(crate) is_silent: bool,
+    /// Job folders stay, whatever is asked.
+    pub(crate) cannot_clean: bool,
     /// Recalls are on their way until [`FakeWorker::pass_recall`].
     pub(crate) is_slow: bool,
     /// What it answers to settings; nothing at all, if it returns nothing. As real workers do, it looks whether there is
@@ -73,6 +75,7 @@ impl Habits {
             stays_away: false,
             is_silent: false,
             is_slow: false,
+            cannot_clean: false,
             settles: Arc::new(|account| {
                 Some(account.filter(|a| *a == "ghost").map(|_| "there is no ghost".to_owned()))
             }),
@@ -496,6 +499,9 @@ impl Session {
             pid_start: 1,
         });
         self.report(Report::Started { run_as, proof, at_us: 1_000_000 });
+        if clean && self.habits.cannot_clean {
+            return self.ended_with(SessionEnd::Left, "session ended with exit code 1", warrant::SessionEnd::Exited(1));
+        }
         if clean {
             self.report(Report::Cleaned { job: self.warrant.job });
         }
@@ -520,8 +526,12 @@ impl Session {
 
     fn ended(&self, end: SessionEnd) {
         let proved = if end == SessionEnd::Left { warrant::SessionEnd::Exited(0) } else { warrant::SessionEnd::Killed };
+        self.ended_with(end, "", proved);
+    }
+
+    fn ended_with(&self, end: SessionEnd, text: &str, proved: warrant::SessionEnd) {
         let proof = self.proof(Fact::Ended { end: proved, cpu_us: 1, max_rss: 1 });
-        self.report(Report::Ended { end, text: String::new(), cpu_us: 1, max_rss: 1, proof });
+        self.report(Report::Ended { end, text: text.to_owned(), cpu_us: 1, max_rss: 1, proof });
     }
 
     fn obey(&mut self, order: Order) {

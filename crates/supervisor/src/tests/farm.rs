@@ -621,6 +621,32 @@ async fn a_folder_that_was_made_again_is_removed_again() {
     eventually("an errand is sent again", async || worker.seen().cleaned.len() == 2).await;
 }
 
+/// What an errand could not remove is there yet: the record stays until one can.
+#[tokio::test]
+async fn a_job_doesnt_go_before_its_folder() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    let worker = FakeWorker::start(dir.path(), Habits { cannot_clean: true, ..Habits::of_ada("desk") });
+    let job = farm.submit(ADA, frames(1)).await;
+    farm.over(job).await;
+    let idle = async || farm.get("/api/v1/farm").await["sessions_live"] == 0;
+    eventually("its session is over", idle).await;
+    let dispatcher = farm.running.app.service.dispatcher.clone();
+    let in_a_month = crate::clock::now() + 31 * 86_400 * 1_000_000;
+    let gone =
+        async || farm.call(Peer::Unix { uid: ADA }, "GET", &format!("/api/v1/jobs/{job}"), Value::Null).await.0 == 404;
+    for errands in 1..=3 {
+        dispatcher.retire_for_tests(in_a_month).await;
+        eventually("an errand", async || worker.seen().cleaned.len() == errands && idle().await).await;
+        assert!(!gone().await, "after errand {errands}");
+    }
+    worker.habits().cannot_clean = false;
+    dispatcher.retire_for_tests(in_a_month).await;
+    eventually("one that could", async || worker.seen().cleaned.len() == 4 && idle().await).await;
+    dispatcher.retire_for_tests(in_a_month).await;
+    assert!(gone().await);
+}
+
 /// It went nevertheless, and the audit has where its folder is.
 #[tokio::test]
 async fn a_folder_that_nobody_could_remove_is_on_record_though_an_errand_is_under_way() {

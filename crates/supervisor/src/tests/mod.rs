@@ -312,6 +312,10 @@ impl Follower {
 }
 
 impl Follower {
+    pub(crate) fn said(&self) -> &str {
+        &self.text
+    }
+
     /// Reads on until there is nothing more to come.
     pub(crate) async fn until_its_end(&mut self) {
         let until = Instant::now() + Duration::from_secs(20);

@@ -306,6 +306,68 @@ async fn acting_as_another_shows_nothing_of_people() {
     assert_eq!(post(&farm, ADA, "/users", "name=eve&role=admin").await.0, 403);
 }
 
+/// What a page was shown to is what it does: not somebody whose cookie the browser has by now, nor who they act as now.
+#[tokio::test]
+async fn a_form_does_nothing_as_anybody_else_than_its_page_was_shown_to() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, grant) = peopled(dir.path()).await;
+    assert_eq!(post(&farm, operator(), &format!("/grants/{grant}/approve"), "").await.0, 303);
+    let shown = async |uid, path: &str| {
+        let (_, text) = page(&farm, uid, path).await;
+        let field = text.split("name=\"shown\" value=\"").nth(1).and_then(|t| t.split('"').next()).expect("a field");
+        assert!(text.contains(&format!("data-shown=\"{field}\"")), "{path}");
+        field.to_owned()
+    };
+    let jobs = async || farm.ask(operator(), "GET", "/api/v1/jobs", Value::Null).await.as_array().expect("jobs").len();
+    let before = jobs().await;
+    let form = |shown: &str| format!("command=true&shown={shown}");
+    let (hers, bobs) = (shown(ADA, "/jobs/new").await, shown(BOB, "/jobs/new").await);
+    assert_eq!(post(&farm, ADA, "/as", &format!("proxy_user=render&shown={hers}")).await.0, 303);
+    let as_render = shown(ADA, "/jobs/new").await;
+    for (uid, stale) in [(ADA, &hers), (ADA, &bobs), (BOB, &hers), (BOB, &as_render), (ADA, &"x".to_owned())] {
+        let (status, text) = post(&farm, uid, "/jobs/new", &form(stale)).await;
+        assert_eq!(status, 409, "{text}");
+        assert!(text.contains("this page was shown to somebody else"), "{text}");
+    }
+    // Also what has nothing to say but that, and what is done as oneself.
+    assert_eq!(post(&farm, operator(), "/audit/verify", &form(&bobs)).await.0, 409);
+    assert_eq!(post(&farm, ADA, "/as/stop", &form(&bobs)).await.0, 409);
+    assert_eq!(jobs().await, before);
+    assert_eq!(post(&farm, ADA, "/jobs/new", &form(&as_render)).await.0, 303);
+    assert_eq!(post(&farm, ADA, "/as/stop", &form(&as_render)).await.0, 303);
+    assert_eq!(post(&farm, ADA, "/jobs/new", &form(&as_render)).await.0, 409, "she is herself again");
+    assert_eq!(post(&farm, ADA, "/jobs/new", &form(&hers)).await.0, 303);
+    assert_eq!(jobs().await, before + 2);
+}
+
+/// Who may not read it any more is given nothing more of what is there.
+#[tokio::test]
+async fn a_log_that_is_shown_ends_with_the_right_to_it() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (farm, _, grant) = peopled(dir.path()).await;
+    let op = operator();
+    assert_eq!(post(&farm, op, &format!("/grants/{grant}/approve"), "").await.0, 303);
+    assert_eq!(post(&farm, ADA, "/as", "proxy_user=render").await.0, 303);
+    let job = farm.submit(ADA, frames(1)).await;
+    assert_eq!(post(&farm, ADA, "/as/stop", "").await.0, 303);
+    // More than is sent at its pace in the time that this takes.
+    let printed = "a line\n".repeat(200_000);
+    let mut out = Vec::new();
+    let task = wire::Task { step: 0, index: 0, epoch: 1 };
+    let stream = wire::log::Stream::Stdout;
+    for (n, data) in printed.as_bytes().chunks(70_000).enumerate() {
+        wire::log::write(&mut out, &wire::log::Record { task, stream, offset: n as u64 * 70_000, data });
+    }
+    farm.running.app.service.logs.append(job, 77, 0, &out).expect("append");
+    let mut follower = farm.follow(ADA, &format!("/jobs/{job}/log/events")).await;
+    follower.until_said("a line").await;
+    farm.ask(op, "POST", &format!("/api/v1/grants/{grant}/revoke"), json!({})).await;
+    follower.until_its_end().await;
+    let said = follower.said();
+    assert!(said.ends_with("event: over\ndata: {}\n\n"), "{}", &said[said.len().saturating_sub(200)..]);
+    assert!(said.matches("a line").count() < 100_000);
+}
+
 /// Searched, a page at a time; whoever is no auditor learns nothing, and is on record for having asked.
 #[tokio::test]
 async fn the_audit_is_searched_and_checked() {

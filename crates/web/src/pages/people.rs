@@ -92,6 +92,8 @@ pub struct GrantTable {
     pub empty: &'static str,
     /// In the words of the frame: where to come back to.
     pub back: Text,
+    /// As whom it is shown.
+    pub shown: String,
 }
 impl HtmlSafe for GrantTable {}
 

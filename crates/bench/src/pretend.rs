@@ -383,7 +383,7 @@ async fn work(socket: &Path, until: Option<u64>) -> Result<u64> {
     loop {
         let message = tokio::select! {
             _ = ticks.tick() => {
-                let tick = wire::encode_frame(&FromWorker::Tick { tick: 1_000_000 }, &[])?;
+                let tick = wire::encode_frame(&FromWorker::Tick { tick: 1_000_000, load_milli: Some(1500) }, &[])?;
                 to.send(Message::Binary(tick.into())).await?;
                 continue;
             }

@@ -381,7 +381,10 @@ fn a_job_that_kills_everything_it_can_kills_only_itself() {
     }
     for farm in [Farm::user_mode().start(), Farm::proxy_mode("qubeproxy").start()] {
         let before = farm.processes();
-        let job = farm.submit_sh("ada", &[], "kill -9 -1; kill -9 0; kill -9 $PPID; sleep 30");
+        // In user mode it reaches ada's own: what submitted it has ended by then.
+        let wait = "while ! [ -e /home/go ]; do sleep 0.1; done";
+        let job = farm.submit_sh("ada", &[], &format!("{wait}; kill -9 -1; kill -9 0; kill -9 $PPID; sleep 30"));
+        std::fs::write(farm.path("/home/go"), "").expect("written");
         let _ = farm.wait(job);
         assert_eq!(farm.output_of("bob", &[], "echo alive"), "alive\n");
         let after = farm.processes();

@@ -150,6 +150,8 @@ pub(crate) struct Worker {
     pub(crate) owner: Option<String>,
     pub(crate) slots: u64,
     pub(crate) used: u64,
+    /// Of its host, over the last minute.
+    pub(crate) load: Option<f64>,
     /// Who said what its settings are.
     pub(crate) settings: String,
     pub(crate) reason: Option<String>,

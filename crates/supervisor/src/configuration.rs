@@ -152,10 +152,17 @@ fn read(files: &QubeFiles, as_if: Option<(&Path, &str)>) -> Result<Loaded, Confi
     Ok(Loaded { qb_conf, qbwrk_conf, qbwrk_path, supervisor, files: read_files, warnings })
 }
 
+/// Bytes of a file of Qube!'s.
+const FILE_MAX: u64 = 16 << 20;
+
 fn text_of(path: &Path) -> Result<(String, FileView), ConfigurationError> {
     let failed = |error| ConfigurationError::Read { path: path.to_owned(), error };
-    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o002 != 0 {
+    let found = std::fs::metadata(path).map_err(failed)?;
+    // A pipe would be waited for.
+    if !found.is_file() || found.len() > FILE_MAX {
+        return Err(failed(std::io::Error::other("it is no ordinary file of at most 16 MiB")));
+    }
+    if found.permissions().mode() & 0o002 != 0 {
         return Err(ConfigurationError::Writable { path: path.to_owned() });
     }
     let own = std::fs::canonicalize(path).map_err(failed)?;

@@ -7,6 +7,7 @@ use crate::room::Room;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use store::Store;
 use tokio::sync::Mutex;
@@ -20,7 +21,7 @@ const PROBE: &str = "ready_probe";
 /// Something that keeps the supervisor from its work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Trouble {
-    /// `store`, `audit`, or `disk`.
+    /// `store`, `audit`, `disk`, or `dispatcher`.
     pub(crate) check: &'static str,
     pub(crate) text: String,
     pub(crate) hint: String,
@@ -35,12 +36,29 @@ pub(crate) struct Health {
     store: Store,
     audit: Audit,
     room: Room,
+    dispatching: Dispatching,
     last: Arc<Mutex<Option<Found>>>,
 }
 
+/// Whether what hands out work still does: until it is dropped there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dispatching(Arc<AtomicBool>);
+
+impl Dispatching {
+    pub(crate) fn until_dropped(&self) -> impl Drop + use<> {
+        struct Ended(Arc<AtomicBool>);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        Ended(self.0.clone())
+    }
+}
+
 impl Health {
-    pub(crate) fn new(store: Store, audit: Audit, room: Room) -> Self {
-        Self { store, audit, room, last: Arc::default() }
+    pub(crate) fn new(store: Store, audit: Audit, room: Room, dispatching: Dispatching) -> Self {
+        Self { store, audit, room, dispatching, last: Arc::default() }
     }
 
     /// Nothing: ready.
@@ -51,9 +69,18 @@ impl Health {
         {
             return known.clone();
         }
-        let found: Vec<Trouble> = [self.disk(), self.store().await, self.audit().await].into_iter().flatten().collect();
+        let found = [self.dispatcher(), self.disk(), self.store().await, self.audit().await];
+        let found: Vec<Trouble> = found.into_iter().flatten().collect();
         *last = Some((Instant::now(), found.clone()));
         found
+    }
+
+    fn dispatcher(&self) -> Option<Trouble> {
+        self.dispatching.0.load(Ordering::Relaxed).then(|| Trouble {
+            check: "dispatcher",
+            text: "no work is handed out any more: what does so has ended".to_owned(),
+            hint: "see the log; restart the supervisor: what runs goes on".to_owned(),
+        })
     }
 
     fn disk(&self) -> Option<Trouble> {

@@ -387,7 +387,7 @@ impl Service {
 
     /// A job that is over goes, with its output, as soon as its folders on the workers are gone. What the audit says of
     /// it stays.
-    pub(crate) async fn remove(&self, caller: &Caller, job: u64) -> Result<JobState, ServiceError> {
+    pub(crate) async fn remove(&self, caller: &Caller, job: u64, why: Option<&str>) -> Result<JobState, ServiceError> {
         let row = self.open_to(caller, job).await?;
         caller.needs(caller.principal.scopes.control, "control")?;
         if !row.state.is_over() {
@@ -397,9 +397,11 @@ impl Service {
             .job(job)
             .with("of", &row.user)
             .with("name", &row.name)
-            .with("state", row.state);
+            .with("state", row.state)
+            .with("reason", why);
         let by = &caller.principal.login_user;
-        let reason = format!("removed by {by}: it goes once its folders on the workers are gone");
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        let reason = format!("removed by {by}{why}: it goes once its folders on the workers are gone");
         let intent = self.intent(record).await?;
         let removed = self.store.remove_job(job, reason, Some(intent.reference()), clock::now()).await;
         self.carried_out(&intent, removed).await?;

@@ -10,7 +10,7 @@ use crate::desks::Doorkeeper;
 use crate::dispatch::{Dispatcher, Helpers};
 use crate::error::StartError;
 use crate::events::Events;
-use crate::health::Health;
+use crate::health::{Dispatching, Health};
 use crate::identity::{Host, HostGroups, Identity, Seal};
 use crate::keys::Keys;
 use crate::listen::{self, Doorway, Limits};
@@ -173,6 +173,7 @@ pub(crate) async fn start_with(
     let logons = Logons::load(&dir, keys.farm, store.clone()).await?;
     let workshop = Workshop::new(1);
     let metrics = Metrics::default();
+    let is_dispatching = Dispatching::default();
     let runs_it = Operator { uid: own, name: operator };
     let service = if config.worker_uids.is_empty() { vec![own] } else { config.worker_uids };
     let doorkeeper = Doorkeeper::new(config.data.clone(), own, service, WORKERS_MAX);
@@ -217,7 +218,7 @@ pub(crate) async fn start_with(
         reading: Workshop::new(4),
         metrics: metrics.clone(),
         submitting: Submitting::default(),
-        health: Health::new(store.clone(), audit.clone(), room.clone()),
+        health: Health::new(store.clone(), audit.clone(), room.clone(), is_dispatching.clone()),
         room: room.clone(),
         login_codes: LoginCodes::default(),
         verified: Verified::default(),
@@ -238,7 +239,9 @@ pub(crate) async fn start_with(
         stopped,
     )));
     let running = dispatcher.clone();
+    let alive = is_dispatching.until_dropped();
     let dispatching = tokio::spawn(async move {
+        let _alive = alive;
         tokio::join!(running.run(), room.keep());
     });
     Ok(Running {

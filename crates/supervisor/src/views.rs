@@ -313,13 +313,15 @@ pub(crate) struct WorkerView {
     /// Of its host.
     pub(crate) cores: u32,
     pub(crate) memory: u64,
+    /// Its load average over the last minute; `null` where it is away.
+    pub(crate) load: Option<f64>,
     /// When it last joined; of one that is away, when it was last heard.
     pub(crate) last_seen_at: String,
 }
 
 impl WorkerView {
     pub(crate) fn new(known: &KnownWorker, used: usize) -> Self {
-        let KnownWorker { hello, place, slots, said_by, last_seen } = known;
+        let KnownWorker { hello, place, slots, said_by, last_seen, load_milli } = known;
         let (state, reason) = match place {
             Place { panic: Some(reason), .. } => ("panic", Some(reason.clone())),
             Place { online: false, .. } => ("down", Some("it is not connected".to_owned())),
@@ -344,6 +346,7 @@ impl WorkerView {
             labels: place.labels.clone(),
             cores: hello.cores,
             memory: hello.memory,
+            load: load_milli.map(|milli| f64::from(milli) / 1000.0),
             last_seen_at: rfc3339(*last_seen),
         }
     }

@@ -176,6 +176,12 @@ pub struct Reason {
 impl HtmlSafe for Reason {}
 
 impl Reason {
+    /// What stands between back quotes is a command or a setting.
+    fn marked(&self, text: &Text) -> Vec<(bool, String)> {
+        let parts = text.as_str().split('`').enumerate();
+        parts.map(|(n, part)| (n % 2 == 1, part.to_owned())).filter(|(_, part)| !part.is_empty()).collect()
+    }
+
     #[must_use]
     pub fn new(text: impl Into<Text>) -> Self {
         Self { text: text.into(), ..Self::default() }

@@ -171,6 +171,9 @@ pub enum FromWorker {
     /// At least every 5 s.
     Tick {
         tick: u64,
+        /// The host's load average over the last minute, in thousandths.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        load_milli: Option<u32>,
     },
     /// The launcher was restarted: every warrant not yet used is void.
     NewIncarnation {

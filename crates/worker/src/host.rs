@@ -14,6 +14,14 @@ pub(crate) fn tick() -> u64 {
     seconds * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
+/// How busy the host is: processes that run or wait to, on average over a minute, in thousandths.
+pub(crate) fn load() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let (whole, parts) = text.split_whitespace().next()?.split_once('.')?;
+    let hundredths: u32 = parts.parse().ok().filter(|_| parts.len() == 2)?;
+    whole.parse::<u32>().ok()?.checked_mul(1000)?.checked_add(hundredths * 10)
+}
+
 /// Wall clock in µs since 1970: only ever a label on a record.
 pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))

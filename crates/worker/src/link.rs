@@ -164,7 +164,7 @@ async fn converse(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => send(socket, &FromWorker::Tick { tick: host::tick() }, &[]).await?,
+            _ = ticks.tick() => send(socket, &FromWorker::Tick { tick: host::tick(), load_milli: host::load() }, &[]).await?,
             message = from.messages.recv() => match message {
                 Some((message, payload)) => send(socket, &message, &payload).await?,
                 None => return Ok(()),

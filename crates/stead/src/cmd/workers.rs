@@ -32,13 +32,14 @@ pub(crate) async fn list(options: &Asking) -> Result<(), Failure> {
                 w.name.clone(),
                 mode,
                 format!("{}/{}", w.used, w.slots),
+                w.load.map_or_else(|| "-".to_owned(), |load| format!("{load:.2}")),
                 w.settings.clone(),
                 w.reason.clone().unwrap_or_default(),
             ]
         })
         .collect();
     out::say(out::listing(
-        &["STATE", "WORKER", "MODE", "SLOTS", "SETTINGS", "REASON"],
+        &["STATE", "WORKER", "MODE", "SLOTS", "LOAD", "SETTINGS", "REASON"],
         &rows,
         Some(0),
         &Target::stdout(),

@@ -344,7 +344,7 @@ fn may_leave(name: &str, value: &str) -> bool {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "PRIVATE", "APIKEY", "_KEY"]
+    ["TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "_PASS", "_PWD", "SECRET", "CREDENTIAL", "PRIVATE", "APIKEY", "_KEY"]
         .iter()
         .any(|s| name.contains(s))
 }

@@ -711,7 +711,7 @@ async fn job(State(app): State<App>, caller: Caller, id: JobId) -> Answer<JobVie
 }
 
 async fn remove(State(app): State<App>, caller: Caller, id: JobId) -> Answer<ActedView> {
-    let state = app.service.remove(&caller, id.0).await?;
+    let state = app.service.remove(&caller, id.0, None).await?;
     Ok(Json(ActedView { job: id.0, state }))
 }
 

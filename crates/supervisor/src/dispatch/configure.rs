@@ -35,6 +35,8 @@ pub(crate) struct KnownWorker {
     pub(crate) said_by: &'static str,
     /// µs since 1970.
     pub(crate) last_seen: i64,
+    /// Of its host, if it is connected.
+    pub(crate) load_milli: Option<u32>,
 }
 
 impl Dispatcher {
@@ -140,8 +142,8 @@ impl Dispatcher {
         let known = |row: &store::WorkerRow| {
             if let Some(worker) = farm.workers.get(&row.name) {
                 let (hello, place, slots) = (worker.hello.clone(), worker.place.clone(), worker.slots);
-                let (said_by, last_seen) = (worker.said_by, row.last_seen);
-                return Some(KnownWorker { hello, place, slots, said_by, last_seen });
+                let (said_by, last_seen, load_milli) = (worker.said_by, row.last_seen, worker.load_milli);
+                return Some(KnownWorker { hello, place, slots, said_by, last_seen, load_milli });
             }
             let hello: Hello = serde_json::from_str(&row.hello).ok()?;
             let Held { checked, slots, said_by, trouble, .. } = held(&hello, &loaded).ok()?;
@@ -149,7 +151,8 @@ impl Dispatcher {
             (place.online, place.drained, place.panic) = (false, row.drained, trouble.or_else(|| row.panic.clone()));
             place.excluded = super::excluded_on(&row.name, &exclusions);
             place.logons = hello.sealing_key.is_some().then(|| farm.logons.clone());
-            Some(KnownWorker { hello: Arc::new(hello), place, slots, said_by, last_seen: row.last_seen })
+            let last_seen = row.last_seen;
+            Some(KnownWorker { hello: Arc::new(hello), place, slots, said_by, last_seen, load_milli: None })
         };
         Ok(rows.iter().filter_map(known).collect())
     }

@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     pub(crate) host_key: Option<PublicKey>,
     pub(crate) clock: HostClock,
     pub(crate) heard: Instant,
+    /// Of its host, as it said last.
+    pub(crate) load_milli: Option<u32>,
     pub(crate) outbox: Outbox,
     pub(crate) misfires: Misfires,
     /// What it says is wrong with itself.
@@ -429,6 +431,7 @@ mod tests {
             hello: Arc::new(hello("desk")),
             settling: None,
             misconfigured: None,
+            load_milli: None,
         };
         let live = || {
             let to_driver = mpsc::unbounded_channel().0;

@@ -832,6 +832,7 @@ impl Dispatcher {
                 outbox,
                 settling: None,
                 misconfigured: None,
+                load_milli: None,
                 hello: hello.clone(),
             };
             worker.take(held);
@@ -993,7 +994,9 @@ impl Dispatcher {
             };
             worker.heard = Instant::now();
             match &message {
-                FromWorker::Tick { tick } => worker.clock = HostClock::set(*tick),
+                FromWorker::Tick { tick, load_milli } => {
+                    (worker.clock, worker.load_milli) = (HostClock::set(*tick), *load_milli);
+                }
                 FromWorker::NewIncarnation { incarnation, tick, sealing_key } => {
                     match place::incarnation(incarnation) {
                         Ok(incarnation) => {

@@ -103,8 +103,15 @@ pub(super) struct Provider {
     secret: Option<ClientSecret>,
     redirect: RedirectUrl,
     http: reqwest::Client,
-    /// What it said last, and when; `None`: nothing.
-    published: Mutex<Option<(Instant, Option<CoreProviderMetadata>)>>,
+    published: Mutex<Published>,
+}
+
+#[derive(Default)]
+struct Published {
+    /// What it said last, and when.
+    known: Option<(Instant, CoreProviderMetadata)>,
+    /// When it said nothing.
+    silent: Option<Instant>,
 }
 
 impl Provider {
@@ -132,18 +139,21 @@ impl Provider {
     async fn client_younger_than(&self, age: Duration) -> Result<ProviderClient, Failure> {
         let mut published = self.published.lock().await;
         let metadata = match &*published {
-            Some((at, Some(metadata))) if at.elapsed() < age => metadata.clone(),
+            Published { known: Some((at, metadata)), .. } if at.elapsed() < age => metadata.clone(),
             // Whoever waited for the same answer doesn't wait for another one.
-            Some((at, None)) if at.elapsed() < ASKED_AGAIN => return Err(self.is_silent()),
-            _ => {
-                let metadata = CoreProviderMetadata::discover_async(self.issuer.clone(), &self.http).await;
-                if let Err(error) = &metadata {
-                    tracing::warn!(issuer = self.issuer(), error = chain(error), "the OpenID provider can't be asked");
+            Published { silent: Some(at), .. } if at.elapsed() < ASKED_AGAIN => return Err(self.is_silent()),
+            _ => match CoreProviderMetadata::discover_async(self.issuer.clone(), &self.http).await {
+                Ok(metadata) => {
+                    *published = Published { known: Some((Instant::now(), metadata.clone())), silent: None };
+                    metadata
                 }
-                let metadata = metadata.ok();
-                *published = Some((Instant::now(), metadata.clone()));
-                metadata.ok_or_else(|| self.is_silent())?
-            }
+                Err(error) => {
+                    tracing::warn!(issuer = self.issuer(), error = chain(&error), "the OpenID provider can't be asked");
+                    // What it said before is no worse for that: whoever has a token of an unknown key learns nothing new.
+                    published.silent = Some(Instant::now());
+                    return Err(self.is_silent());
+                }
+            },
         };
         let id = ClientId::new(self.settings.client_id.clone());
         Ok(Client::from_provider_metadata(metadata, id, self.secret.clone()).set_redirect_uri(self.redirect.clone()))

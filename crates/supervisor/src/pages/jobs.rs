@@ -213,7 +213,7 @@ async fn act_on(
             let state = service.act(&visit.caller, id, action, request).await?;
             Ok((id, Some(Shown::of(state.as_str()))))
         }
-        Doing::Remove => service.remove(&visit.caller, id).await.map(|_| (id, None)),
+        Doing::Remove => service.remove(&visit.caller, id, request.reason.as_deref()).await.map(|_| (id, None)),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::views::{CredentialView, NewCredentialView};
 use axum::extract::{FromRequest, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use web::pages::{CredentialLine, CredentialsPage, LogonLine, MePage, NewToken};
 use web::{Frame, Nav, State as Shown, Text};
 
@@ -118,6 +119,9 @@ pub(crate) struct PasswordForm {
     again: Password,
     #[serde(default)]
     next: String,
+    /// Compared before the form is read.
+    #[serde(default, rename = "shown")]
+    _shown: IgnoredAny,
 }
 
 impl FromRequest<App> for PasswordForm {
@@ -184,7 +188,7 @@ pub(super) async fn set_password(
     visit: Visit,
     form: PasswordForm,
 ) -> Result<Response, ApiError> {
-    let PasswordForm { account, password, again, next } = form;
+    let PasswordForm { account, password, again, next, .. } = form;
     let account = account.trim().to_owned();
     let kept = if password == again {
         app.service.set_logon(&visit.caller, &account, GivenPassword::typed(password)).await.map(drop)

@@ -87,7 +87,14 @@ pub(super) async fn check(State(app): State<App>, visit: Visit, fields: Fields) 
             let changed = pairs.filter(|((_, now, _), (_, then, _))| now != then);
             let change =
                 |((key, now, _), (_, then, _)): ((_, String, _), (_, String, _))| (key, now.into(), then.into());
-            WouldBe { problem: None, changes: changed.map(change).collect() }
+            let mut changes: Vec<_> = changed.map(change).collect();
+            // What of these sections is in no word.
+            let of = |then: &Settings, now: &Settings| {
+                [("[oidc]", then.oidc != now.oidc), ("[linkis]", then.linkis != now.linkis)]
+            };
+            let other = of(&then, &app.service.settings).into_iter().filter(|(_, differs)| *differs);
+            changes.extend(other.map(|(section, _)| (section, "as it is".into(), "other settings".into())));
+            WouldBe { problem: None, changes }
         }
     };
     shown(&app, &visit, Some(checked)).await

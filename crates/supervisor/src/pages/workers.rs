@@ -60,6 +60,7 @@ fn line(view: &WorkerView) -> WorkerLine {
         reason: view.reason.as_ref().map(Text::from),
         cores: view.cores,
         memory: super::job::size(view.memory),
+        load: view.load.map(|load| format!("{load:.2}")),
         seen: times(&view.last_seen_at).filter(|_| view.state == "down"),
     }
 }

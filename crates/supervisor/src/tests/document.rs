@@ -235,7 +235,7 @@ fn what_the_document_has_not_is_noticed() {
         let kind = Some("application/json");
         std::panic::catch_unwind(|| holds("GET", "/api/v1/workers", &Value::Null, status, kind, answer.as_bytes()))
     };
-    let worker = r#"{"name":"w","state":"idle","mode":"user","proxy_account":null,"owner":null,"slots":1,"used":0,"settings":"local","reason":null,"labels":[],"cores":1,"memory":1,"last_seen_at":"t"}"#;
+    let worker = r#"{"name":"w","state":"idle","mode":"user","proxy_account":null,"owner":null,"slots":1,"used":0,"settings":"local","reason":null,"labels":[],"cores":1,"memory":1,"load":0.5,"last_seen_at":"t"}"#;
     assert!(held(200, &format!("[{worker}]")).is_ok());
     for wrong in [
         worker.to_owned(),

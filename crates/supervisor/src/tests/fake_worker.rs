@@ -247,7 +247,7 @@ impl FakeWorker {
                     continue;
                 }
                 _ = tick.tick() => {
-                    to.send(say(FromWorker::Tick { tick: 1_000_000 })).await.ok()?;
+                    to.send(say(FromWorker::Tick { tick: 1_000_000, load_milli: Some(1500) })).await.ok()?;
                     continue;
                 }
             };

@@ -33,6 +33,8 @@ pub struct WorkerLine {
     pub reason: Option<Text>,
     pub cores: u32,
     pub memory: String,
+    /// Load average over a minute, of one that is connected.
+    pub load: Option<String>,
     /// `None`: it is connected.
     pub seen: Option<Moment>,
 }

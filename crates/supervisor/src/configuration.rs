@@ -333,5 +333,10 @@ mod tests {
                 assert!(said.unwrap_or_default().contains(part.unwrap_or_default()), "{of_folder:o} {of_file:o}");
             }
         }
+        // Read, it would wait for somebody to write.
+        std::fs::remove_file(&file).expect("gone");
+        let path = std::ffi::CString::new(file.as_os_str().as_encoded_bytes()).expect("a path");
+        nix::unistd::mkfifo(path.as_c_str(), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        assert!(text_of(&file).expect_err("a pipe").to_string().contains("no ordinary file"));
     }
 }

@@ -265,6 +265,12 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
+    /// As if it had broken off.
+    #[cfg(test)]
+    pub(crate) fn stop_dispatching_for_tests(&self) {
+        self.dispatching.abort();
+    }
+
     #[cfg(test)]
     /// Ends as a `kill -9` would, as far as one process can: nothing is finished, nobody is told.
     pub(crate) async fn die(self) {

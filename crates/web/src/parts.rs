@@ -297,6 +297,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn commands_in_a_hint_are_marked() {
+        let reason = Reason { hint: Some("run `stead as <b>` first".into()), ..Reason::new("no") };
+        let html = reason.render().expect("rendered");
+        assert!(html.contains("run <code>stead as &#60;b&#62;</code> first") && !html.contains('`'), "{html}");
+    }
+
+    #[test]
     fn spans_in_words() {
         for (seconds, expected) in [
             (0, "0 s"),

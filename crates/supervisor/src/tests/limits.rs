@@ -194,8 +194,10 @@ async fn it_is_ready_when_it_can_write() {
     assert!(farm.ask(BOB, "GET", "/api/v1/farm", Value::Null).await["troubles"].is_null());
     audit.fill_for_tests(false);
     eventually("it can be written again", async || readyz(&farm).await.is_empty()).await;
+    farm.running.stop_dispatching_for_tests();
+    eventually("the dispatcher is missed", async || readyz(&farm).await.starts_with("dispatcher")).await;
     farm.running.app.service.store.close().await;
-    eventually("the store is missed", async || readyz(&farm).await == "store").await;
+    eventually("the store is missed", async || readyz(&farm).await.contains("store")).await;
     let (status, body) = farm.call(tcp(), "GET", "/healthz", Value::Null).await;
     assert_eq!((status.as_u16(), body), (200, b"ok".to_vec()), "alive it is");
 }

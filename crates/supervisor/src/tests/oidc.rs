@@ -61,6 +61,8 @@ struct Next {
     id_token: Option<String>,
     /// What the question's own PKCE challenge was.
     challenge: String,
+    /// It publishes nothing.
+    is_silent: bool,
 }
 
 /// A provider that says what it is told to.
@@ -84,14 +86,17 @@ impl Fake {
         fake
     }
 
-    async fn published(State(fake): State<Self>) -> Json<Value> {
+    async fn published(State(fake): State<Self>) -> Result<Json<Value>, StatusCode> {
+        if fake.next.lock().expect("lock").is_silent {
+            return Err(StatusCode::BAD_GATEWAY);
+        }
         let at = |path: &str| format!("{}/{path}", fake.issuer);
-        Json(json!({
+        Ok(Json(json!({
             "issuer": fake.issuer, "authorization_endpoint": at("authorize"), "token_endpoint": at("token"),
             "jwks_uri": at("keys"), "response_types_supported": ["code"], "subject_types_supported": ["public"],
             // More than anybody should take.
             "id_token_signing_alg_values_supported": ["EdDSA", "HS256", "none"],
-        }))
+        })))
     }
 
     async fn token(State(fake): State<Self>, headers: HeaderMap, form: String) -> (StatusCode, Json<Value>) {
@@ -121,7 +126,8 @@ impl Fake {
 
     fn says(&self, question: &Question, id_token: Option<String>) {
         let challenge = question.part("code_challenge");
-        *self.next.lock().expect("lock") = Next { id_token, challenge };
+        let mut next = self.next.lock().expect("lock");
+        *next = Next { id_token, challenge, is_silent: next.is_silent };
     }
 }
 
@@ -250,6 +256,24 @@ async fn nobodys_question_is_pushed_out_by_others() {
         let (status, _, text) = browse(&farm, &format!("{}&error=access_denied", other.answer()), None).await;
         assert_eq!((status, rule(&text)), (403, json!("oidc_state")));
     }
+    fake.says(&question, Some(signed_by(0, "one", &fake.claims(&question))));
+    let (status, _, text) = browse(&farm, &question.answer(), Some(&question.cookie)).await;
+    assert_eq!(status, 200, "{text}");
+}
+
+/// A token of a key that nobody knows has the provider asked for its keys again. That it says nothing just then takes
+/// nothing from what it said before.
+#[tokio::test]
+async fn a_provider_that_falls_silent_is_believed_as_before() {
+    let dir = tempfile::tempdir().expect("dir");
+    let fake = Fake::start().await;
+    let farm = farm(dir.path(), &fake.issuer).await;
+    let first = Question::put(&farm, "").await;
+    fake.next.lock().expect("lock").is_silent = true;
+    fake.says(&first, Some(signed_by(1, "two", &fake.claims(&first))));
+    let (status, headers, text) = browse(&farm, &first.answer(), Some(&first.cookie)).await;
+    assert!(status == 503 && session_in(&headers).is_none(), "{status} {text}");
+    let question = Question::put(&farm, "").await;
     fake.says(&question, Some(signed_by(0, "one", &fake.claims(&question))));
     let (status, _, text) = browse(&farm, &question.answer(), Some(&question.cookie)).await;
     assert_eq!(status, 200, "{text}");

@@ -515,6 +515,8 @@ async fn a_settings_file_is_checked_before_it_holds() {
     assert!(text.contains("/etc/&#60;b&#62;") || text.contains("/etc/&lt;b&gt;"), "{text}");
     let (_, text) = page(&farm, op, "/settings").await;
     let (_, row) = text.split_once("<code>token_max_days</code>").expect("a row of each");
+    let section = checked("[linkis]\n\"wds.linkis.session.ticket.key\" = \"another\"").await;
+    assert!(section.contains("<code>[linkis]</code>") && !section.contains("[oidc]"), "{section}");
     assert!(row.split("</tr>").next().expect("a row").contains("<bdi>366</bdi>"), "only looked at: {row}");
 }
 

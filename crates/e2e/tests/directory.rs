@@ -309,6 +309,78 @@ fn an_outage_of_the_directory_is_called_that() {
     let _ = told.complains(&["no entry"]);
 }
 
+/// Whoever is in the group may act, by the directory's word and by nothing else: while it hangs, nobody knows, and what
+/// isn't known is no right. Nobody else notices.
+#[test]
+fn a_grant_to_a_group_is_as_good_as_the_directorys_word() {
+    if !servers_or_skip() {
+        return;
+    }
+    let stage = Stage::raise_with_servers();
+    let ldap = Ldap::start(&stage);
+    let farm = Farm::user_mode().on(stage).start();
+    let _ = farm.stead_as("root", &["users", "add", "qubeproxy", "--type", "proxy"]).ok();
+    let _ = farm.stead_as("root", &["grants", "add", "group:lighting", "qubeproxy"]).ok();
+    let submit = ["submit", "--as", "qubeproxy", "--json", "--", "true"];
+    // Becomes somebody without asking who that is, which would wait for the directory itself.
+    let stead = |uid: &str, words: &[&str]| {
+        let mut command = farm.stage().command("nsenter");
+        command.args(["--setuid", uid, "--setgid", uid, "--", "stead"]).args(words);
+        command.env("STEAD_URL", format!("unix:{}/run/socket", farm.data()));
+        e2e::typed(command, "")
+    };
+    let lenas = || stead("21001", &submit);
+    let _ = e2e::until("lena acts as it", || Some(lenas()).filter(|answer| answer.code == Some(0)));
+    let _ = stead("21002", &submit).exits(3);
+    // As herself she is known to the session, whatever the directory does.
+    let login = |name: &str, password: &str| {
+        let mut login = farm.stage().command("nsenter");
+        login.args(["--setuid", "1502", "--setgid", "1502", "--", "stead", "login", &farm.url, "--user", name]);
+        login.arg("--password-stdin").env("HOME", "/home/bob");
+        e2e::typed(login, password)
+    };
+
+    ldap.freeze_server();
+    let frozen = std::time::Instant::now();
+    let mut refused = 0;
+    while frozen.elapsed() < std::time::Duration::from_secs(12) {
+        let began = std::time::Instant::now();
+        let _ = stead("1501", &["whoami"]).ok();
+        let _ = stead("1501", &["submit", "--", "true"]).ok();
+        assert!(began.elapsed() < std::time::Duration::from_secs(8), "others wait for it: {:?}", began.elapsed());
+        let answer = lenas();
+        // What the directory said a moment ago is believed for that moment.
+        if answer.code != Some(0) {
+            let _ = answer.complains(&["directory"]);
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "nobody knew any more");
+    // No wrong password, however often.
+    for _ in 0..2 {
+        // Whether the host knows of the outage, or only waited for too long, is a matter of who asked first.
+        let answer = login("lena", PASSWORD).exits(1);
+        let is_told = ["rule: directory", "rule: password_unavailable"].iter().any(|rule| answer.err().contains(rule));
+        assert!(is_told, "{answer:?}");
+    }
+
+    ldap.thaw_server();
+    e2e::until("she acts as it again", || (lenas().code == Some(0)).then_some(()));
+    // Nothing was counted against her.
+    let _ = login("lena", PASSWORD).ok();
+    ldap.leave("lena", "lighting");
+    let told = e2e::until("she is in the group no more", || Some(lenas()).filter(|answer| answer.code == Some(3)));
+    let _ = told.complains(&["qubeproxy"]);
+    // All that was taken runs, or ran, as the one whom it was taken for.
+    let jobs = farm.stead_as("root", &["jobs", "--json", "--limit", "500"]).ok().json();
+    let jobs = jobs.as_array().expect("jobs").clone();
+    assert!(jobs.len() > 3, "{jobs:?}");
+    for job in jobs {
+        let who = (job["login_user"].as_str().expect("a name"), job["user"].as_str().expect("a name"));
+        assert!([("ada", "ada"), ("lena", "qubeproxy")].contains(&who), "{job}");
+    }
+}
+
 /// A member of a domain whose controller is gone says "not found" of everybody whom it doesn't remember.
 #[test]
 fn a_job_waits_while_the_controller_of_its_domain_is_down() {

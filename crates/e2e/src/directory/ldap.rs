@@ -82,6 +82,22 @@ impl Ldap {
         self.slapd = Some(slapd);
     }
 
+    /// A server that takes connections and answers nothing: worse than one that is down.
+    pub fn freeze_server(&self) {
+        self.slapd.as_ref().expect("a server that runs").signal(crate::Signal::SIGSTOP);
+    }
+
+    pub fn thaw_server(&self) {
+        self.slapd.as_ref().expect("a server that runs").signal(crate::Signal::SIGCONT);
+    }
+
+    /// Takes somebody out of a group.
+    #[track_caller]
+    pub fn leave(&self, name: &str, group: &str) {
+        let change = format!("dn: cn={group},{BASE}\nchangetype: modify\ndelete: memberUid\nmemberUid: {name}\n");
+        self.change("ldapmodify", &change);
+    }
+
     /// Ends the host's own daemon that asks the server: the name service can't even ask.
     #[track_caller]
     pub fn stop_client(&mut self) {

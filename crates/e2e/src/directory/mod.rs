@@ -141,13 +141,17 @@ impl Daemon {
         assert!(ready.is_some(), "not within {SERVERS_PATIENCE:?}: {script}\n{}", self.log());
     }
 
-    /// Ends it as its administrator does, and waits for the end.
-    fn stop(mut self) {
+    fn signal(&self, signal: crate::Signal) {
         let pid = self.child.id();
         let below = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         for pid in below.split_whitespace().filter_map(|p| p.parse().ok()) {
-            crate::signal(pid, crate::Signal::SIGTERM);
+            crate::signal(pid, signal);
         }
+    }
+
+    /// Ends it as its administrator does, and waits for the end.
+    fn stop(mut self) {
+        self.signal(crate::Signal::SIGTERM);
         crate::until(&format!("the end of {}", self.name), || self.child.try_wait().expect("its status"));
     }
 }

@@ -161,7 +161,7 @@ fn a_wrong_password_is_tried_once_and_then_the_right_one_runs_the_job() {
     if !root_or_skip() {
         return;
     }
-    let farm = Farm::user_mode().on(stage("requires_password = true\\n")).with(&["--slots", "4"]).start();
+    let farm = Farm::user_mode().on(stage("requires_password = true\\n")).with(&["--slots", "4"]).after(TRACE).start();
     set(&farm, "ada", "ada", WRONG);
     let first = farm.submit("ada", &["--frames", "1-100", "--", "id", "-un"]);
     let second = farm.submit("ada", &["--frames", "1-100", "--", "id", "-un"]);
@@ -203,7 +203,7 @@ fn a_proxy_account_with_a_bad_password_is_a_worker_in_panic() {
     if !root_or_skip() {
         return;
     }
-    let farm = Farm::proxy_mode("qubeproxy").on(stage("requires_password = yes\\n")).start();
+    let farm = Farm::proxy_mode("qubeproxy").on(stage("requires_password = yes\\n")).after(TRACE).start();
     let panics = |words: &str| {
         until(words, || {
             let worker = farm.stead_as("root", &["worker", "list", "--json"]).ok().json()[0].clone();
@@ -235,7 +235,8 @@ fn a_file_gives_the_proxy_account_its_password() {
     };
     std::fs::write(stage.path("/etc/stead/supervisor.toml"), "qbwrk_conf = \"/etc/qbwrk.conf\"\n").expect("settings");
     std::fs::write(stage.path("/etc/qbwrk.conf"), "").expect("qbwrk.conf");
-    let farm = Farm::user_mode().on(stage).with(&["--supervisor-conf", "/etc/stead/supervisor.toml"]).start();
+    let farm =
+        Farm::user_mode().on(stage).with(&["--supervisor-conf", "/etc/stead/supervisor.toml"]).after(TRACE).start();
     let sealed = {
         let mut command = farm.command_as("root", "stead");
         command.args(["password", "hash", "qubeproxy", "--password-stdin", "--data", &farm.data()]);
@@ -248,6 +249,9 @@ fn a_file_gives_the_proxy_account_its_password() {
     assert_eq!(tries(&farm), ["qubeproxy"]);
     is_nowhere(&farm);
 }
+
+/// All that any of the programs can say is looked at.
+const TRACE: &str = "export RUST_LOG=trace\n";
 
 /// Neither password is in any file of the farm, in any process's arguments and environment, or in its services' memory.
 fn is_nowhere(farm: &Farm) {

@@ -84,8 +84,11 @@ pub(super) async fn list(
     Html::of(&page)
 }
 
-/// The same for programs, and at a terminal.
+/// The same for programs, and at a terminal; nothing where those can't ask for it.
 fn elsewhere(query: &JobsQuery) -> (Option<Text>, Option<Text>) {
+    if !query.q.is_empty() || !query.sort.is_empty() || query.page > 1 {
+        return (None, None);
+    }
     let given = [("state", &query.state), ("user", &query.user), ("login_user", &query.login_user)];
     let given = || given.iter().filter(|(_, value)| !value.is_empty());
     let api: Vec<String> = given().map(|(name, value)| format!("{name}={}", web::encoded(value))).collect();
@@ -94,7 +97,8 @@ fn elsewhere(query: &JobsQuery) -> (Option<Text>, Option<Text>) {
         .filter(|(name, _)| *name != "login_user")
         .map(|(name, value)| format!(" --{name} {}", quoted(value)))
         .collect();
-    (Some(api.into()), Some(format!("stead jobs{}", cli.concat()).into()))
+    let cli = query.login_user.is_empty().then(|| format!("stead jobs{}", cli.concat()).into());
+    (Some(api.into()), cli)
 }
 
 /// A word for a shell.

@@ -46,7 +46,7 @@ pub(crate) fn clean() -> Result<(), CleanError> {
     refuse_by_hand()?;
     open_up();
     let top = sys::open_here().map_err(CleanError::Open)?;
-    let mut cleaner = Cleaner { top: &top, moved: 0, left: Vec::new() };
+    let mut cleaner = Cleaner { top: &top, tried: 0, moved: 0, left: Vec::new() };
     loop {
         let before = cleaner.moved;
         cleaner.left.clear();
@@ -88,6 +88,8 @@ fn refuse_by_hand() -> Result<(), CleanError> {
 
 struct Cleaner<'a> {
     top: &'a OwnedFd,
+    /// Names made up: one that is taken is not tried again.
+    tried: u64,
     moved: u64,
     left: Vec<(CString, io::Error)>,
 }
@@ -141,7 +143,8 @@ impl Cleaner<'_> {
     fn move_up(&mut self, dir: &OwnedFd, name: &CStr, mode: u32) -> io::Result<()> {
         // A folder that changes its parent must itself be writable.
         drop(open(dir.as_fd(), name, mode)?);
-        let unique = CString::new(format!(".stead-clean-{}-{}", sys::pid(), self.moved))?;
+        self.tried += 1;
+        let unique = CString::new(format!(".stead-clean-{}-{}", sys::pid(), self.tried))?;
         sys::rename_at(dir.as_fd(), name, self.top.as_fd(), &unique)?;
         // Another round is only worth it for what is somewhere else now.
         self.moved += 1;

@@ -215,7 +215,7 @@ async fn carry_out(plan: &[Act], data: &Path) -> Result<(), Failure> {
 async fn carry_out_one(act: &Act, data: &Path, place: &Place, made: &mut Made) -> Result<(), Failure> {
     let client = Client::at_socket(data.join("run/socket"));
     match act {
-        Act::Drain(name) => drained(&client, name, made).await,
+        Act::Drain(name) => drained(&client, name, place, made).await,
         Act::Undrain(name) => {
             drain(&client, name, false).await?;
             made.drained = None;
@@ -248,7 +248,7 @@ async fn workers(client: &Client) -> Result<Vec<Worker>, Failure> {
 }
 
 /// Until it runs nothing any more. It stays drained when this is given up.
-async fn drained(client: &Client, name: &str, made: &mut Made) -> Result<(), Failure> {
+async fn drained(client: &Client, name: &str, place: &Place, made: &mut Made) -> Result<(), Failure> {
     match workers(client).await?.iter().find(|w| w.name == name) {
         // It never said hello.
         None => return Ok(()),
@@ -257,6 +257,8 @@ async fn drained(client: &Client, name: &str, made: &mut Made) -> Result<(), Fai
         Some(_) => {
             drain(client, name, true).await?;
             made.drained = Some(name.to_owned());
+            // Waiting may be given up with ^C.
+            write_manifest(place, made)?;
         }
     }
     let mut said = None;

@@ -184,16 +184,21 @@ impl SignIn {
         let limited = |retry_after| Denial::Limited { retry_after };
         // What can't be a name is counted as one, so that a stranger can't have endless names remembered.
         let counted = LoginUser::parse(name).map_or_else(|_| String::new(), |name| name.to_string());
-        let who = Who { pair: format!("{counted}\n{client}"), name: counted, client };
+        let who = Who { pair: format!("{counted}\n{client}"), name: counted, client: client.to_owned() };
         let paid = self.counted().admit(&who, start.into_std()).map_err(limited)?;
-        // Taken back unless somebody says that it was wrong, also when the caller goes away in between.
-        let charge = Charge { sign_in: self, who: &who, paid, guess: None };
-        let verdict = self.check(name, password).await;
-        charge.settle(match &verdict {
-            Ok(_) | Err(Denial::Expired | Denial::MustChange | Denial::Refused) => Some(true),
-            Err(Denial::Wrong) => Some(false),
-            Err(Denial::Limited { .. } | Denial::Unavailable | Denial::DirectoryDown | Denial::Off { .. }) => None,
+        let charge = Charge { sign_in: self.clone(), who, paid, guess: None };
+        // Whoever goes away has asked all the same: the host's own modules are asked, and count it.
+        let (sign_in, name, password) = (self.clone(), name.to_owned(), password.clone());
+        let asked = tokio::spawn(async move {
+            let verdict = sign_in.check(&name, &password).await;
+            charge.settle(match &verdict {
+                Ok(_) | Err(Denial::Expired | Denial::MustChange | Denial::Refused) => Some(true),
+                Err(Denial::Wrong) => Some(false),
+                Err(Denial::Limited { .. } | Denial::Unavailable | Denial::DirectoryDown | Denial::Off { .. }) => None,
+            });
+            verdict
         });
+        let verdict = asked.await.unwrap_or(Err(Denial::Unavailable));
         if verdict == Err(Denial::Wrong) {
             sleep_until(next_step(start, Instant::now())).await;
         }
@@ -215,9 +220,9 @@ impl SignIn {
 }
 
 /// Who tries which name.
-struct Who<'a> {
+struct Who {
     name: String,
-    client: &'a str,
+    client: String,
     /// Both.
     pair: String,
 }
@@ -247,17 +252,17 @@ impl Counted {
     }
 
     /// Counts a wrong answer in advance. `Err`: how long to wait; nothing was counted.
-    fn admit(&mut self, who: &Who<'_>, now: std::time::Instant) -> Result<Paid, Duration> {
-        self.clients.admit(who.client, now)?;
+    fn admit(&mut self, who: &Who, now: std::time::Instant) -> Result<Paid, Duration> {
+        self.clients.admit(&who.client, now)?;
         if let Err(wait) = self.pairs.admit(&who.pair, now) {
-            self.clients.give_back(who.client);
+            self.clients.give_back(&who.client);
             return Err(wait);
         }
         if self.familiar.contains(&who.pair) {
             return Ok(Paid::AsFamiliar);
         }
         if let Err(wait) = self.names.admit(&who.name, now) {
-            self.clients.give_back(who.client);
+            self.clients.give_back(&who.client);
             self.pairs.give_back(&who.pair);
             return Err(wait);
         }
@@ -265,9 +270,9 @@ impl Counted {
     }
 
     /// `Some(right)`; `None` while nobody can tell.
-    fn settle(&mut self, who: &Who<'_>, paid: Paid, guess: Option<bool>, now: std::time::Instant) {
+    fn settle(&mut self, who: &Who, paid: Paid, guess: Option<bool>, now: std::time::Instant) {
         if guess == Some(false) {
-            self.clients.was_wrong(who.client, now);
+            self.clients.was_wrong(&who.client, now);
             self.pairs.was_wrong(&who.pair, now);
             if paid == Paid::AsStranger {
                 self.names.was_wrong(&who.name, now);
@@ -275,7 +280,7 @@ impl Counted {
             return;
         }
         // Whoever knows one password doesn't get the guesses at others free.
-        self.clients.give_back(who.client);
+        self.clients.give_back(&who.client);
         if paid == Paid::AsStranger {
             self.names.give_back(&who.name);
         }
@@ -291,22 +296,22 @@ impl Counted {
 }
 
 /// What a try costs until it is known how it ends.
-struct Charge<'a> {
-    sign_in: &'a SignIn,
-    who: &'a Who<'a>,
+struct Charge {
+    sign_in: SignIn,
+    who: Who,
     paid: Paid,
     guess: Option<bool>,
 }
 
-impl Charge<'_> {
+impl Charge {
     fn settle(mut self, guess: Option<bool>) {
         self.guess = guess;
     }
 }
 
-impl Drop for Charge<'_> {
+impl Drop for Charge {
     fn drop(&mut self) {
-        self.sign_in.counted().settle(self.who, self.paid, self.guess, Instant::now().into_std());
+        self.sign_in.counted().settle(&self.who, self.paid, self.guess, Instant::now().into_std());
     }
 }
 
@@ -417,23 +422,33 @@ pub(crate) mod tests {
         assert!(matches!(ask("ada2", "x", "one client").await, Err(Denial::Limited { .. })));
     }
 
-    /// A caller that goes away pays nothing back that was taken, and leaves nothing taken.
+    /// Who goes away has asked all the same, and leaves nothing taken once there is an answer.
     #[tokio::test(start_paused = true)]
-    async fn a_try_that_is_given_up_is_not_counted() {
-        struct Never;
-        impl Passwords for Never {
-            fn check<'a>(&'a self, _: &'a LoginUser, _: &'a Password) -> BoxFuture<'a, Verdict> {
-                Box::pin(std::future::pending())
+    async fn a_try_that_is_given_up_counts_as_its_answer_does() {
+        struct Slow;
+        impl Passwords for Slow {
+            fn check<'a>(&'a self, _: &'a LoginUser, password: &'a Password) -> BoxFuture<'a, Verdict> {
+                let verdict = if password.as_bytes() == b"right" { Ok(()) } else { Err(Denial::Wrong) };
+                Box::pin(async {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    verdict
+                })
             }
         }
-        let sign_in = SignIn::with(Arc::new(Never));
-        for _ in 0..30 {
-            let secret = password("x");
-            assert!(timeout(Duration::from_millis(1), sign_in.sign_in("ada", &secret, "c")).await.is_err());
+        let sign_in = SignIn::with(Arc::new(Slow));
+        let given_up = async |text: &str| {
+            let secret = password(text);
+            timeout(Duration::from_millis(1), sign_in.sign_in("ada", &secret, "c")).await
+        };
+        for _ in 0..4 {
+            assert!(given_up("wrong").await.is_err(), "it went away");
         }
+        assert!(matches!(given_up("wrong").await, Ok(Err(Denial::Limited { .. }))), "free guesses are over");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(given_up("right").await.is_err(), "it went away");
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let counted = sign_in.counted();
-        assert!(counted.names.is_empty() && counted.clients.is_empty() && counted.pairs.is_empty());
-        assert!(counted.familiar.is_empty(), "nobody was right");
+        assert!(counted.pairs.is_empty() && counted.familiar.len() == 1, "the right one forgets the wrong ones");
     }
 
     #[test]

@@ -169,8 +169,13 @@ impl Credentials {
         }
         self.is_live(kind, &row).await?;
         // A browser sends its cookies to every port of a host, whoever listens there.
-        if kind == Kind::Session && row.uid.is_some() && row.uid != peer.account() {
-            return Err(AuthnError::OthersSession { login_user: row.login_user });
+        if let Some(made_by) = row.uid.filter(|_| kind == Kind::Session) {
+            match peer.account() {
+                Some(uid) if uid == made_by => {}
+                Some(_) => return Err(AuthnError::OthersSession { login_user: row.login_user }),
+                // The client is gone already, or the kernel can't be asked.
+                None => return Err(AuthnError::Unavailable),
+            }
         }
         let holder = holder(kind, &row, peer).map_err(|fault| {
             tracing::error!(credential = row.id, fault, "a credential is refused: its row can't be understood");

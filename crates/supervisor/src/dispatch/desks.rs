@@ -64,7 +64,7 @@ impl Dispatcher {
         // Also when it is as it was: it may have been another in between, and somebody come by that. Without a list that
         // can be read nobody stays.
         let desks = self.0.doorkeeper.desks().unwrap_or_default();
-        self.send_away_unlisted(&desks).await?;
+        self.send_away_unlisted(&desks).await;
         self.record_desks().await.map(drop)
     }
 
@@ -84,7 +84,7 @@ impl Dispatcher {
         Ok(desks)
     }
 
-    async fn send_away_unlisted(&self, desks: &Desks) -> Result<(), FollowError> {
+    async fn send_away_unlisted(&self, desks: &Desks) {
         let workers: Vec<_> = {
             let farm = self.farm();
             let desktops = farm.workers.iter().filter(|(_, w)| w.hello.mode == "desktop");
@@ -95,7 +95,11 @@ impl Dispatcher {
             // It was free when it came.
             let listed = self.0.doorkeeper.check(desks, &hello, uid, true);
             let checked = match listed {
-                Ok(()) => self.check_is_a_persons(&hello, uid).await?,
+                // Of whom nothing can be read, nothing is known anew; the others are looked at all the same.
+                Ok(()) => self.check_is_a_persons(&hello, uid).await.unwrap_or_else(|error| {
+                    tracing::error!(worker = name, %error, "whether its owner is one person can't be read");
+                    Ok(())
+                }),
                 refused => refused,
             };
             if let Err(refused) = checked {
@@ -104,7 +108,6 @@ impl Dispatcher {
                 self.goodbye(&name, connection);
             }
         }
-        Ok(())
     }
 
     /// The uid of a proxy user, or of the account that a worker runs everybody's jobs under, says nothing of who is there.

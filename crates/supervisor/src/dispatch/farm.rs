@@ -211,6 +211,8 @@ pub(crate) struct Farm {
     /// Accounts of the workers, by name.
     pub(crate) owners: HashMap<String, u32>,
     pub(super) greetings: Greetings,
+    /// Sessions of which it is on record that a desktop worker said they run as another.
+    pub(super) forged: HashSet<u64>,
     /// Since when people's jobs wait for the plan of one in front of them.
     pub(crate) held: HashMap<String, Instant>,
     /// What the farm knows of passwords.

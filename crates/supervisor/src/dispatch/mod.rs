@@ -1267,6 +1267,10 @@ impl Dispatcher {
                         run_as.name, run_as.uid, row.account
                     );
                     *run_as = wire::Account { name: row.account.clone(), uid, gid: run_as.gid, groups: Vec::new() };
+                    // Once of a session: what it brings again tells nothing new.
+                    if !self.farm().forged.insert(row.id) {
+                        continue;
+                    }
                     self.proof_refused(row, "started", &why).await?;
                     self.distrust(row, &format!("what it says of session {} was not accepted: {why}", row.id)).await?;
                 }

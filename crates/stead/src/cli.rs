@@ -487,6 +487,15 @@ pub(crate) struct Jobs {
     /// Only jobs in these states
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub(crate) state: Vec<String>,
+    /// Only jobs with TEXT in their name, or with that number
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
+    /// In this order: newest, oldest, priority or name
+    #[arg(long, value_name = "ORDER")]
+    pub(crate) sort: Option<String>,
+    /// Leave the first N out: with --search and --sort instead of --after
+    #[arg(long, value_name = "N", conflicts_with = "after")]
+    pub(crate) skip: Option<u64>,
 }
 
 #[derive(Debug, Args)]

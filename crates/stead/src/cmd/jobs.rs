@@ -19,6 +19,9 @@ pub(crate) async fn jobs(options: &Jobs) -> Result<(), Failure> {
             ("state", states),
             ("limit", options.page.limit.map(|n| n.to_string())),
             ("after", options.page.after.clone()),
+            ("text", options.search.clone()),
+            ("sort", options.sort.clone()),
+            ("offset", options.skip.map(|n| n.to_string())),
         ],
     );
     let answer: Value = client.get(&path).await?;

@@ -84,21 +84,24 @@ pub(super) async fn list(
     Html::of(&page)
 }
 
-/// The same for programs, and at a terminal; nothing where those can't ask for it.
+/// The same for programs, and at a terminal.
 fn elsewhere(query: &JobsQuery) -> (Option<Text>, Option<Text>) {
-    if !query.q.is_empty() || !query.sort.is_empty() || query.page > 1 {
-        return (None, None);
-    }
-    let given = [("state", &query.state), ("user", &query.user), ("login_user", &query.login_user)];
-    let given = || given.iter().filter(|(_, value)| !value.is_empty());
-    let api: Vec<String> = given().map(|(name, value)| format!("{name}={}", web::encoded(value))).collect();
+    let skipped = u64::from(query.page.saturating_sub(1)) * u64::from(PAGE);
+    let (offset, limit) = if skipped > 0 { (skipped.to_string(), PAGE.to_string()) } else { Default::default() };
+    let given = [
+        ("state", "state", &query.state),
+        ("user", "user", &query.user),
+        ("login_user", "login-user", &query.login_user),
+        ("text", "search", &query.q),
+        ("sort", "sort", &query.sort),
+        ("offset", "skip", &offset),
+        ("limit", "limit", &limit),
+    ];
+    let given = || given.iter().filter(|(_, _, value)| !value.is_empty());
+    let api: Vec<String> = given().map(|(name, _, value)| format!("{name}={}", web::encoded(value))).collect();
     let api = if api.is_empty() { "/api/v1/jobs".to_owned() } else { format!("/api/v1/jobs?{}", api.join("&")) };
-    let cli: Vec<String> = given()
-        .filter(|(name, _)| *name != "login_user")
-        .map(|(name, value)| format!(" --{name} {}", quoted(value)))
-        .collect();
-    let cli = query.login_user.is_empty().then(|| format!("stead jobs{}", cli.concat()).into());
-    (Some(api.into()), cli)
+    let cli: Vec<String> = given().map(|(_, option, value)| format!(" --{option} {}", quoted(value))).collect();
+    (Some(api.into()), Some(format!("stead jobs{}", cli.concat()).into()))
 }
 
 /// A word for a shell.

@@ -368,6 +368,31 @@ async fn a_log_that_is_shown_ends_with_the_right_to_it() {
     assert!(said.matches("a line").count() < 100_000);
 }
 
+/// What a page names for programs gives the same, in the same order.
+#[tokio::test]
+async fn the_api_lists_what_the_jobs_page_does() {
+    let dir = tempfile::tempdir().expect("dir");
+    let farm = Supervised::start(dir.path()).await;
+    for name in ["beta", "alpha shot", "gamma shot", "shot of bob's"] {
+        let uid = if name.ends_with("bob's") { BOB } else { ADA };
+        farm.submit(uid, json!({ "v": 1, "name": name, "body": { "command": { "argv": ["true"] } } })).await;
+    }
+    let names = async |query: &str| -> Vec<String> {
+        let jobs = farm.get(&format!("/api/v1/jobs?{query}")).await;
+        jobs.as_array().expect("jobs").iter().map(|j| j["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(names("sort=name").await, ["alpha shot", "beta", "gamma shot"], "hers alone");
+    assert_eq!(names("text=shot&sort=oldest").await, ["alpha shot", "gamma shot"]);
+    assert_eq!(names("sort=name&offset=1&limit=1").await, ["beta"]);
+    assert_eq!(names("text=2").await, ["alpha shot"], "by its number");
+    assert_eq!(names("text=bob&state=pending").await, Vec::<String>::new());
+    for wrong in ["sort=size", "sort=name&after=3", "text=x&state=pending,running"] {
+        let (status, _) =
+            farm.call(Peer::Unix { uid: ADA }, "GET", &format!("/api/v1/jobs?{wrong}"), Value::Null).await;
+        assert_eq!(status, 400, "{wrong}");
+    }
+}
+
 /// Searched, a page at a time; whoever is no auditor learns nothing, and is on record for having asked.
 #[tokio::test]
 async fn the_audit_is_searched_and_checked() {
@@ -490,6 +515,10 @@ async fn a_list_that_cannot_be_shown_says_why() {
     assert!(text.contains("is not newest") && !text.contains("No jobs yet"), "{text}");
     let (_, text) = page(&farm, ADA, "/jobs?page=7&sort=name").await;
     assert!(text.contains("There is no page 7. <a href=\"/jobs?sort=name\">The first</a>"), "{text}");
+    assert!(
+        text.contains("/api/v1/jobs?sort=name&#38;offset=") && text.contains("stead jobs --sort name --skip "),
+        "{text}"
+    );
     let (_, text) = page(&farm, ADA, "/grants").await;
     assert!(text.contains("What a group of yours may is under your name"), "{text}");
 }
